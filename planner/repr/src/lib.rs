@@ -26,6 +26,7 @@
 
 pub mod arena;
 pub mod array;
+pub mod codec;
 pub mod datum;
 pub mod error;
 pub mod ids;
