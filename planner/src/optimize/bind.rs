@@ -1,0 +1,183 @@
+//! Putting the parameters of one execution into a cached plan.
+//!
+//! A point lookup shares the plan's map-filter-project block and allocates only its keys.
+
+use crate::optimize::select::{SelectExec, SelectPath, TableAccess};
+use plan::lir::{Dataflow, JoinPlan, Node};
+use plan::scalar::EvalCtx;
+use plan::{EvalError, Finishing, Mfp, Mir, ScalarExpr};
+use plan::mfp::TemporalBound;
+use repr::{ClusterId, Diff, GlobalId, Row, ShardId, SqlType};
+use std::sync::Arc;
+
+/// The value of each parameter with the type it was planned with.
+pub type Params<'a> = &'a [(Row, SqlType)];
+
+/// A query ready to run: no parameters are left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BoundSelect {
+    pub path: BoundPath,
+    pub finishing: Arc<Finishing>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum BoundPath {
+    Constant { rows: Result<Vec<(Row, Diff)>, EvalError> },
+    Interpret { mir: Arc<Mir> },
+    Table { table: GlobalId, shard: ShardId, access: BoundAccess, mfp: Arc<Mfp> },
+    /// Exactly these keys (canonical, sorted, without duplicates), or all rows.
+    Peek { export: GlobalId, on: GlobalId, cluster: ClusterId, keys: Option<Vec<Row>>, mfp: Arc<Mfp> },
+    Dataflow { dataflow: Arc<Dataflow>, export: GlobalId, arity: usize, cluster: ClusterId },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum BoundAccess {
+    /// Exactly these keys (canonical, sorted, without duplicates) of key space `space`; none: no row can qualify.
+    Lookup { space: u32, keys: Vec<Row> },
+    Scan,
+}
+
+impl SelectExec {
+    /// Replaces parameters by values and computes lookup keys.
+    ///
+    /// # Errors
+    /// If an expression that gives a key fails, as evaluating the predicate would have.
+    pub fn bind(&self, params: Params<'_>, ctx: &EvalCtx) -> Result<BoundSelect, EvalError> {
+        let path = match &self.path {
+            SelectPath::Constant { rows } => BoundPath::Constant { rows: rows.clone() },
+            SelectPath::Interpret { mir } => BoundPath::Interpret { mir: bind_mir(mir, params) },
+            SelectPath::Table { table, shard, access, mfp } => {
+                let access = match access {
+                    TableAccess::Lookup { space, keys } => BoundAccess::Lookup { space: *space, keys: keys.bind(params, ctx)? },
+                    TableAccess::Scan => BoundAccess::Scan,
+                };
+                BoundPath::Table { table: *table, shard: *shard, access, mfp: bind_mfp(mfp, params) }
+            }
+            SelectPath::Peek { export, on, cluster, keys, mfp } => {
+                let keys = keys.as_ref().map(|keys| keys.bind(params, ctx)).transpose()?;
+                BoundPath::Peek { export: *export, on: *on, cluster: *cluster, keys, mfp: bind_mfp(mfp, params) }
+            }
+            SelectPath::Dataflow { dataflow, export, arity, cluster } => BoundPath::Dataflow {
+                dataflow: bind_dataflow(dataflow, params),
+                export: *export,
+                arity: *arity,
+                cluster: *cluster,
+            },
+        };
+        Ok(BoundSelect { path, finishing: Arc::clone(&self.finishing) })
+    }
+}
+
+fn bind_mfp(mfp: &Arc<Mfp>, params: Params<'_>) -> Arc<Mfp> {
+    let mut has_params = false;
+    mfp_exprs(mfp, &mut |e| has_params |= e.contains_param());
+    if !has_params {
+        return Arc::clone(mfp);
+    }
+    let mut bound = Mfp::clone(mfp);
+    mfp_exprs_mut(&mut bound, &mut |e| e.bind(params));
+    Arc::new(bound)
+}
+
+fn bind_mir(mir: &Arc<Mir>, params: Params<'_>) -> Arc<Mir> {
+    if params.is_empty() {
+        return Arc::clone(mir);
+    }
+    let mut bound = Mir::clone(mir);
+    bound.visit_mut_post(&mut |node| crate::transform::visit_scalars_mut(node, &mut |e| e.bind(params)));
+    Arc::new(bound)
+}
+
+fn bind_dataflow(dataflow: &Arc<Dataflow>, params: Params<'_>) -> Arc<Dataflow> {
+    if params.is_empty() {
+        return Arc::clone(dataflow);
+    }
+    let mut bound = Dataflow::clone(dataflow);
+    let bind = &mut |e: &mut ScalarExpr| e.bind(params);
+    for source in bound.sources.values_mut() {
+        mfp_exprs_mut(&mut source.mfp, bind);
+    }
+    for (_, node) in &mut bound.objects {
+        node_exprs_mut(node, bind);
+    }
+    Arc::new(bound)
+}
+
+fn mfp_exprs(mfp: &Mfp, f: &mut dyn FnMut(&ScalarExpr)) {
+    mfp.expressions.iter().for_each(&mut *f);
+    mfp.predicates.iter().for_each(|(_, p)| f(p));
+    mfp.temporal.iter().for_each(|bound| match bound {
+        TemporalBound::From(e) | TemporalBound::Until(e) => f(e),
+    });
+}
+
+fn mfp_exprs_mut(mfp: &mut Mfp, f: &mut dyn FnMut(&mut ScalarExpr)) {
+    mfp.expressions.iter_mut().for_each(&mut *f);
+    mfp.predicates.iter_mut().for_each(|(_, p)| f(p));
+    mfp.temporal.iter_mut().for_each(|bound| match bound {
+        TemporalBound::From(e) | TemporalBound::Until(e) => f(e),
+    });
+}
+
+/// Visits the expressions of a physical plan that can hold parameters.
+fn node_exprs_mut(node: &mut Node, f: &mut dyn FnMut(&mut ScalarExpr)) {
+    match node {
+        Node::Constant { .. } | Node::Get { .. } => {}
+        Node::GetArrangement { mfp, .. } => mfp_exprs_mut(mfp, f),
+        Node::Let { value, body, .. } => {
+            node_exprs_mut(value, f);
+            node_exprs_mut(body, f);
+        }
+        Node::Mfp { input, mfp } => {
+            node_exprs_mut(input, f);
+            mfp_exprs_mut(mfp, f);
+        }
+        Node::FlatMap { input, args, mfp, .. } => {
+            node_exprs_mut(input, f);
+            args.iter_mut().for_each(&mut *f);
+            mfp_exprs_mut(mfp, f);
+        }
+        Node::Join { inputs, plan } => {
+            inputs.iter_mut().for_each(|input| node_exprs_mut(input, f));
+            join_exprs_mut(plan, f);
+        }
+        Node::Reduce { input, plan } => {
+            node_exprs_mut(input, f);
+            plan.group_key.iter_mut().for_each(&mut *f);
+            plan.aggregates.iter_mut().for_each(|a| f(&mut a.expr));
+            mfp_exprs_mut(&mut plan.mfp, f);
+        }
+        Node::TopK { input, plan } => {
+            node_exprs_mut(input, f);
+            plan.limit.iter_mut().for_each(f);
+        }
+        Node::Negate { input } | Node::Threshold { input, .. } => node_exprs_mut(input, f),
+        Node::Union { inputs } => inputs.iter_mut().for_each(|input| node_exprs_mut(input, f)),
+        Node::ArrangeBy { input, keys, .. } => {
+            node_exprs_mut(input, f);
+            keys.iter_mut().flatten().for_each(f);
+        }
+    }
+}
+
+fn join_exprs_mut(plan: &mut JoinPlan, f: &mut dyn FnMut(&mut ScalarExpr)) {
+    let (initials, stages): (Vec<_>, Vec<_>) = match plan {
+        JoinPlan::Linear { initial, stages, .. } => (vec![initial], stages.iter_mut().collect()),
+        JoinPlan::Delta { paths } => {
+            let mut initials = vec![];
+            let mut all = vec![];
+            for path in paths {
+                path.source_key.iter_mut().for_each(&mut *f);
+                initials.push(&mut path.initial);
+                all.extend(path.stages.iter_mut());
+            }
+            (initials, all)
+        }
+    };
+    initials.into_iter().for_each(|mfp| mfp_exprs_mut(mfp, f));
+    for stage in stages {
+        stage.lookup_key.iter_mut().for_each(&mut *f);
+        stage.stream_key.iter_mut().for_each(&mut *f);
+        mfp_exprs_mut(&mut stage.closure, f);
+    }
+}
