@@ -1,1 +1,15 @@
-//! placeholder
+//! The server binary from outside: start-up, durability, the wire, transactions, views, limits. Each test runs its own process on its own
+//! data directory. [`arrows`] alone looks at the workspace instead: which crate may use which.
+
+mod arrows;
+mod connections;
+mod copy;
+mod disk;
+mod durability;
+mod errors;
+mod limits;
+mod node;
+mod start;
+mod transactions;
+mod views;
+mod wire;

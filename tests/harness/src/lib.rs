@@ -10,6 +10,7 @@
 //! Caveats: a free port is found by binding it and letting go, so another process can take it in between; `start` reports that as an early exit.
 
 pub mod answer;
+pub mod files;
 pub mod server;
 pub mod sql;
 pub mod wire;

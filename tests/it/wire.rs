@@ -1,0 +1,364 @@
+//! The wire: what no driver would send. Lengths are checked before anything is allocated; the server outlives all of it.
+
+use std::time::Duration;
+
+use harness::wire::{Raw, cstr, frame, framed_as, startup};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::node::{Node, column, run};
+
+/// How long a fuzzed connection may stay silent before the next one is tried.
+const QUIET: Duration = Duration::from_millis(30);
+
+/// The server still answers a new session.
+fn lives(node: &mut Node, what: &str) {
+    assert!(
+        node.server.is_alive(),
+        "the server died of {what}\n{}",
+        node.server.output()
+    );
+    run(async {
+        assert_eq!(
+            column(&node.sql().await, "select 1").await,
+            "1",
+            "after {what}"
+        )
+    });
+}
+
+/// A seed from `FUZZ_SEED`, or a fresh one; printed, so that a failure can be replayed.
+fn seed() -> u64 {
+    let seed = std::env::var("FUZZ_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(rand::random);
+    println!("replay with FUZZ_SEED={seed} cargo test -p clusterd --test it wire");
+    seed
+}
+
+#[test]
+fn malformed_startup_packets_are_survived() {
+    let mut node = Node::start();
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut packets: Vec<Vec<u8>> = vec![
+        vec![],
+        vec![0],
+        vec![0, 0, 0, 0],
+        vec![0, 0, 0, 4],
+        vec![0, 0, 0, 8, 0, 3, 0, 0],
+        vec![0xFF, 0xFF, 0xFF, 0xFF, 0, 3, 0, 0],
+        vec![0x7F, 0xFF, 0xFF, 0xFF, 0, 3, 0, 0],
+        [
+            &8_u32.to_be_bytes()[..],
+            &80_877_103_u32.to_be_bytes()[..],
+            &8_u32.to_be_bytes()[..],
+        ]
+        .concat(),
+        [
+            &12_u32.to_be_bytes()[..],
+            &80_877_102_u32.to_be_bytes()[..],
+            &[0; 4][..],
+        ]
+        .concat(),
+        [&8_u32.to_be_bytes()[..], &(99_u32 << 16).to_be_bytes()[..]].concat(),
+        startup(&[]),
+        startup(&[("user", "")]),
+        startup(&[
+            ("user", "clusterd"),
+            ("database", "\u{0}"),
+            ("options", "-c nosuch=1"),
+        ]),
+        startup(&[("user", &"x".repeat(100_000))]),
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+    ];
+    let good = startup(&[("user", "clusterd"), ("database", "clusterd")]);
+    packets.extend((0..good.len()).step_by(3).map(|n| good[..n].to_vec()));
+    packets.extend((0..60).map(|_| random_bytes(&mut rng, 64)));
+    for packet in packets {
+        let mut raw = Raw::open(node.server.sql_addr()).expect("a connection");
+        let _ = raw.bytes(&packet);
+        let _ = raw.half_close();
+        raw.drain(QUIET);
+    }
+    lives(
+        &mut node,
+        &format!("malformed startup packets, seed {seed}"),
+    );
+}
+
+#[test]
+fn malformed_messages_in_a_session_are_survived() {
+    let mut node = Node::start();
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let before = node.server.resident_bytes().expect("resident memory");
+    for round in 0..150 {
+        let Ok(mut raw) = Raw::session(node.server.sql_addr()) else {
+            panic!("no session in round {round}, seed {seed}")
+        };
+        for _ in 0..rng.random_range(1..6) {
+            let message = bad_message(&mut rng);
+            if raw.bytes(&message).is_err() {
+                break;
+            }
+        }
+        if rng.random_bool(0.5) {
+            let _ = raw.bytes(&frame(b'S', &[]));
+        }
+        let _ = raw.half_close();
+        raw.drain(QUIET);
+    }
+    let grown = node
+        .server
+        .resident_bytes()
+        .expect("resident memory")
+        .saturating_sub(before);
+    assert!(
+        grown < 512 << 20,
+        "malformed messages cost {grown} bytes, seed {seed}"
+    );
+    lives(&mut node, &format!("malformed messages, seed {seed}"));
+}
+
+fn random_bytes(rng: &mut StdRng, max: usize) -> Vec<u8> {
+    (0..rng.random_range(0..=max))
+        .map(|_| rng.random())
+        .collect()
+}
+
+/// One message that is wrong in some way: its tag, its length, its body, or all of them.
+fn bad_message(rng: &mut StdRng) -> Vec<u8> {
+    const TAGS: &[u8] = b"QPBEDSCHXFdcfp";
+    let tag = if rng.random_bool(0.8) {
+        TAGS[rng.random_range(0..TAGS.len())]
+    } else {
+        rng.random()
+    };
+    let body = match rng.random_range(0..4) {
+        0 => random_bytes(rng, 200),
+        1 => bent(rng, &parse_body("", "select $1::int", &[23])),
+        2 => bent(rng, &bind_body("", "", &[Some(b"1")])),
+        _ => bent(rng, &cstr("select 1")),
+    };
+    match rng.random_range(0..6) {
+        0 => framed_as(tag, rng.random(), &body),
+        1 => framed_as(tag, rng.random_range(0..4), &body),
+        2 => framed_as(tag, 0xFFFF_FFFF, &body),
+        3 => framed_as(tag, body.len() as u32 + 4 + rng.random_range(1..100), &body),
+        _ => frame(tag, &body),
+    }
+}
+
+/// A copy with some bytes changed, some cut off, or some doubled.
+fn bent(rng: &mut StdRng, body: &[u8]) -> Vec<u8> {
+    let mut body = body.to_vec();
+    match rng.random_range(0..3) {
+        0 => body.truncate(rng.random_range(0..=body.len())),
+        1 => body.extend_from_within(rng.random_range(0..body.len())..),
+        _ => (0..3).for_each(|_| {
+            let at = rng.random_range(0..body.len());
+            body[at] = rng.random();
+        }),
+    }
+    body
+}
+
+fn parse_body(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+    let mut body = cstr(name);
+    body.extend(cstr(sql));
+    body.extend((types.len() as u16).to_be_bytes());
+    types.iter().for_each(|oid| body.extend(oid.to_be_bytes()));
+    body
+}
+
+fn bind_body(portal: &str, statement: &str, values: &[Option<&[u8]>]) -> Vec<u8> {
+    let mut body = cstr(portal);
+    body.extend(cstr(statement));
+    body.extend([0, 0]);
+    body.extend((values.len() as u16).to_be_bytes());
+    for value in values {
+        match value {
+            Some(bytes) => {
+                body.extend((bytes.len() as u32).to_be_bytes());
+                body.extend(*bytes);
+            }
+            None => body.extend(0xFFFF_FFFF_u32.to_be_bytes()),
+        }
+    }
+    body.extend([0, 0]);
+    body
+}
+
+/// Parse, Bind with these values, Execute, Sync: the tag sequence and the first SQLSTATE.
+fn extended(
+    raw: &mut Raw,
+    sql: &str,
+    types: &[u32],
+    values: &[Option<&[u8]>],
+) -> (String, Option<String>) {
+    raw.send(b'P', &parse_body("", sql, types)).expect("parse");
+    raw.send(b'B', &bind_body("", "", values)).expect("bind");
+    raw.send(b'E', &[0, 0, 0, 0, 0]).expect("execute");
+    raw.send(b'S', &[]).expect("sync");
+    let messages = raw.until(b'Z').expect("an answer");
+    let tags = messages
+        .iter()
+        .map(|m| m.tag as char)
+        .filter(|t| *t != 'N' && *t != 'S')
+        .collect();
+    (
+        tags,
+        messages
+            .iter()
+            .find(|m| m.tag == b'E')
+            .and_then(|m| m.field(b'C')),
+    )
+}
+
+#[test]
+fn wrong_parameter_counts_and_values_are_errors_of_the_statement() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    let two = "select $1::int + $2::int";
+    let bad = |state: &str| ("1EZ".to_owned(), Some(state.to_owned()));
+    assert_eq!(extended(&mut raw, two, &[], &[Some(b"1")]), bad("08P01"));
+    assert_eq!(
+        extended(&mut raw, two, &[], &[Some(b"1"), Some(b"2"), Some(b"3")]),
+        bad("08P01")
+    );
+    assert_eq!(extended(&mut raw, two, &[], &[]), bad("08P01"));
+    assert_eq!(
+        extended(&mut raw, two, &[], &[Some(b"1"), Some(b"x")]),
+        bad("22P02")
+    );
+    assert_eq!(
+        extended(&mut raw, "select $1::text", &[], &[Some(b"\xff\xfe")]),
+        bad("22021")
+    );
+    assert_eq!(
+        extended(&mut raw, two, &[], &[Some(b"1"), Some(b"2")]),
+        ("12DCZ".to_owned(), None)
+    );
+    assert_eq!(
+        extended(&mut raw, two, &[], &[None, Some(b"2")]),
+        ("12DCZ".to_owned(), None)
+    );
+    assert_eq!(
+        extended(&mut raw, "select 1/0", &[], &[]).1.as_deref(),
+        Some("22012")
+    );
+    assert_eq!(
+        extended(&mut raw, "select 1; select 2", &[], &[])
+            .1
+            .as_deref(),
+        Some("42601")
+    );
+}
+
+#[test]
+fn unknown_statements_and_portals_are_named_by_their_codes() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    for (tag, body, state) in [
+        (b'D', b"Snosuch\0".to_vec(), "26000"),
+        (b'D', b"Pnosuch\0".to_vec(), "34000"),
+        (b'E', b"nosuch\0\0\0\0\0".to_vec(), "34000"),
+    ] {
+        raw.send(tag, &body).expect("send");
+        raw.send(b'S', &[]).expect("sync");
+        let messages = raw.until(b'Z').expect("an answer");
+        assert_eq!(
+            messages[0].field(b'C').as_deref(),
+            Some(state),
+            "{} {body:?}",
+            tag as char
+        );
+    }
+    raw.send(b'C', b"Snosuch\0")
+        .expect("closing what is not there is fine");
+    raw.send(b'S', &[]).expect("sync");
+    assert_eq!(raw.until(b'Z').expect("an answer")[0].tag, b'3');
+}
+
+#[test]
+fn error_in_a_pipeline_skips_to_its_sync() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("create table t (v int)").expect("create");
+    let mut bytes = Vec::new();
+    for sql in [
+        "insert into t values (1)",
+        "select 1/0",
+        "insert into t values (2)",
+    ] {
+        bytes.extend(frame(b'P', &parse_body("", sql, &[])));
+        bytes.extend(frame(b'B', &bind_body("", "", &[])));
+        bytes.extend(frame(b'E', &[0, 0, 0, 0, 0]));
+    }
+    bytes.extend(frame(b'S', &[]));
+    raw.bytes(&bytes).expect("send");
+    let messages = raw.until(b'Z').expect("an answer");
+    assert_eq!(messages.iter().filter(|m| m.tag == b'E').count(), 1);
+    let rows = raw.query("select count(*) from t").expect("count");
+    assert_eq!(
+        rows.iter().find(|m| m.tag == b'D').expect("a row").body,
+        [0, 1, 0, 0, 0, 1, b'0']
+    );
+}
+
+#[test]
+fn portal_with_a_row_limit_suspends_and_goes_on() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("begin").expect("begin");
+    raw.send(
+        b'P',
+        &parse_body("", "select x from generate_series(1, 5) x", &[]),
+    )
+    .expect("parse");
+    raw.send(b'B', &bind_body("p", "", &[])).expect("bind");
+    let execute = |rows: u32| [&cstr("p")[..], &rows.to_be_bytes()[..]].concat();
+    for rows in [2, 2, 2] {
+        raw.send(b'E', &execute(rows)).expect("execute");
+    }
+    raw.send(b'S', &[]).expect("sync");
+    let tags: String = raw
+        .until(b'Z')
+        .expect("an answer")
+        .iter()
+        .map(|m| m.tag as char)
+        .collect();
+    assert_eq!(tags, "12DDsDDsDCZ");
+}
+
+#[test]
+fn protocol_violations_mid_copy_are_survived() {
+    let mut node = Node::start();
+    run(async {
+        node.sql_after("create table t (v int)").await;
+    });
+    for junk in [
+        frame(b'Q', &cstr("select 1")),
+        frame(b'Z', &[]),
+        framed_as(b'd', 0xFFFF_FFFF, &[]),
+        vec![0; 40],
+        frame(b'd', &[0xFF; 3000]),
+    ] {
+        let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+        raw.send(b'Q', &cstr("copy t from stdin")).expect("copy");
+        raw.until(b'G').expect("CopyInResponse");
+        let _ = raw.bytes(&junk);
+        let _ = raw.half_close();
+        raw.drain(QUIET);
+    }
+    lives(&mut node, "junk in a COPY");
+    run(async {
+        assert_eq!(
+            column(&node.sql().await, "select count(*) from t").await,
+            "0"
+        )
+    });
+}
