@@ -9,8 +9,16 @@ use std::hash::{Hash, Hasher};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod arith;
+mod binary;
+mod convert;
+mod math;
+mod round;
 mod text;
 mod wide;
+
+pub use binary::NumericBinaryError;
+pub use text::NumericParseError;
 
 /// The greatest display scale, as in Postgres.
 pub const SCALE_MAX: u16 = 16_383;
@@ -116,6 +124,7 @@ enum Kind {
 /// An exact decimal number, NaN or an infinity. `Eq`, `Ord` and `Hash` go by value: `1.0 = 1.00`,
 /// NaN equals itself and is greatest.
 #[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "NumericParts")]
 pub struct Numeric {
     // The mantissa as two words, which keeps the alignment at 8 and a `Datum` at 24 bytes.
     // Invariant: |mantissa| < 10^38; zero, with scale zero, unless the kind is Finite.
@@ -226,6 +235,32 @@ impl Numeric {
         Numeric {
             kind: self.kind,
             ..Numeric::finite_unchecked(mantissa, scale)
+        }
+    }
+}
+
+/// A numeric that comes from outside and was not checked yet.
+#[derive(Deserialize)]
+struct NumericParts {
+    high: i64,
+    low: u64,
+    scale: u16,
+    kind: Kind,
+}
+
+impl TryFrom<NumericParts> for Numeric {
+    type Error = NumericError;
+
+    fn try_from(parts: NumericParts) -> Result<Numeric, NumericError> {
+        let NumericParts {
+            high,
+            low,
+            scale,
+            kind,
+        } = parts;
+        match kind {
+            Kind::Finite => Numeric::from_parts((i128::from(high) << 64) | i128::from(low), scale),
+            Kind::NegInfinity | Kind::Infinity | Kind::NaN => Ok(Numeric::special(kind)),
         }
     }
 }

@@ -1,6 +1,11 @@
-//! Integer helpers beyond 128 bits. Everything tries `i128` first.
+//! Integer helpers around and beyond 128 bits.
 
 use std::cmp::Ordering;
+
+use num_bigint::{BigInt, Sign};
+use num_traits::ToPrimitive;
+
+use super::NumericError;
 
 /// 10^38, the least mantissa that is too large.
 pub(super) const TEN_TO_38: i128 = 10i128.pow(38);
@@ -16,8 +21,45 @@ const POWERS: [i128; 39] = {
 };
 
 /// 10^n if it fits (n <= 38).
+#[inline]
 pub(super) fn ten_to(n: u32) -> Option<i128> {
     POWERS.get(n as usize).copied()
+}
+
+/// The number of decimal digits; 0 for 0.
+pub(super) fn digit_count(magnitude: u128) -> u32 {
+    match magnitude {
+        0 => 0,
+        m => m.ilog10() + 1,
+    }
+}
+
+/// `mantissa * 10^digits` if it is a valid mantissa.
+#[inline]
+pub(super) fn scale_up(mantissa: i128, digits: u32) -> Result<i128, NumericError> {
+    if mantissa == 0 {
+        return Ok(0);
+    }
+    ten_to(digits)
+        .and_then(|power| mantissa.checked_mul(power))
+        .filter(|product| product.unsigned_abs() < TEN_TO_38 as u128)
+        .ok_or(NumericError::Overflow)
+}
+
+/// `mantissa / 10^digits`, rounded half away from zero.
+#[inline]
+pub(super) fn scale_down_round(mantissa: i128, digits: u32) -> i128 {
+    // More than 38 digits leave less than a half.
+    let Some(power) = ten_to(digits) else {
+        return 0;
+    };
+    let (quotient, rest) = (mantissa / power, mantissa % power);
+    // No overflow: |rest| < 10^38 and i128 holds 1.7 * 10^38.
+    if rest.unsigned_abs() >= power as u128 - rest.unsigned_abs() {
+        quotient + mantissa.signum()
+    } else {
+        quotient
+    }
 }
 
 /// Compares `a / 10^a_scale` with `b / 10^b_scale`.
@@ -32,4 +74,116 @@ pub(super) fn cmp_scaled(a: i128, a_scale: u16, b: i128, b_scale: u16) -> Orderi
         None if a == 0 => 0.cmp(&b),
         None => a.cmp(&0),
     }
+}
+
+/// A big integer as a mantissa.
+pub(super) fn narrow(value: &BigInt) -> Result<i128, NumericError> {
+    value
+        .to_i128()
+        .filter(|m| m.unsigned_abs() < TEN_TO_38 as u128)
+        .ok_or(NumericError::Overflow)
+}
+
+/// 10^n.
+pub(super) fn big_ten_to(n: u32) -> BigInt {
+    BigInt::from(10).pow(n)
+}
+
+/// `a / b` rounded half away from zero.
+pub(super) fn big_div_round(a: &BigInt, b: &BigInt) -> BigInt {
+    let (quotient, rest) = (a / b, a % b);
+    if rest.magnitude() * 2u8 < *b.magnitude() {
+        return quotient;
+    }
+    match (a.sign() == Sign::Minus) == (b.sign() == Sign::Minus) {
+        true => quotient + 1,
+        false => quotient - 1,
+    }
+}
+
+/// `a * 10^digits / b` rounded half away from zero (or cut off, without `round`).
+pub(super) fn mul_pow_div(
+    a: i128,
+    digits: u32,
+    b: i128,
+    round: bool,
+) -> Result<i128, NumericError> {
+    let Some(power) = ten_to(digits) else {
+        let numerator = BigInt::from(a) * big_ten_to(digits);
+        let quotient = match round {
+            true => big_div_round(&numerator, &BigInt::from(b)),
+            false => numerator / b,
+        };
+        return narrow(&quotient);
+    };
+    let divisor = b.unsigned_abs();
+    let (quotient, rest) = match a.unsigned_abs().checked_mul(power as u128) {
+        Some(numerator) => (numerator / divisor, numerator % divisor),
+        None => {
+            let (high, low) = mul_wide(a.unsigned_abs(), power as u128);
+            if high >= divisor {
+                return Err(NumericError::Overflow);
+            }
+            div_wide(high, low, divisor)
+        }
+    };
+    let quotient = if round && rest >= divisor - rest {
+        quotient.checked_add(1).ok_or(NumericError::Overflow)?
+    } else {
+        quotient
+    };
+    if quotient >= TEN_TO_38 as u128 {
+        return Err(NumericError::Overflow);
+    }
+    Ok(if (a < 0) == (b < 0) {
+        quotient as i128
+    } else {
+        -(quotient as i128)
+    })
+}
+
+const HALF_MASK: u128 = u64::MAX as u128;
+
+/// The 256-bit product as (high, low).
+fn mul_wide(a: u128, b: u128) -> (u128, u128) {
+    let (a1, a0, b1, b0) = (a >> 64, a & HALF_MASK, b >> 64, b & HALF_MASK);
+    let low = a0 * b0;
+    let mid = a1 * b0 + (low >> 64);
+    let mid2 = a0 * b1 + (mid & HALF_MASK);
+    let high = a1 * b1 + (mid >> 64) + (mid2 >> 64);
+    (high, (mid2 << 64) | (low & HALF_MASK))
+}
+
+/// Schoolbook division of a 256-bit number by a 128-bit one in base 2^64. The quotient must fit, i.e.
+/// `high < divisor`.
+fn div_wide(high: u128, low: u128, divisor: u128) -> (u128, u128) {
+    assert!(high < divisor, "quotient of div_wide must fit");
+    let shift = divisor.leading_zeros();
+    let divisor = divisor << shift;
+    let high = match shift {
+        0 => high,
+        shift => (high << shift) | (low >> (128 - shift)),
+    };
+    let low = low << shift;
+    let (q1, rest) = div_step(high, low >> 64, divisor);
+    let (q0, rest) = div_step(rest, low & HALF_MASK, divisor);
+    ((q1 << 64) | q0, rest >> shift)
+}
+
+/// One digit: `(high * 2^64 + next) / divisor` for a normalized divisor and `high < divisor`.
+fn div_step(high: u128, next: u128, divisor: u128) -> (u128, u128) {
+    let (d1, d0) = (divisor >> 64, divisor & HALF_MASK);
+    let (mut digit, mut rest) = (high / d1, high % d1);
+    // The estimate is at most two too large.
+    while digit > HALF_MASK || digit * d0 > ((rest << 64) | next) {
+        digit -= 1;
+        rest += d1;
+        if rest > HALF_MASK {
+            break;
+        }
+    }
+    let rest = (high << 64)
+        .wrapping_add(next)
+        .wrapping_sub(digit.wrapping_mul(divisor));
+    (digit, rest)
 }
