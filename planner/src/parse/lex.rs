@@ -1,0 +1,156 @@
+//! Tokens and their places in the text.
+
+use crate::error::PlanError;
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+use std::ops::Range;
+
+/// The text, with a way from characters to bytes.
+pub(super) struct Source<'s> {
+    text: &'s str,
+    /// Byte offset of each character and of the end; empty if the text is ASCII.
+    bytes: Vec<usize>,
+}
+
+/// The tokens of a text, spans rewritten so that the column counts characters from the start of the text.
+pub(super) fn tokenize(sql: &str) -> Result<(Source<'_>, Vec<TokenWithSpan>), PlanError> {
+    let bytes = if sql.is_ascii() {
+        vec![]
+    } else {
+        let mut bytes: Vec<usize> = sql.char_indices().map(|(i, _)| i).collect();
+        bytes.push(sql.len());
+        bytes
+    };
+    let source = Source { text: sql, bytes };
+    let mut line_starts = vec![0u64];
+    for (i, c) in sql.chars().enumerate() {
+        if c == '\n' {
+            line_starts.push(i as u64 + 1);
+        }
+    }
+    let absolute = |location: Location| -> Location {
+        match location.line {
+            0 => location,
+            line => {
+                let start = line_starts[(line as usize - 1).min(line_starts.len() - 1)];
+                Location::new(1, start + location.column)
+            }
+        }
+    };
+    let mut tokens = vec![];
+    Tokenizer::new(&super::DIALECT, sql)
+        .tokenize_with_location_into_buf_with_mapper(&mut tokens, |t| TokenWithSpan {
+            span: Span::new(absolute(t.span.start), absolute(t.span.end)),
+            token: t.token,
+        })
+        .map_err(|e| source.lexical_error(&e.message, absolute(e.location)))?;
+    Ok((source, tokens))
+}
+
+impl<'s> Source<'s> {
+    pub(super) fn text(&self) -> &'s str {
+        self.text
+    }
+
+    /// Bytes of the characters `start..end` (from 1).
+    fn bytes_of(&self, start: u64, end: u64) -> Range<usize> {
+        let byte = |position: u64| {
+            let index = position.saturating_sub(1) as usize;
+            if self.bytes.is_empty() {
+                index.min(self.text.len())
+            } else {
+                self.bytes[index.min(self.bytes.len() - 1)]
+            }
+        };
+        let (start, end) = (byte(start), byte(end));
+        start..end.max(start)
+    }
+
+    pub(super) fn byte_range(&self, token: &TokenWithSpan) -> Range<usize> {
+        if token.span.start.line == 0 {
+            return self.text.len()..self.text.len();
+        }
+        self.bytes_of(token.span.start.column, token.span.end.column)
+    }
+
+    pub(super) fn syntax_error(&self, token: &TokenWithSpan) -> PlanError {
+        if token.token == Token::EOF || token.span.start.line == 0 {
+            return self.end_of_input();
+        }
+        let text = &self.text[self.byte_range(token)];
+        PlanError::syntax(Some(text)).at(token.span.start.column as usize)
+    }
+
+    pub(super) fn end_of_input(&self) -> PlanError {
+        PlanError::syntax(None).at(self.text.chars().count() + 1)
+    }
+
+    fn lexical_error(&self, message: &str, location: Location) -> PlanError {
+        let position = location.column as usize;
+        let rest = &self.text[self.bytes_of(location.column, u64::MAX)];
+        let error = if message.contains("nterminated") && message.contains("comment") {
+            PlanError::new("42601", format!("unterminated /* comment at or near \"{rest}\""))
+        } else if message.contains("identifier") || rest.starts_with('"') {
+            PlanError::new("42601", format!("unterminated quoted identifier at or near \"{rest}\""))
+        } else if message.contains("nterminated") {
+            PlanError::new("42601", format!("unterminated quoted string at or near \"{rest}\""))
+        } else {
+            let near: String = rest.chars().take(1).collect();
+            match near.as_str() {
+                "" => PlanError::syntax(None),
+                near => PlanError::syntax(Some(near)),
+            }
+        };
+        error.at(position)
+    }
+}
+
+/// The column in a message of sqlparser that ends in `at Line: 1, Column: 7`.
+pub(super) fn position_in_message(message: &str) -> Option<usize> {
+    let (_, tail) = message.rsplit_once(" at Line: ")?;
+    let (_, column) = tail.split_once("Column: ")?;
+    column.trim().parse().ok()
+}
+
+/// Operators in a row, at one level of brackets and within one item of a list, make trees as deep as the row is long: cloning and
+/// dropping them recurses.
+const CHAIN_MAX: usize = 1000;
+
+/// Refuses statements whose trees would be too deep to walk.
+pub(super) fn check_complexity(tokens: &[TokenWithSpan]) -> Result<(), PlanError> {
+    let mut chains = vec![0usize];
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket => chains.push(0),
+            Token::RParen | Token::RBracket => {
+                if chains.len() > 1 {
+                    chains.pop();
+                }
+            }
+            Token::Comma => *chains.last_mut().expect("never empty") = 0,
+            Token::Whitespace(_)
+            | Token::Period
+            | Token::SingleQuotedString(_)
+            | Token::Number(..) => {}
+            Token::Word(word) => match word.keyword {
+                Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::LIKE
+                | Keyword::IS
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::INTERSECT
+                | Keyword::JOIN
+                | Keyword::COLLATE
+                | Keyword::AT => *chains.last_mut().expect("never empty") += 1,
+                _ => {}
+            },
+            _ => *chains.last_mut().expect("never empty") += 1,
+        }
+        if chains.last().is_some_and(|n| *n > CHAIN_MAX) {
+            return Err(PlanError::too_complex());
+        }
+    }
+    Ok(())
+}
