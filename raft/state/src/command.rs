@@ -1,7 +1,11 @@
 //! The entries of ENV's log and what applying them answers.
 
+mod codec;
+
+pub use codec::{COMMAND_BYTES_MAX, COMMAND_VERSION};
+
 use crate::catalog::{Cluster, Database, Item, Role, Schema};
-use repr::{ClusterId, Diff, GlobalId, NodeId, Row, SchemaId, ShardId, Timestamp};
+use repr::{ClusterId, DatabaseId, Diff, GlobalId, NodeId, RoleId, Row, SchemaId, ShardId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -107,8 +111,17 @@ pub enum CatalogOp {
     UpdateItem(Arc<Item>),
     /// Drops the items; the list must be closed under dependents.
     DropItems(Vec<GlobalId>),
+    /// Only of an empty schema.
     DropSchema(SchemaId),
     RenameItem { id: GlobalId, name: String },
+    /// Replaces a cluster of the same id: settings, replicas, a higher incarnation.
+    UpdateCluster(Cluster),
+    /// Only of a cluster that no item uses.
+    DropCluster(ClusterId),
+    /// Only of a role that owns nothing.
+    DropRole(RoleId),
+    /// Only of a database without schemas.
+    DropDatabase(DatabaseId),
 }
 
 /// What became of one transaction. Every variant but `Committed` means: nothing was changed.

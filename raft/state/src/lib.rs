@@ -10,8 +10,21 @@
 //! log entry; `State::apply` stamps a timestamp, walks the transactions in order, gives each its own [`command::Outcome`], and
 //! publishes the changes as one `Applied`.
 
+//! The life of a row: it arrives packed; apply sorts a transaction's rows into one immutable [`shard::Batch`] stamped with the entry's
+//! time, which readers and dataflows share from then on. Batches are merged, in apply while they are small and by [`State::merge_jobs`]
+//! elsewhere when they are large; a merge changes nothing that can be read.
+//!
+//! Caveats:
+//! * All rows are in memory, at most [`state::STORED_BYTES_MAX`] of them; history that holds keep alive comes on top.
+//! * TRUNCATE writes one deletion per row.
+//! * A key that changes thousands of times within the read window is looked up slowly: all its versions are looked at.
+
 pub mod catalog;
 pub mod command;
+pub mod shard;
+pub mod state;
 
 pub use catalog::Catalog;
 pub use command::{Batch, Command, Outcome, Txn};
+pub use shard::Shard;
+pub use state::{Applied, Changes, State};

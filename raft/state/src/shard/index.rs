@@ -1,0 +1,69 @@
+//! A hash index from the keys of one batch to its rows.
+
+use super::keys::KeyList;
+
+/// Rows per bucket that the directory aims for.
+const BUCKET_ROWS: usize = 8;
+
+/// Finds the rows of a batch that may have a key: candidates by hash, to be compared by the caller.
+///
+/// Entries are (upper 32 bits of the hash, row number), grouped in buckets by the hash's first bits. 8.5 bytes per row.
+#[derive(Debug, Default)]
+pub(crate) struct KeyIndex {
+    /// How far a 32-bit hash is shifted right to give its bucket.
+    shift: u32,
+    /// Bucket `b` holds the entries `starts[b]..starts[b + 1]`.
+    starts: Box<[u32]>,
+    entries: Box<[(u32, u32)]>,
+}
+
+impl KeyIndex {
+    pub(crate) fn new(keys: &KeyList) -> KeyIndex {
+        let hashes = || (0..keys.len()).filter_map(|row| Some((upper(keys.hash(row)?), row as u32)));
+        let bits = (keys.len() / BUCKET_ROWS).max(1).ilog2();
+        let shift = 32 - bits;
+        let mut starts = vec![0u32; (1 << bits) + 1];
+        for (hash, _) in hashes() {
+            starts[bucket(hash, shift) + 1] += 1;
+        }
+        for b in 1..starts.len() {
+            starts[b] += starts[b - 1];
+        }
+        let mut next = starts.clone();
+        let mut entries = vec![(0, 0); starts[starts.len() - 1] as usize];
+        for (hash, row) in hashes() {
+            let at = &mut next[bucket(hash, shift)];
+            entries[*at as usize] = (hash, row);
+            *at += 1;
+        }
+        KeyIndex {
+            shift,
+            starts: starts.into(),
+            entries: entries.into(),
+        }
+    }
+
+    /// Row numbers, ascending, whose key has this hash in its upper half.
+    #[inline]
+    pub(crate) fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+        let hash = upper(hash);
+        let b = bucket(hash, self.shift);
+        let range = self.starts[b] as usize..self.starts[b + 1] as usize;
+        self.entries[range].iter().filter(move |(h, _)| *h == hash).map(|(_, row)| *row)
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.starts) + size_of_val(&*self.entries)
+    }
+}
+
+#[inline]
+fn upper(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+#[inline]
+fn bucket(hash: u32, shift: u32) -> usize {
+    // A shift by 32 (one bucket) is out of range for u32.
+    (u64::from(hash) >> shift) as usize
+}
