@@ -1,0 +1,6 @@
+//! Session settings that evaluation depends on.
+
+/// What an evaluation may know of its session. The default (time zone UTC, ISO styles) is what dataflows use, so that a view's
+/// content does not depend on who reads it.
+#[derive(Clone, Debug, Default)]
+pub struct EvalCtx {}
