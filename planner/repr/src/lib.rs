@@ -44,7 +44,7 @@ pub use ids::{ClusterId, DatabaseId, GlobalId, NodeId, ReplicaId, RoleId, Schema
 pub use numeric::{Numeric, NumericError};
 pub use relation::{ColumnType, RelationDesc};
 pub use row::{DatumIter, Row, RowPacker, RowRef, decode_columns};
-pub use time::{Date, Interval, PgTimestamp, Time};
+pub use time::{Date, DateField, Interval, PgTimestamp, Time, TimeError, TimeZone};
 pub use types::{NumericTypmod, SqlType};
 
 /// A point in time: microseconds since the Unix epoch.

@@ -1,9 +1,20 @@
 //! Dates, times, timestamps and intervals, with Postgres's ranges and meaning.
 
+pub mod arith;
+pub mod calendar;
+mod error;
+pub mod field;
+pub mod zone;
+
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
+
+pub use calendar::{CivilDate, CivilTime};
+pub use error::TimeError;
+pub use field::DateField;
+pub use zone::TimeZone;
 
 /// Microseconds in a second.
 pub const USECS_PER_SEC: i64 = 1_000_000;
