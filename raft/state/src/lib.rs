@@ -27,4 +27,4 @@ pub mod state;
 pub use catalog::Catalog;
 pub use command::{Batch, Command, Outcome, Txn};
 pub use shard::Shard;
-pub use state::{Applied, Changes, State};
+pub use state::{Applied, Changes, ReadError, State};

@@ -91,6 +91,12 @@ impl Shard {
         &self.spaces
     }
 
+    /// The batches that hold all updates. How updates are spread over them differs between nodes; times that nobody can tell apart any
+    /// more may have been moved up to the shard's since.
+    pub fn batches(&self) -> &[Arc<Batch>] {
+        &self.batches
+    }
+
     /// The rows at `ts`, in the order of their bytes. The caller has checked that `ts` is readable.
     pub fn cursor(&self, ts: Timestamp) -> SnapshotCursor {
         let visible = self.batches.iter().filter(|batch| batch.time_min() <= ts).cloned();

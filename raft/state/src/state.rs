@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use repr::{ClusterId, ShardId, Timestamp};
+use thiserror::Error;
 
 use crate::catalog::Catalog;
 use crate::command::{Gateway, Outcome};
@@ -82,6 +83,17 @@ pub struct Changes {
     pub catalog_changed: bool,
 }
 
+/// Why a shard cannot be read at a time. All are retryable; none is ever answered with rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReadError {
+    #[error("{shard} is not there")]
+    UnknownShard { shard: ShardId },
+    #[error("{shard} is readable from {since} on, not at {ts}")]
+    SinceBeyondTs { shard: ShardId, since: Timestamp, ts: Timestamp },
+    #[error("tables are complete below {upper}, not at {ts}")]
+    NotYet { upper: Timestamp, ts: Timestamp },
+}
+
 impl State {
     /// The state before the first entry.
     pub fn new() -> State {
@@ -132,6 +144,22 @@ impl State {
     pub fn since(&self, id: ShardId) -> Option<Timestamp> {
         let created = self.shards.get(&id)?.created;
         Some(self.least_hold(id).map_or(self.read_floor, |hold| hold.min(self.read_floor)).max(created))
+    }
+
+    /// The shard, if it can be read at `ts`.
+    ///
+    /// # Errors
+    /// If it is not there, `ts` has been forgotten, or `ts` is not complete yet.
+    pub fn readable(&self, id: ShardId, ts: Timestamp) -> Result<&Arc<Shard>, ReadError> {
+        let shard = self.shards.get(&id).ok_or(ReadError::UnknownShard { shard: id })?;
+        let since = self.since(id).ok_or(ReadError::UnknownShard { shard: id })?;
+        if ts < since {
+            return Err(ReadError::SinceBeyondTs { shard: id, since, ts });
+        }
+        if ts >= self.upper() {
+            return Err(ReadError::NotYet { upper: self.upper(), ts });
+        }
+        Ok(shard)
     }
 
     /// What transactions and statements without a lease of their own may still read.
