@@ -1,1 +1,38 @@
-fn main() {}
+//! The fault injector and the checkers that anyone can run against their own server.
+//!
+//! What this is: a SQL client that breaks things and then checks what a correct server must still show. `kill9` kills the process under load,
+//! `flip` damages its files, `random` compares its ways of answering. What this is not: a part of the server; it links none of it.
+//!
+//! Every run prints its seed and the arguments that replay it, and ends with exit status 0 only if everything was checked and held.
+
+mod flip;
+mod kill9;
+mod random;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// SIGKILL at random moments under write load; nothing acknowledged may be lost, doubled or halved.
+    Kill9(kill9::Options),
+    /// Single flipped bits in durable files; each is refused with file and offset, or the data is exactly right.
+    Flip(flip::Options),
+    /// Random queries: the view, the interpreter and PostgreSQL must agree.
+    Random(random::Options),
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Kill9(options) => kill9::run(&options).await,
+        Command::Flip(options) => flip::run(&options).await,
+        Command::Random(options) => random::run(&options).await,
+    }
+}
