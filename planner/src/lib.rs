@@ -9,7 +9,10 @@
 //! tree whose scalars may hold subqueries, and lowers that to [`plan::Mir`], which has none.
 
 pub mod ast;
+pub mod builtin;
 pub mod error;
+pub mod hir;
+pub mod lower;
 pub mod parse;
 pub mod session;
 pub mod statement;

@@ -1,0 +1,218 @@
+//! EXISTS as a condition: a semijoin, or its complement.
+
+use super::{Lower, Lowered, Outer, bind, canonical, get_local, join, negate, project, union};
+use crate::error::PlanError;
+use crate::hir::{ColumnRef, Hir, HirScalar};
+use plan::{Mir, ScalarExpr};
+use repr::ColumnType;
+
+/// The relation whose rows the predicate asks for, and whether it is negated.
+pub(super) fn as_exists(predicate: HirScalar) -> Result<(Hir, bool), HirScalar> {
+    match predicate {
+        HirScalar::Exists(relation) => Ok((*relation, false)),
+        HirScalar::Call { func, mut args, ty } if func.is("not") => match as_exists(args.remove(0)) {
+            Ok((relation, negated)) => Ok((relation, !negated)),
+            Err(inner) => Err(HirScalar::Call {
+                func,
+                args: vec![inner],
+                ty,
+            }),
+        },
+        other => Err(other),
+    }
+}
+
+/// A relation whose only correlation is that some of its expressions equal expressions of the outer row.
+struct Equated {
+    /// Reads no enclosing row.
+    base: Hir,
+    /// (expression over enclosing rows, of level 0 for the row tested; expression over the base).
+    pairs: Vec<(HirScalar, HirScalar)>,
+}
+
+impl Lower {
+    /// Keeps the rows of the input for which the relation has a row (or, negated, has none).
+    pub(super) fn semijoin(
+        &mut self,
+        input: Lowered,
+        relation: Hir,
+        negated: bool,
+        outer: &Outer,
+    ) -> Result<Lowered, PlanError> {
+        match equated(relation) {
+            Ok(equated) => self.semijoin_equated(input, equated, negated, outer),
+            Err(relation) => self.semijoin_general(input, relation, negated, outer),
+        }
+    }
+
+    fn semijoin_equated(
+        &mut self,
+        mut input: Lowered,
+        equated: Equated,
+        negated: bool,
+        outer: &Outer,
+    ) -> Result<Lowered, PlanError> {
+        let arity = input.types.len();
+        let mut base = self.relation(equated.base, &Outer::unit())?;
+        let (mut tested, mut keys) = (vec![], vec![]);
+        for (left, right) in equated.pairs {
+            tested.push(self.scalar(left, &mut input, outer)?);
+            keys.push(self.scalar(right, &mut base, &Outer::unit())?);
+        }
+        let base_arity = base.types.len();
+        let n = keys.len();
+        let present = base
+            .map(keys)
+            .project((base_arity..base_arity + n).collect())
+            .distinct();
+        let types: &[ColumnType] = &input.types;
+        let equivalences = tested
+            .into_iter()
+            .zip(&present.types)
+            .enumerate()
+            .map(|(i, (expr, present))| {
+                let ty = expr.typ(types).ty;
+                let right = ScalarExpr::Column(types.len() + i);
+                vec![canonical(expr, &ty), canonical(right, &present.ty)]
+            })
+            .collect();
+        Ok(self.keep(input, arity, present.mir, equivalences, negated))
+    }
+
+    fn semijoin_general(
+        &mut self,
+        mut input: Lowered,
+        relation: Hir,
+        negated: bool,
+        outer: &Outer,
+    ) -> Result<Lowered, PlanError> {
+        let arity = input.types.len();
+        let correlation = self.correlate(&relation, &mut input, outer);
+        let n = correlation.columns.len();
+        let sub = self.relation(relation, &correlation.outer)?;
+        let present = sub.project((0..n).collect()).distinct();
+        let equivalences = correlation.equivalences(arity);
+        let kept = self.keep(input, arity, present.mir, equivalences, negated);
+        Ok(Lowered {
+            mir: correlation.close(kept.mir),
+            types: kept.types,
+        })
+    }
+
+    /// The first `arity` columns of the rows of `input` that join (negated: do not join) with `present`, whose rows are distinct.
+    fn keep(
+        &mut self,
+        input: Lowered,
+        arity: usize,
+        present: Mir,
+        equivalences: Vec<Vec<ScalarExpr>>,
+        negated: bool,
+    ) -> Lowered {
+        let types = input.types[..arity].to_vec();
+        let outputs: Vec<usize> = (0..arity).collect();
+        if !negated {
+            let joined = join(vec![input.mir, present], equivalences);
+            return Lowered {
+                mir: project(joined, outputs),
+                types,
+            };
+        }
+        let id = self.fresh();
+        let get = get_local(id, &input.types);
+        let matched = project(join(vec![get.clone(), present], equivalences), outputs.clone());
+        let rest = union(vec![project(get, outputs), negate(matched)]);
+        Lowered {
+            mir: bind(id, input.mir, rest),
+            types,
+        }
+    }
+}
+
+/// Takes the relation apart, or gives it back.
+fn equated(relation: Hir) -> Result<Equated, Hir> {
+    let mut base = &relation;
+    // What is selected, and how often, does not matter for existence.
+    loop {
+        base = match base {
+            Hir::Project { input, .. } | Hir::Distinct { input } => input,
+            Hir::Map { input, scalars } if scalars.iter().all(is_harmless) => input,
+            _ => break,
+        };
+    }
+    let mut predicates = vec![];
+    while let Hir::Filter {
+        input,
+        predicates: more,
+    } = base
+    {
+        predicates.extend(more.iter().cloned().flat_map(HirScalar::into_conjuncts));
+        base = input;
+    }
+    if base.is_correlated() {
+        return Err(relation);
+    }
+    let (mut local, mut pairs) = (vec![], vec![]);
+    for predicate in predicates {
+        match classify(predicate) {
+            Some(Class::Local(predicate)) => local.push(predicate),
+            Some(Class::Pair(outer, inner)) => pairs.push((outer, inner)),
+            None => return Err(relation),
+        }
+    }
+    Ok(Equated {
+        base: base.clone().filter(local),
+        pairs,
+    })
+}
+
+/// Whether leaving the expression out can make no difference.
+fn is_harmless(scalar: &HirScalar) -> bool {
+    matches!(scalar, HirScalar::Column(_) | HirScalar::Literal(Ok(_), _))
+}
+
+enum Class {
+    Local(HirScalar),
+    Pair(HirScalar, HirScalar),
+}
+
+fn classify(predicate: HirScalar) -> Option<Class> {
+    if !levels(&predicate).1 {
+        return Some(Class::Local(predicate));
+    }
+    let HirScalar::Call { func, mut args, .. } = predicate else {
+        return None;
+    };
+    if !func.is("eq") {
+        return None;
+    }
+    let (right, left) = (args.pop()?, args.pop()?);
+    let (left_own, left_outer) = levels(&left);
+    let (right_own, right_outer) = levels(&right);
+    if left.has_subquery() || right.has_subquery() {
+        return None;
+    }
+    match (left_own, left_outer, right_own, right_outer) {
+        (false, true, true, false) => Some(Class::Pair(raised(left), right)),
+        (true, false, false, true) => Some(Class::Pair(raised(right), left)),
+        _ => None,
+    }
+}
+
+/// Whether the scalar reads its own relation's columns, and whether it reads enclosing rows.
+fn levels(scalar: &HirScalar) -> (bool, bool) {
+    let (mut own, mut outer) = (false, false);
+    scalar.visit_columns(&mut |c| match c.level {
+        0 => own = true,
+        _ => outer = true,
+    });
+    (own, outer)
+}
+
+/// The same value, read one query further outside.
+fn raised(mut scalar: HirScalar) -> HirScalar {
+    scalar.map_columns(&mut |c| ColumnRef {
+        level: c.level - 1,
+        index: c.index,
+    });
+    scalar
+}
