@@ -23,6 +23,8 @@ pub mod catalog;
 pub mod command;
 pub mod shard;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 pub use catalog::Catalog;
 pub use command::{Batch, Command, Outcome, Txn};

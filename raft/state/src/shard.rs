@@ -17,9 +17,9 @@ use repr::{Diff, Row, RowRef, ShardId, Timestamp};
 pub use batch::Batch;
 pub(crate) use batch::{BatchBuilder, Entry, consolidate, hash_row_key};
 pub use cursor::Cursor;
-pub(crate) use cursor::sum_by_time;
 pub use keys::KeySpace;
 pub(crate) use keys::KeyList;
+pub(crate) use merge::BATCH_BYTES_MAX;
 pub use merge::{MergeDone, MergeJob};
 
 /// One durable collection. Cloning shares the batches.

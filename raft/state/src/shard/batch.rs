@@ -271,10 +271,6 @@ impl BatchBuilder {
         }
     }
 
-    pub(crate) fn updates(&self) -> usize {
-        self.times.len()
-    }
-
     pub(crate) fn row_bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -284,10 +280,6 @@ impl BatchBuilder {
         let end = *self.row_ends.last()? as usize;
         let start = self.row_ends.len().checked_sub(2).map_or(0, |r| self.row_ends[r] as usize);
         Some(&self.bytes[start..end])
-    }
-
-    pub(crate) fn last_time(&self) -> Option<Timestamp> {
-        self.times.last().copied()
     }
 
     /// Must be called in the order of a batch.

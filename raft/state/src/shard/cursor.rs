@@ -118,7 +118,7 @@ impl Cursor {
 }
 
 /// Sorts by time and sums up equal times; what sums to zero goes.
-pub(crate) fn sum_by_time(updates: &mut Vec<(Timestamp, Diff)>) {
+fn sum_by_time(updates: &mut Vec<(Timestamp, Diff)>) {
     updates.sort_unstable_by_key(|(time, _)| *time);
     updates.dedup_by(|next, kept| {
         let same = next.0 == kept.0;

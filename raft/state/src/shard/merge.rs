@@ -1,7 +1,6 @@
 //! When batches are merged, and how that happens outside of apply.
 //!
-//! Batches lie in order of arrival. The youngest ones, all below [`SETTLED_UPDATES`], are merged within apply: bounded work. The
-//! others are *settled*: only a [`MergeJob`] replaces them, which runs on another thread on shared, immutable batches and is
+//! Batches lie in order of arrival. The youngest ones, all small, are merged within apply: bounded work. The others are *settled*: only a [`MergeJob`] replaces them, which runs on another thread on shared, immutable batches and is
 //! installed later. A merge moves times up to the shard's since and changes nothing that can be read.
 
 use std::sync::Arc;
@@ -12,12 +11,12 @@ use super::Shard;
 use super::batch::Batch;
 use super::keys::KeySpace;
 
-/// A batch with at least this many updates is no longer merged within apply.
-pub(crate) const SETTLED_UPDATES: usize = 4096;
-/// Most updates that one merge within apply may touch: about a millisecond.
-const INLINE_UPDATES_MAX: usize = 8192;
+/// A batch with at least this many updates, or
+const SETTLED_UPDATES: usize = if cfg!(test) { 16 } else { 4096 };
+/// at least this many bytes of rows, is no longer merged within apply: a merge there takes about a millisecond.
+const SETTLED_BYTES: usize = 4 << 20;
 /// Bytes of rows in one batch; offsets have 32 bits.
-const BATCH_BYTES_MAX: usize = 3 << 30;
+pub(crate) const BATCH_BYTES_MAX: usize = 3 << 30;
 /// A lone batch is rewritten when one in this many of its updates would vanish.
 const REMOVABLE_FRACTION: usize = 4;
 
@@ -59,21 +58,26 @@ impl MergeJob {
     }
 }
 
+fn is_settled(batch: &Batch) -> bool {
+    batch.updates() >= SETTLED_UPDATES || batch.row_bytes() >= SETTLED_BYTES
+}
+
 impl Shard {
     /// Merges young batches while the one before is at most twice what is to be merged with it.
     pub(super) fn merge_young(&mut self, since: Timestamp) {
         let Some(last) = self.batches.last() else { return };
-        let mut total = last.updates();
-        let mut first = self.batches.len() - 1;
-        if total >= SETTLED_UPDATES {
+        if is_settled(last) {
             return;
         }
-        while first > 0 {
-            let before = self.batches[first - 1].updates();
-            if before >= SETTLED_UPDATES || before > 2 * total || before + total > INLINE_UPDATES_MAX {
+        let (mut total, mut bytes) = (last.updates(), last.row_bytes());
+        let mut first = self.batches.len() - 1;
+        while first > 0 && total < SETTLED_UPDATES && bytes < SETTLED_BYTES {
+            let before = &self.batches[first - 1];
+            if is_settled(before) || before.updates() > 2 * total {
                 break;
             }
-            total += before;
+            total += before.updates();
+            bytes += before.row_bytes();
             first -= 1;
         }
         if first + 1 < self.batches.len() {
@@ -96,7 +100,7 @@ impl Shard {
 
     /// Settled neighbours of which the elder is at most twice the younger, and what fits before them by the same rule.
     fn crowded(&self) -> Option<std::ops::Range<usize>> {
-        let settled = self.batches.iter().rposition(|batch| batch.updates() >= SETTLED_UPDATES)? + 1;
+        let settled = self.batches.iter().rposition(|batch| is_settled(batch))? + 1;
         let size = |at: usize| self.batches[at].updates();
         let fits = |at: usize, total: usize, bytes: usize| {
             size(at) <= 2 * total && self.batches[at].row_bytes() + bytes <= BATCH_BYTES_MAX
@@ -115,7 +119,7 @@ impl Shard {
     /// A settled batch that is largely history nobody can read any more.
     fn worn(&self, since: Timestamp) -> Option<std::ops::Range<usize>> {
         let worn = |batch: &Batch| {
-            batch.updates() >= SETTLED_UPDATES && batch.removable() * REMOVABLE_FRACTION >= batch.updates() && batch.time_max() <= since
+            is_settled(batch) && batch.removable() * REMOVABLE_FRACTION >= batch.updates() && batch.time_max() <= since
         };
         let at = self.batches.iter().position(|batch| worn(batch))?;
         Some(at..at + 1)

@@ -18,7 +18,7 @@ pub(super) struct Sessions {
     /// The highest incarnation of each gateway that has started.
     pub(super) gateways: Arc<BTreeMap<NodeId, u64>>,
     /// Empty or [`BUCKETS`] maps.
-    live: Arc<Vec<Arc<BTreeMap<Session, Last>>>>,
+    pub(super) live: Arc<Vec<Arc<BTreeMap<Session, Last>>>>,
     pub(super) ended: Arc<Ended>,
     /// A token of an unknown session with a lower base may belong to a session that has been forgotten.
     pub(super) horizon: u64,

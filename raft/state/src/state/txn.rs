@@ -9,7 +9,7 @@ use super::apply::Effects;
 use super::sessions::Admission;
 use super::{ROW_OVERHEAD_BYTES, STORED_BYTES_MAX, State};
 use crate::command::{Check, Outcome, Txn};
-use crate::shard::{Batch, Entry, KeyList, Shard, consolidate, row_hash};
+use crate::shard::{BATCH_BYTES_MAX, Batch, Entry, KeyList, Shard, consolidate, row_hash};
 
 /// What a transaction does to one shard, checked and ready.
 struct Prepared {
@@ -172,6 +172,9 @@ fn prepare_shard(shard: &Shard, writes: Writes<'_>, ts: Timestamp) -> Result<Pre
         delete_all(shard, ts, &mut entries);
     } else {
         check_deletes(shard, &entries)?;
+    }
+    if entries.iter().map(|entry| entry.row.byte_len()).sum::<usize>() > BATCH_BYTES_MAX {
+        return Err(Outcome::TooLarge { limit_bytes: BATCH_BYTES_MAX as u64 });
     }
     let keys: Vec<KeyList> = shard.spaces.iter().map(|space| KeyList::of(space, entries.iter().map(|entry| entry.row))).collect();
     for (space, keys) in keys.iter().enumerate() {

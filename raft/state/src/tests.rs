@@ -1,0 +1,6 @@
+//! Tests of the whole machine: against a naive model, and scripts.
+
+mod build;
+mod model;
+mod scripts;
+mod snapshots;
