@@ -3,6 +3,9 @@
 //! A [`Mir`] denotes a collection: a finite map from rows to multiplicities, at every time. Every rewrite keeps that meaning;
 //! [`crate::eval`] is its definition.
 
+mod keys;
+mod typing;
+
 use crate::agg::AggregateExpr;
 use crate::error::EvalError;
 use crate::scalar::ScalarExpr;
