@@ -19,19 +19,25 @@ mod array_search;
 mod boolean;
 mod bytes;
 mod cast_number;
+mod cast_time;
 mod catalog;
 mod compare;
+mod date;
+mod extract;
 mod float;
 mod format_text;
 mod hash;
 mod integer;
+mod interval;
 mod numeric;
 mod pad;
 mod pattern;
 mod quote;
 mod regex;
 mod text;
+mod timestamp;
 mod typmod;
+mod zone;
 
 /// What an implementation returns.
 pub type EvalResult<'a> = Result<Datum<'a>, EvalError>;
@@ -150,16 +156,22 @@ pub fn all() -> impl Iterator<Item = &'static FuncDef> {
         boolean::TABLE,
         bytes::TABLE,
         cast_number::TABLE,
+        cast_time::TABLE,
         catalog::TABLE,
         compare::TABLE,
+        date::TABLE,
+        extract::TABLE,
         format_text::TABLE,
+        interval::TABLE,
         numeric::TABLE,
         pad::TABLE,
         pattern::TABLE,
         quote::TABLE,
         regex::TABLE,
         text::TABLE,
+        timestamp::TABLE,
         typmod::TABLE,
+        zone::TABLE,
     ];
     tables.into_iter().chain(integer::TABLES).chain(float::TABLES).flatten()
 }
