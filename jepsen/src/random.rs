@@ -94,7 +94,7 @@ pub async fn run(options: &Options) -> Result<()> {
         worlds += 1;
         if let Err(error) = one_world(&mut sides, options, &mut dice).await {
             if let Some(server) = &server {
-                println!("the server printed:\n{}", server.output());
+                println!("the server printed (end):\n{}", server.output_end());
             }
             return Err(error.context(format!("in the tables number {worlds} of seed {seed}")));
         }

@@ -65,13 +65,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let output = self.server.output();
-            let tail = output
-                .char_indices()
-                .rev()
-                .nth(4000)
-                .map_or(0, |(at, _)| at);
-            eprintln!("--- the server printed (end):\n{}", &output[tail..]);
+            eprintln!("--- the server printed (end):\n{}", self.server.output_end());
         }
     }
 }

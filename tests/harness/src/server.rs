@@ -216,6 +216,11 @@ impl Server {
         Ok(())
     }
 
+    /// Starts the same recipe as a process of its own, without waiting for anything; this one must have ended.
+    pub fn spawn_again(&self) -> Result<Server, StartError> {
+        self.launch.spawn()
+    }
+
     /// Whether the process is still running.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -250,6 +255,14 @@ impl Server {
     /// All lines printed so far, stdout and stderr in order of arrival.
     pub fn output(&self) -> String {
         self.output.text.lock().expect("output lock").0.clone()
+    }
+
+    /// The last lines printed, for a failure report.
+    pub fn output_end(&self) -> String {
+        const SHOWN: usize = 4000;
+        let output = self.output();
+        let start = output.char_indices().rev().nth(SHOWN).map_or(0, |(at, _)| at);
+        output[start..].to_owned()
     }
 
     /// Waits until the output holds `needle`, or the deadline passes; says whether it came.
