@@ -1,0 +1,228 @@
+//! The data directory of one node.
+
+use crate::error::OpenError;
+use host::{DiskLock, Host, OpenMode};
+use repr::NodeId;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = "clusterd.lock";
+const IDENTITY: &str = "identity.toml";
+const STARTS: &str = "starts.toml";
+const FORMAT: u32 = 1;
+
+/// Who a node is. Made once; a node id is never used again for another disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub format: u32,
+    /// 128 random bits as hexadecimal digits.
+    pub environment: String,
+    pub node: u64,
+    /// Counts disaster recoveries of the environment.
+    pub generation: u64,
+}
+
+impl Identity {
+    pub fn environment_id(&self) -> u128 {
+        u128::from_str_radix(&self.environment, 16).unwrap_or_default()
+    }
+
+    pub fn node_id(&self) -> NodeId {
+        NodeId(self.node)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Starts {
+    count: u64,
+}
+
+/// An open data directory. The lock is held until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    identity: Identity,
+    starts: u64,
+    created: bool,
+    _lock: DiskLock,
+}
+
+impl DataDir {
+    /// Opens the directory, or makes one with a new identity if it is empty or missing.
+    ///
+    /// # Errors
+    /// If it cannot be used, is in use, holds something else, or is damaged. Nothing is changed then.
+    pub fn open(host: &Host, path: &Path) -> Result<DataDir, OpenError> {
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        host.disk.create_dir_all(path).map_err(io)?;
+        let mut files = host.disk.list(path).map_err(io)?;
+        files.retain(|name| name != LOCK);
+        let known = files.iter().any(|name| name == IDENTITY);
+        let temporary = |name: &String| name.ends_with(".tmp");
+        if !known && (files.iter().any(|f| !temporary(f)) || has_directories(path)) {
+            return Err(OpenError::Foreign { path: path.to_owned(), file: IDENTITY });
+        }
+        let lock = host.disk.lock(&path.join(LOCK)).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned() },
+            _ => io(source),
+        })?;
+        let identity = if known { read_identity(host, path)? } else { make_identity(host, path)? };
+        let starts = count_start(host, path, known)?;
+        Ok(DataDir { path: path.to_owned(), identity, starts, created: !known, _lock: lock })
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How often a process has opened this directory, this time included.
+    pub fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    /// Whether this call made the directory's identity.
+    pub fn is_new(&self) -> bool {
+        self.created
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the write-ahead log lies.
+    pub fn wal(&self) -> PathBuf {
+        self.path.join("wal")
+    }
+
+    /// Where ENV's snapshots lie.
+    pub fn env_snapshots(&self) -> PathBuf {
+        self.path.join("snapshots").join("env")
+    }
+}
+
+/// `Disk::list` names files only; a foreign directory may hold nothing but directories.
+fn has_directories(path: &Path) -> bool {
+    ["wal", "snapshots"].iter().any(|dir| path.join(dir).is_dir())
+}
+
+fn read_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
+    let path = dir.join(IDENTITY);
+    let identity: Identity = read_toml(host, &path)?;
+    if identity.format != FORMAT {
+        return Err(OpenError::Version { path, found: identity.format, known: FORMAT });
+    }
+    if identity.environment_id() == 0 || identity.node == 0 {
+        return Err(OpenError::Damaged { path, offset: 0, reason: "the environment or node id is missing".to_owned() });
+    }
+    Ok(identity)
+}
+
+fn make_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
+    let environment = (u128::from(host.rng.next_u64()) << 64) | u128::from(host.rng.next_u64());
+    let identity =
+        Identity { format: FORMAT, environment: format!("{environment:032x}"), node: 1, generation: 1 };
+    write_toml(host, dir, IDENTITY, &identity)?;
+    Ok(identity)
+}
+
+/// Counts this start, durably: two lives of a gateway must never have the same number.
+fn count_start(host: &Host, dir: &Path, known: bool) -> Result<u64, OpenError> {
+    let path = dir.join(STARTS);
+    let exists = host.disk.exists(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    let before = match (known, exists) {
+        // The identity is written first: a crash in between leaves it without a count.
+        (_, false) => 0,
+        (_, true) => read_toml::<Starts>(host, &path)?.count,
+    };
+    let count = before + 1;
+    write_toml(host, dir, STARTS, &Starts { count })?;
+    Ok(count)
+}
+
+/// The first line of each file is the checksum of the rest, so that a changed digit is noticed.
+fn read_toml<T: for<'a> Deserialize<'a>>(host: &Host, path: &Path) -> Result<T, OpenError> {
+    let bytes = host.disk.read(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    let damaged = |reason: &str| OpenError::Damaged { path: path.to_owned(), offset: 0, reason: reason.to_owned() };
+    let text = std::str::from_utf8(&bytes).map_err(|_| damaged("it is not text"))?;
+    let (head, body) = text.split_once('\n').ok_or_else(|| damaged("it has no first line"))?;
+    if head != checksum_line(body) {
+        return Err(damaged("its checksum does not match"));
+    }
+    toml::from_str(body).map_err(|error| damaged(error.message()))
+}
+
+fn write_toml<T: Serialize>(host: &Host, dir: &Path, name: &str, value: &T) -> Result<(), OpenError> {
+    let path = dir.join(name);
+    let write = || -> io::Result<()> {
+        let body = toml::to_string(value).map_err(io::Error::other)?;
+        let text = format!("{}\n{body}", checksum_line(&body));
+        let temporary = dir.join(format!("{name}.tmp"));
+        let file = host.disk.open(&temporary, OpenMode::Truncate)?;
+        file.write_at(0, text.as_bytes())?;
+        file.sync_data()?;
+        host.disk.rename(&temporary, &path)?;
+        host.disk.sync_dir(dir)
+    };
+    write().map_err(|source| OpenError::Io { path: path.clone(), source })
+}
+
+fn checksum_line(body: &str) -> String {
+    format!("# crc32c {:08x}", crc32c::crc32c(body.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn host() -> Host {
+        Host {
+            clock: Arc::new(host::RealClock::new()),
+            disk: Arc::new(host::RealDisk),
+            rng: Arc::new(host::RealRng),
+            spawn: Arc::new(host::TokioSpawn::on(tokio::runtime::Handle::current())),
+        }
+    }
+
+    #[tokio::test]
+    async fn identity_stays_and_starts_are_counted() {
+        let (host, dir) = (host(), tempfile::tempdir().unwrap());
+        let first = DataDir::open(&host, dir.path()).unwrap();
+        assert!(first.is_new());
+        let identity = first.identity().clone();
+        assert!(matches!(DataDir::open(&host, dir.path()), Err(OpenError::Locked { .. })));
+        drop(first);
+        let second = DataDir::open(&host, dir.path()).unwrap();
+        assert_eq!((second.identity(), second.starts(), second.is_new()), (&identity, 2, false));
+    }
+
+    #[tokio::test]
+    async fn foreign_directories_are_left_alone() {
+        let (host, dir) = (host(), tempfile::tempdir().unwrap());
+        std::fs::write(dir.path().join("thesis.tex"), "x").unwrap();
+        assert!(matches!(DataDir::open(&host, dir.path()), Err(OpenError::Foreign { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn every_changed_byte_of_the_small_files_is_noticed() {
+        let (host, dir) = (host(), tempfile::tempdir().unwrap());
+        drop(DataDir::open(&host, dir.path()).unwrap());
+        for name in [IDENTITY, STARTS] {
+            let path = dir.path().join(name);
+            let good = std::fs::read(&path).unwrap();
+            for i in 0..good.len() {
+                let mut bad = good.clone();
+                bad[i] ^= 1;
+                std::fs::write(&path, &bad).unwrap();
+                let opened = DataDir::open(&host, dir.path());
+                assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{name} byte {i}");
+            }
+            std::fs::write(&path, &good).unwrap();
+        }
+        assert!(DataDir::open(&host, dir.path()).is_ok());
+    }
+}

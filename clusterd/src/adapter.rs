@@ -1,0 +1,172 @@
+//! The gateway: SQL sessions and everything they share on one node.
+//!
+//! There is no coordinator: each connection is a task that plans and runs its own statements. What sessions share is listed in [`Adapter`]; each of its parts
+//! is a queue with a meter or a lock held for nanoseconds. Nothing here is authoritative: a gateway that dies loses only unacknowledged work.
+//!
+//! The life of a SELECT: `pgwire` cuts the message, `cache` finds the plan, [`read_point`] gives the point in history, `query` reads tables here or peeks the CLUSTER's
+//! replicas through [`crate::lead`], `pgwire::rows` encodes the answer. The life of an INSERT: the same up to the plan, then `dml` builds the transaction and
+//! [`commit`] carries it into ENV's log.
+
+pub mod cache;
+pub mod commit;
+pub mod compile;
+mod control;
+pub mod copy;
+pub mod cursor;
+mod ddl;
+mod dml;
+pub mod error;
+mod execute;
+mod explain;
+mod introspection;
+pub mod lease;
+pub mod pgwire;
+pub mod portal;
+mod query;
+pub mod read_point;
+pub mod registry;
+pub mod session;
+pub mod settings;
+pub mod subscribe;
+pub mod transaction;
+
+use crate::config::Config;
+use crate::env::Env;
+use crate::lead::Clusters;
+use cache::PlanCache;
+use commit::Committer;
+use error::SqlError;
+use host::Host;
+use host::metrics::{IntCounter, counter};
+use lease::Leases;
+use parking_lot::Mutex;
+use read_point::ReadPoints;
+use registry::Sessions;
+use repr::{GlobalId, PgTimestamp, ShardId};
+use state::command::{Command, Gateway, Session};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
+
+pub(crate) use ddl::stored_dataflow;
+
+/// What a client says when it connects.
+#[derive(Clone, Debug, Default)]
+pub struct SessionStart {
+    pub user: String,
+    pub database: Option<String>,
+    pub settings: Vec<(String, String)>,
+}
+
+/// Counters of the adapter.
+pub struct Metrics {
+    pub retries: IntCounter,
+    pub statements: IntCounter,
+}
+
+/// Everything that the sessions of one node share.
+pub struct Adapter {
+    pub config: Config,
+    pub host: Host,
+    pub env: Arc<Env>,
+    pub read_points: Arc<ReadPoints>,
+    pub committer: Committer,
+    pub clusters: Arc<Clusters>,
+    pub plans: PlanCache,
+    pub sessions: Sessions,
+    pub leases: Leases,
+    pub metrics: Metrics,
+    /// This process's life as a gateway.
+    pub gateway: Gateway,
+    /// True once the server stops.
+    pub stopping: watch::Receiver<bool>,
+    transient: AtomicU64,
+    /// One queue per shard, for writers whose first attempt met a conflict.
+    fair: Mutex<HashMap<ShardId, Arc<tokio::sync::Mutex<()>>>>,
+    ended_sessions: mpsc::UnboundedSender<u64>,
+}
+
+/// Transient ids (temporary dataflows, subscriptions) start here; catalog ids never reach it.
+const TRANSIENT_BASE: u64 = 1 << 48;
+
+impl Adapter {
+    /// The adapter and the task that tells ENV about sessions that have ended.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        config: Config,
+        host: Host,
+        env: Arc<Env>,
+        read_points: Arc<ReadPoints>,
+        committer: Committer,
+        clusters: Arc<Clusters>,
+        gateway: Gateway,
+        stopping: watch::Receiver<bool>,
+    ) -> (Arc<Adapter>, impl Future<Output = ()> + Send + 'static) {
+        let (ended_sessions, receiver) = mpsc::unbounded_channel();
+        let forget = forget_sessions(Arc::clone(&env), gateway, receiver);
+        let adapter = Adapter {
+            sessions: Sessions::new(Arc::clone(&host.rng), gateway.node.0 as u32 & 0x3ff),
+            config,
+            host,
+            env,
+            read_points,
+            committer,
+            clusters,
+            plans: PlanCache::default(),
+            leases: Leases::default(),
+            metrics: Metrics {
+                retries: counter("clusterd_statement_retries_total", "Statements run again after a definite rejection."),
+                statements: counter("clusterd_statements_total", "Statements run."),
+            },
+            gateway,
+            stopping,
+            transient: AtomicU64::new(TRANSIENT_BASE),
+            fair: Mutex::default(),
+            ended_sessions,
+        };
+        (Arc::new(adapter), forget)
+    }
+
+    pub fn cancel(&self, pid: i32, secret: &[u8]) {
+        self.sessions.cancel(pid, secret);
+    }
+
+    pub fn transient_id(&self) -> GlobalId {
+        GlobalId(self.transient.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The wall clock as SQL sees it.
+    pub fn now(&self) -> PgTimestamp {
+        PgTimestamp::from_unix_micros(self.host.clock.wall_us() as i64)
+    }
+
+    /// Waits in line behind the other writers of the shard that have met a conflict.
+    pub async fn fair_queue(&self, shard: ShardId) -> OwnedMutexGuard<()> {
+        let queue = Arc::clone(self.fair.lock().entry(shard).or_default());
+        queue.lock_owned().await
+    }
+
+    /// Lets ENV forget the session's token, some time soon.
+    pub fn end_session(&self, number: u64) {
+        // At shutdown nobody listens any more; the gateway's next incarnation ends all its sessions.
+        let _ = self.ended_sessions.send(number);
+    }
+
+    /// One-shot SQL for HTTP: every statement's answer in order.
+    pub async fn sql(self: &Arc<Self>, start: SessionStart, text: &str) -> Result<Vec<session::Output>, SqlError> {
+        let mut session = session::Session::start(Arc::clone(self), start).await?;
+        let outputs = session.run_script(text).await;
+        session.close().await;
+        outputs
+    }
+}
+
+async fn forget_sessions(env: Arc<Env>, gateway: Gateway, mut ended: mpsc::UnboundedReceiver<u64>) {
+    while let Some(number) = ended.recv().await {
+        let command = Command::EndSession { session: Session { gateway, number } };
+        if let Err(error) = env.propose(&command).await {
+            tracing::debug!(%error, number, "a session's end was not recorded");
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Running a prepared statement: cancellation, transactions, retries, and the way to each kind of statement.
+
+use crate::adapter::compile::Compiled;
+use crate::adapter::error::{Result, SqlError};
+use crate::adapter::portal::Prepared;
+use crate::adapter::read_point::ReadPoint;
+use crate::adapter::registry::CancelHandle;
+use crate::adapter::session::{Output, Session, ends_transaction, failed_transaction};
+use crate::adapter::transaction::{Block, Transaction};
+use planner::Plan;
+use planner::ast::Statement;
+use planner::optimize::Execution;
+use repr::{Row, ShardId, SqlType};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a definitely rejected statement is tried again at a new read point before the client hears of it.
+const RETRIES_MAX: u32 = 10;
+
+pub(crate) type Params = Vec<(Row, SqlType)>;
+
+/// Why one attempt at a statement ended.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Sql(SqlError),
+    /// A check failed: S has rejected the transaction, nothing was changed.
+    Conflict(Option<ShardId>),
+    /// An object has moved since planning: S has rejected the transaction.
+    CatalogMoved,
+}
+
+impl<E: Into<SqlError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Sql(error.into())
+    }
+}
+
+impl Failure {
+    fn into_error(self) -> SqlError {
+        match self {
+            Failure::Sql(error) => error,
+            Failure::Conflict(_) => SqlError::conflict(),
+            Failure::CatalogMoved => SqlError::conflict().detail("An object was changed or dropped by another transaction."),
+        }
+    }
+}
+
+/// Lets a statement be ended from outside: by cancel, by its time limit, by shutdown.
+pub(crate) struct Guard {
+    cancel: Arc<CancelHandle>,
+    timeout: Option<Duration>,
+    stop: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Guard {
+    /// Runs the statement; ends it early unless it is past the point of no return (its commit has been sent).
+    pub async fn run<T>(mut self, statement: impl Future<Output = Result<T>>) -> Result<T> {
+        let _running = self.cancel.running();
+        let limit = async {
+            match self.timeout {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(statement, limit);
+        loop {
+            let reason = tokio::select! {
+                biased;
+                done = &mut statement => return done,
+                () = self.cancel.cancelled() => SqlError::cancelled(),
+                () = &mut limit => SqlError::timeout(),
+                () = &mut self.stop => SqlError::shutdown(),
+            };
+            if !self.cancel.is_committing() {
+                return Err(reason);
+            }
+            return statement.await;
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn guard_without_timeout(&self) -> Guard {
+        Guard { timeout: None, ..self.guard() }
+    }
+
+    pub(crate) fn guard(&self) -> Guard {
+        Guard {
+            cancel: Arc::clone(&self.cancel),
+            timeout: self.settings.statement_timeout(),
+            stop: Box::pin(self.shutdown()),
+        }
+    }
+
+    /// Runs one statement and, if it stands alone, commits it.
+    pub(crate) async fn run(&mut self, prepared: Arc<Prepared>, params: Params) -> Result<Output> {
+        if self.txn.failed && !ends_transaction(&prepared.statement) {
+            return Err(failed_transaction());
+        }
+        let guard = self.guard();
+        let result = guard.run(self.run_inner(prepared, params)).await;
+        if result.is_err() {
+            self.fail_transaction();
+        }
+        result
+    }
+
+    pub(crate) async fn run_inner(&mut self, prepared: Arc<Prepared>, params: Params) -> Result<Output> {
+        let mut fair = None;
+        // A blind insert is planned at the local catalog first; whatever goes wrong then is tried again behind the barrier.
+        let mut blind = self.txn.block == Block::Auto && prepared.compiled.is_blind_insert();
+        for attempt in 0.. {
+            let failure = match self.attempt(&prepared, &params, blind).await {
+                Ok(output) => return Ok(output),
+                Err(failure) => failure,
+            };
+            // Only a statement that is its own transaction can be run again: nothing of it was shown.
+            let again = self.txn.block == Block::Auto && attempt < RETRIES_MAX;
+            match failure {
+                Failure::Sql(error) if !blind => return Err(error),
+                failure if !again => return Err(failure.into_error()),
+                Failure::Conflict(Some(shard)) if attempt > 0 && fair.is_none() => {
+                    fair = Some(self.adapter.fair_queue(shard).await);
+                }
+                Failure::Sql(_) | Failure::Conflict(_) | Failure::CatalogMoved => {}
+            }
+            blind = false;
+            self.adapter.metrics.retries.inc();
+            self.reset_transaction(Block::Auto);
+        }
+        Err(SqlError::conflict())
+    }
+
+    async fn attempt(&mut self, prepared: &Arc<Prepared>, params: &Params, blind: bool) -> Result<Output, Failure> {
+        self.txn.statements += 1;
+        if !needs_read_point(&prepared.statement) {
+            return Ok(self.run_control(prepared, params).await?);
+        }
+        let point = if blind { self.local_read_point() } else { self.statement_read_point().await? };
+        let current = self.current_plan(prepared, &point)?;
+        let output = match &current.compiled {
+            Compiled::Select(select) => self.select(select, params, &point).await?,
+            Compiled::Dml(dml) => self.dml(dml, params, &point).await?,
+            Compiled::Plan(plan) => self.run_plan(plan, &current, params, &point).await?,
+        };
+        // COPY FROM and SUBSCRIBE go on after this; they end their transaction themselves.
+        if self.txn.block == Block::Auto && !matches!(output, Output::CopyIn(_) | Output::Subscribe(_)) {
+            self.commit().await?;
+        }
+        Ok(output)
+    }
+
+    /// The plan as it must be for this read point and this transaction's own writes.
+    fn current_plan(&self, prepared: &Arc<Prepared>, point: &ReadPoint) -> Result<Arc<Prepared>> {
+        let current = if self.is_current(prepared, point) {
+            Arc::clone(prepared)
+        } else {
+            let text = Arc::clone(&prepared.text);
+            let statement = Arc::clone(&prepared.statement);
+            let (again, _) =
+                self.plan_with(point, statement, text, prepared.declared.clone(), self.execution(), false)?;
+            if again.param_types != prepared.param_types || again.desc.as_ref().map(|d| &d.types) != prepared.desc.as_ref().map(|d| &d.types) {
+                return Err(SqlError::new("0A000", "cached plan must not change result type"));
+            }
+            Arc::new(again)
+        };
+        let own = current.compiled.shards().is_some_and(|shards| self.txn.wrote_any(shards));
+        if !own || current.compiled.overlays_writes() {
+            return Ok(current);
+        }
+        // Own writes are not in any dataflow: compute the answer from tables, with the writes laid over them.
+        let (inlined, _) = self.plan_with(
+            point,
+            Arc::clone(&current.statement),
+            Arc::clone(&current.text),
+            current.declared.clone(),
+            Execution::Interpreter,
+            true,
+        )?;
+        Ok(Arc::new(inlined))
+    }
+
+    // Read points.
+
+    /// The transaction's read point; the first statement fixes it.
+    pub(crate) async fn statement_read_point(&mut self) -> Result<ReadPoint> {
+        if let Some(point) = &self.txn.read_point {
+            return Ok(point.clone());
+        }
+        let point = if self.settings.relaxed_reads() { self.local_read_point() } else { self.adapter.read_points.join().await? };
+        self.fix_read_point(point.clone());
+        Ok(point)
+    }
+
+    /// Where a statement is planned: a block's own read point, else a new one that is not kept.
+    pub(crate) async fn planning_point(&mut self, statement: &Statement) -> Result<ReadPoint> {
+        match &self.txn.read_point {
+            Some(point) => Ok(point.clone()),
+            None if !needs_read_point(statement) => Ok(self.latest_state()),
+            None if self.txn.block == Block::Explicit => self.statement_read_point().await,
+            None if self.settings.relaxed_reads() => Ok(self.latest_state()),
+            None => self.adapter.read_points.join().await,
+        }
+    }
+
+    fn latest_state(&self) -> ReadPoint {
+        let state = self.adapter.env.storage().view();
+        ReadPoint { ts: state.last_ts(), state }
+    }
+
+    fn local_read_point(&mut self) -> ReadPoint {
+        let point = self.latest_state();
+        self.fix_read_point(point.clone());
+        point
+    }
+
+    fn fix_read_point(&mut self, point: ReadPoint) {
+        if self.txn.block != Block::Auto {
+            self.adapter.leases.open(self.key.number, point.ts);
+        }
+        self.txn.read_point = Some(point);
+    }
+
+    // Transactions.
+
+    pub(crate) fn reset_transaction(&mut self, block: Block) {
+        if self.txn.block != Block::Auto {
+            self.adapter.leases.close(self.key.number);
+        }
+        let read_only = self.settings.known("default_transaction_read_only") == "on";
+        self.txn = Transaction::new(block, read_only);
+        self.txn.started = (block != Block::Auto).then(|| self.adapter.now());
+    }
+
+    pub fn in_pipeline(&self) -> bool {
+        self.txn.block == Block::Implicit
+    }
+
+    /// From here on statements share one transaction until [`Session::finish_pipeline`].
+    pub fn begin_pipeline(&mut self) {
+        if self.txn.block == Block::Auto {
+            self.reset_transaction(Block::Implicit);
+            self.settings.begin_transaction();
+        }
+    }
+
+    /// Commits the implicit transaction, if there is one.
+    pub async fn finish_pipeline(&mut self) -> Result<()> {
+        if self.txn.block != Block::Implicit {
+            return Ok(());
+        }
+        let failed = self.txn.failed;
+        let done = if failed { Ok(()) } else { self.commit_or_error().await };
+        self.end_block(!failed && done.is_ok());
+        done
+    }
+
+    pub fn abandon_pipeline(&mut self) {
+        if self.txn.block == Block::Implicit {
+            self.end_block(false);
+        }
+    }
+
+    /// An error was reported: an explicit block stays, failed, until ROLLBACK.
+    pub fn fail_transaction(&mut self) {
+        match self.txn.block {
+            Block::Auto => self.reset_transaction(Block::Auto),
+            Block::Implicit | Block::Explicit => self.txn.failed = true,
+        }
+    }
+
+    /// Back to autocommit.
+    pub(crate) fn end_block(&mut self, committed: bool) {
+        let before = self.settings.reported();
+        self.settings.end_transaction(committed);
+        self.report_changes(&before);
+        self.reset_transaction(Block::Auto);
+        self.close_portals();
+        self.cursors.retain(|_, cursor| cursor.hold && committed);
+    }
+
+    pub(crate) async fn commit_or_error(&mut self) -> Result<()> {
+        self.commit().await.map_err(Failure::into_error)
+    }
+
+    /// Statements about the catalog or its objects.
+    async fn run_plan(
+        &mut self,
+        plan: &Arc<Plan>,
+        prepared: &Arc<Prepared>,
+        params: &Params,
+        point: &ReadPoint,
+    ) -> Result<Output, Failure> {
+        match &**plan {
+            Plan::Subscribe(subscribe) => Ok(Output::Subscribe(self.subscribe(subscribe, params, point, None).await?)),
+            Plan::CopyFrom(copy) => Ok(Output::CopyIn(self.copy_from(copy, point)?)),
+            Plan::CopyTo(copy) => Ok(self.copy_to(copy, prepared, params, point).await?),
+            Plan::Explain(explain) => Ok(self.explain(explain, params, point).await?),
+            Plan::Declare(declare) => Ok(self.declare(declare, prepared, params, point).await?),
+            Plan::Select(_) | Plan::Insert(_) | Plan::Update(_) | Plan::Delete(_) => {
+                Err(SqlError::internal("a query was not compiled").into())
+            }
+            _ => Ok(self.ddl(plan, point).await?),
+        }
+    }
+}
+
+/// Statements whose answer depends on the catalog or on data: nothing of them is shown before the barrier.
+pub(crate) fn needs_read_point(statement: &Statement) -> bool {
+    match statement {
+        Statement::Query(_)
+        | Statement::Insert(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::CreateTable(_)
+        | Statement::CreateView(_)
+        | Statement::CreateIndex(_)
+        | Statement::CreateCluster(_)
+        | Statement::AlterCluster { .. }
+        | Statement::CreateSource(_)
+        | Statement::CreateSchema(_)
+        | Statement::CreateDatabase { .. }
+        | Statement::Drop(_)
+        | Statement::Rename(_)
+        | Statement::Truncate(_)
+        | Statement::Copy(_)
+        | Statement::Subscribe(_)
+        | Statement::Explain(_)
+        | Statement::Declare(_) => true,
+        Statement::Show(show) => !matches!(show, planner::ast::Show::Variable(_) | planner::ast::Show::All),
+        Statement::Fetch(_)
+        | Statement::Close { .. }
+        | Statement::Prepare(_)
+        | Statement::Execute { .. }
+        | Statement::Deallocate { .. }
+        | Statement::Discard(_)
+        | Statement::Set(_)
+        | Statement::Reset { .. }
+        | Statement::SetTransaction { .. }
+        | Statement::Begin { .. }
+        | Statement::Commit { .. }
+        | Statement::Rollback { .. }
+        | Statement::Savepoint { .. }
+        | Statement::ReleaseSavepoint { .. }
+        | Statement::RollbackTo { .. }
+        | Statement::NoOp(_)
+        | Statement::Unsupported { .. } => false,
+    }
+}

@@ -1,0 +1,476 @@
+//! The Postgres wire protocol: one task per connection drives its own statements.
+//!
+//! Messages are those of crate pgwire; the loop is ours, so that everything up to a Sync is answered with one write to the socket, a pipelined group of
+//! Executes shares one implicit transaction, and a statement can be cancelled at any await.
+
+pub mod copy;
+pub mod frame;
+pub mod rows;
+pub mod startup;
+pub mod writer;
+
+use crate::adapter::error::{Result, SqlError};
+use crate::adapter::portal::{Portal, Prepared};
+use crate::adapter::session::{Output, Session};
+use crate::adapter::{Adapter, SessionStart};
+use bytes::{Bytes, BytesMut};
+use pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
+use pgwire::messages::extendedquery::{Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended};
+use pgwire::messages::response::TransactionStatus;
+use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey};
+use pgwire::messages::{DecodeContext, PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use writer::Writer;
+
+/// A client has this long to say who it is.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the client went away")]
+    Io(#[from] std::io::Error),
+    #[error("protocol violation: {0}")]
+    Protocol(#[from] frame::ProtocolViolation),
+    #[error("{0}")]
+    Fatal(SqlError),
+    #[error("closed")]
+    Closed,
+}
+
+/// Serves one accepted socket until it closes.
+pub async fn serve(adapter: Arc<Adapter>, mut stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let startup = tokio::time::timeout(STARTUP_TIMEOUT, startup::read_startup(&mut stream)).await;
+    let parameters = match startup {
+        Ok(Ok(startup::Startup::Session(parameters))) => parameters,
+        Ok(Ok(startup::Startup::Cancel { pid, secret })) => return adapter.cancel(pid, &secret),
+        Ok(Err(startup::StartupError::Refused { sqlstate, message })) => {
+            return refuse(stream, SqlError::fatal(sqlstate, message)).await;
+        }
+        Ok(Err(startup::StartupError::Closed(_))) | Err(_) => return,
+    };
+    let start = match session_start(&parameters) {
+        Ok(start) => start,
+        Err(error) => return refuse(stream, error).await,
+    };
+    let session = match Session::start(adapter, start).await {
+        Ok(session) => session,
+        Err(mut error) => {
+            error.fatal = true;
+            return refuse(stream, error).await;
+        }
+    };
+    Connection::new(stream, session).run(parameters).await;
+}
+
+async fn refuse(stream: TcpStream, error: SqlError) {
+    let (_reader, socket) = stream.into_split();
+    let mut writer = Writer::new(socket);
+    // The client may be gone already; then nobody wants the reason.
+    let _ = writer.error(&error);
+    let _ = writer.flush().await;
+}
+
+fn session_start(parameters: &startup::StartParameters) -> Result<SessionStart> {
+    let mut start = SessionStart::default();
+    for (key, value) in &parameters.values {
+        match key.as_str() {
+            "user" => start.user = value.clone(),
+            "database" => start.database = Some(value.clone()),
+            "replication" if ["off", "false", "no", "0"].contains(&value.as_str()) => {}
+            "replication" => return Err(SqlError::fatal("0A000", "replication connections are not supported")),
+            "options" => {
+                let settings = startup::parse_options(value).map_err(|e| SqlError::fatal("22023", e.to_string()))?;
+                start.settings.extend(settings);
+            }
+            _ => start.settings.push((key.clone(), value.clone())),
+        }
+    }
+    if start.user.is_empty() {
+        return Err(SqlError::fatal("28000", "no PostgreSQL user name specified in startup packet"));
+    }
+    Ok(start)
+}
+
+/// One client.
+struct Connection {
+    reader: OwnedReadHalf,
+    input: BytesMut,
+    context: DecodeContext,
+    writer: Writer,
+    session: Session,
+    /// After an error in the extended protocol, everything up to the next Sync is ignored.
+    skip_to_sync: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, session: Session) -> Self {
+        let (reader, socket) = stream.into_split();
+        Connection {
+            reader,
+            input: BytesMut::with_capacity(8 * 1024),
+            context: frame::ready_context(),
+            writer: Writer::new(socket),
+            session,
+            skip_to_sync: false,
+        }
+    }
+
+    async fn run(mut self, parameters: startup::StartParameters) {
+        let ended = match self.greet(&parameters).await {
+            Ok(()) => self.serve().await,
+            Err(error) => Err(error.into()),
+        };
+        let farewell = match ended {
+            Ok(()) | Err(Ended::Closed | Ended::Io(_)) => None,
+            Err(Ended::Protocol(violation)) => Some(SqlError::fatal(violation.sqlstate, violation.message)),
+            Err(Ended::Fatal(error)) => Some(SqlError { fatal: true, ..error }),
+        };
+        if let Some(error) = farewell {
+            let _ = self.writer.error(&error);
+            let _ = self.writer.flush().await;
+        }
+        self.session.close().await;
+    }
+
+    async fn greet(&mut self, parameters: &startup::StartParameters) -> std::io::Result<()> {
+        if parameters.minor > 0 || !parameters.unknown_options.is_empty() {
+            let options = parameters.unknown_options.clone();
+            self.writer.message(Backend::NegotiateProtocolVersion(NegotiateProtocolVersion::new(0, options)))?;
+        }
+        self.writer.message(Backend::Authentication(Authentication::Ok))?;
+        for (name, value) in self.session.settings().reported() {
+            self.writer.parameter(name, &value)?;
+        }
+        let (pid, secret) = self.session.key();
+        self.writer.message(Backend::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(secret))))?;
+        self.send_notices()?;
+        self.writer.ready(TransactionStatus::Idle)?;
+        self.writer.flush().await
+    }
+
+    async fn serve(&mut self) -> std::result::Result<(), Ended> {
+        loop {
+            let Some(message) = self.next_message().await? else { return Ok(()) };
+            match message {
+                Frontend::Terminate(_) => return Ok(()),
+                Frontend::Query(query) => self.query(&query.query).await?,
+                Frontend::Sync(_) => self.sync().await?,
+                Frontend::Flush(_) => self.writer.flush().await?,
+                // Late COPY messages after an error are dropped, as the protocol asks.
+                Frontend::CopyData(_) | Frontend::CopyDone(_) | Frontend::CopyFail(_) => {}
+                _ if self.skip_to_sync => {}
+                Frontend::Parse(parse) => self.parse(parse).await?,
+                Frontend::Bind(bind) => self.bind(bind).await?,
+                Frontend::Describe(describe) => self.describe(describe).await?,
+                Frontend::Execute(execute) => self.execute(execute).await?,
+                Frontend::Close(close) => self.close(close)?,
+                Frontend::SslNegotiation(_)
+                | Frontend::Startup(_)
+                | Frontend::CancelRequest(_)
+                | Frontend::PasswordMessageFamily(_)
+                | Frontend::PortalSuspended(_) => {
+                    return Err(Ended::Fatal(SqlError::fatal("08P01", "unexpected message from the client")));
+                }
+            }
+        }
+    }
+
+    /// The next message; `None` at an orderly end of the connection. Flushes before it waits.
+    async fn next_message(&mut self) -> std::result::Result<Option<Frontend>, Ended> {
+        loop {
+            if let Some(message) = frame::next_message(&mut self.input, &self.context)? {
+                return Ok(Some(message));
+            }
+            let idle_limit = self.session.idle_limit();
+            let shutdown = self.session.shutdown();
+            let read = self.reader.read_buf(&mut self.input);
+            let count = tokio::select! {
+                biased;
+                count = read => count?,
+                () = shutdown => return Err(Ended::Fatal(SqlError::shutdown())),
+                () = after(idle_limit) => return Err(Ended::Fatal(SqlError::fatal(
+                    "25P03", "terminating connection due to idle-in-transaction timeout"))),
+            };
+            if count == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn send_notices(&mut self) -> std::io::Result<()> {
+        for notice in self.session.take_notices() {
+            self.writer.notice(&notice)?;
+        }
+        for (name, value) in self.session.take_parameter_changes() {
+            self.writer.parameter(name, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Reports an error; a fatal one ends the connection.
+    fn report(&mut self, error: SqlError) -> std::result::Result<(), Ended> {
+        self.send_notices()?;
+        if error.fatal {
+            return Err(Ended::Fatal(error));
+        }
+        self.writer.error(&error)?;
+        Ok(())
+    }
+
+    // Simple protocol.
+
+    async fn query(&mut self, sql: &str) -> std::result::Result<(), Ended> {
+        self.skip_to_sync = false;
+        if let Err(error) = self.session.finish_pipeline().await {
+            self.report(error)?;
+        }
+        self.session.close_unnamed();
+        match self.session.run_cached(sql).await {
+            Some(Ok(output)) => self.send_or_report(output).await?,
+            Some(Err(error)) => self.report(error)?,
+            None => self.query_statements(sql).await?,
+        }
+        self.send_notices()?;
+        self.writer.ready(self.session.status())?;
+        self.writer.flush().await?;
+        Ok(())
+    }
+
+    async fn query_statements(&mut self, sql: &str) -> std::result::Result<(), Ended> {
+        let statements = match self.session.parse(sql) {
+            Ok(statements) => statements,
+            Err(error) => {
+                self.session.fail_transaction();
+                return self.report(error);
+            }
+        };
+        if statements.is_empty() {
+            self.writer.empty_query()?;
+            return Ok(());
+        }
+        // Several statements in one string share an implicit transaction.
+        let several = statements.len() > 1;
+        for statement in statements {
+            if several {
+                self.session.begin_pipeline();
+            }
+            let done = self.session.run_simple(statement).await;
+            let sent = match done {
+                Ok(output) => self.send(output, &[], 0).await?,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = sent {
+                self.session.fail_transaction();
+                self.session.abandon_pipeline();
+                return self.report(error);
+            }
+        }
+        if let Err(error) = self.session.finish_pipeline().await {
+            self.report(error)?;
+        }
+        Ok(())
+    }
+
+    async fn send_or_report(&mut self, output: Output) -> std::result::Result<(), Ended> {
+        if let Err(error) = self.send(output, &[], 0).await? {
+            self.session.fail_transaction();
+            self.report(error)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the result of one statement of the simple protocol.
+    async fn send(&mut self, output: Output, formats: &[i16], _max: usize) -> std::result::Result<Result<()>, Ended> {
+        self.send_notices()?;
+        match output {
+            Output::Complete(tag) => self.writer.complete(&tag)?,
+            Output::Empty => self.writer.empty_query()?,
+            Output::Rows(mut rows) => {
+                rows::describe(&rows.desc, formats, self.writer.buffer());
+                let sent = self.send_rows(&mut rows, formats, usize::MAX).await?;
+                if sent.is_ok() {
+                    self.writer.complete(&rows.tag())?;
+                }
+                return Ok(sent);
+            }
+            Output::CopyIn(copy) => return self.copy_in(copy).await,
+            Output::CopyOut(out) => return self.copy_out(out).await,
+            Output::Subscribe(subscription) => return self.subscribe(subscription, formats).await,
+        }
+        Ok(Ok(()))
+    }
+
+    /// Encodes up to `max` rows; the socket's speed limits how many are encoded ahead.
+    async fn send_rows(
+        &mut self,
+        rows: &mut crate::adapter::session::RowSet,
+        formats: &[i16],
+        max: usize,
+    ) -> std::result::Result<Result<()>, Ended> {
+        let context = self.session.format_context();
+        for _ in 0..max {
+            let Some(row) = rows.next_row() else { break };
+            if let Err(error) = rows::data_row(&rows.desc, &row, formats, &context, self.writer.buffer()) {
+                return Ok(Err(error));
+            }
+            self.writer.relieve().await?;
+        }
+        Ok(Ok(()))
+    }
+
+    // Extended protocol.
+
+    /// In the extended protocol an error skips to the next Sync.
+    fn extended_error(&mut self, error: SqlError) -> std::result::Result<(), Ended> {
+        self.session.fail_transaction();
+        self.skip_to_sync = true;
+        self.report(error)
+    }
+
+    async fn sync(&mut self) -> std::result::Result<(), Ended> {
+        if self.skip_to_sync {
+            self.session.abandon_pipeline();
+        } else if let Err(error) = self.session.finish_pipeline().await {
+            self.report(error)?;
+        }
+        self.skip_to_sync = false;
+        self.send_notices()?;
+        self.writer.ready(self.session.status())?;
+        self.writer.flush().await?;
+        Ok(())
+    }
+
+    async fn parse(&mut self, parse: Parse) -> std::result::Result<(), Ended> {
+        let name = parse.name.unwrap_or_default();
+        match self.session.prepare(name, &parse.query, &parse.type_oids).await {
+            Ok(()) => Ok(self.writer.message(Backend::ParseComplete(ParseComplete::new()))?),
+            Err(error) => self.extended_error(error),
+        }
+    }
+
+    async fn bind(&mut self, bind: Bind) -> std::result::Result<(), Ended> {
+        let portal = bind.portal_name.unwrap_or_default();
+        let statement = bind.statement_name.unwrap_or_default();
+        let bound = self.session.bind(
+            portal,
+            &statement,
+            &bind.parameter_format_codes,
+            &bind.parameters,
+            bind.result_column_format_codes,
+        );
+        match bound {
+            Ok(()) => Ok(self.writer.message(Backend::BindComplete(BindComplete::new()))?),
+            Err(error) => self.extended_error(error),
+        }
+    }
+
+    async fn describe(&mut self, describe: Describe) -> std::result::Result<(), Ended> {
+        let name = describe.name.unwrap_or_default();
+        let described = match describe.target_type {
+            b'S' => self.describe_statement(&name).await,
+            _ => self.describe_portal(&name),
+        };
+        match described {
+            Ok(sent) => Ok(sent?),
+            Err(error) => self.extended_error(error),
+        }
+    }
+
+    async fn describe_statement(&mut self, name: &str) -> Result<std::io::Result<()>> {
+        let prepared = self.session.revalidated(name).await?;
+        let oids = prepared.param_types.iter().map(repr::SqlType::oid).collect();
+        let sent = self.writer.message(Backend::ParameterDescription(ParameterDescription::new(oids)));
+        Ok(sent.and_then(|()| self.send_description(&prepared, &[])))
+    }
+
+    fn describe_portal(&mut self, name: &str) -> Result<std::io::Result<()>> {
+        let (prepared, formats) = {
+            let portal = self.session.portal(name)?;
+            (Arc::clone(&portal.prepared), portal.formats.clone())
+        };
+        Ok(self.send_description(&prepared, &formats))
+    }
+
+    fn send_description(&mut self, prepared: &Prepared, formats: &[i16]) -> std::io::Result<()> {
+        match &prepared.desc {
+            Some(desc) => {
+                rows::describe(desc, formats, self.writer.buffer());
+                Ok(())
+            }
+            None => self.writer.message(Backend::NoData(NoData::new())),
+        }
+    }
+
+    async fn execute(&mut self, execute: Execute) -> std::result::Result<(), Ended> {
+        let name = execute.name.unwrap_or_default();
+        let max = usize::try_from(execute.max_rows).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+        // A Sync right behind this message: the statement is a transaction of its own and may be retried.
+        let alone = self.input.first() == Some(&b'S') && !self.session.in_pipeline();
+        if !alone {
+            self.session.begin_pipeline();
+        }
+        let mut portal = match self.session.take_portal(&name) {
+            Ok(portal) => portal,
+            Err(error) => return self.extended_error(error),
+        };
+        let done = self.execute_portal(&mut portal, max).await?;
+        self.session.put_portal(name, portal);
+        match done {
+            Ok(()) => Ok(()),
+            Err(error) => self.extended_error(error),
+        }
+    }
+
+    async fn execute_portal(&mut self, portal: &mut Portal, max: usize) -> std::result::Result<Result<()>, Ended> {
+        if portal.rows.is_none() && !portal.done {
+            match self.session.run_portal(portal).await {
+                Err(error) => return Ok(Err(error)),
+                Ok(Output::Rows(rows)) => portal.rows = Some(rows),
+                Ok(other) => {
+                    portal.done = true;
+                    let formats = portal.formats.clone();
+                    return self.send(other, &formats, max).await;
+                }
+            }
+        }
+        self.send_notices()?;
+        let Some(mut rows) = portal.rows.take() else {
+            self.writer.complete("SELECT 0")?;
+            return Ok(Ok(()));
+        };
+        let sent = self.send_rows(&mut rows, &portal.formats, max).await?;
+        if sent.is_err() {
+            return Ok(sent);
+        }
+        if rows.is_exhausted() && max == usize::MAX || rows.sent_less_than(max) {
+            portal.done = true;
+            self.writer.complete(&rows.tag())?;
+        } else {
+            portal.rows = Some(rows);
+            self.writer.message(Backend::PortalSuspended(PortalSuspended::new()))?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn close(&mut self, close: Close) -> std::result::Result<(), Ended> {
+        let name = close.name.unwrap_or_default();
+        match close.target_type {
+            b'S' => self.session.close_statement(&name),
+            _ => self.session.close_portal(&name),
+        }
+        Ok(self.writer.message(Backend::CloseComplete(CloseComplete::new()))?)
+    }
+}
+
+async fn after(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,140 @@
+//! The COPY sub-protocol and the streams of SUBSCRIBE.
+
+use super::{Connection, Ended, frame, rows};
+use crate::adapter::copy::{CopyIn, CopyOut, CopyRows};
+use crate::adapter::error::{Result, SqlError};
+use crate::adapter::subscribe::Subscription;
+use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
+use pgwire::messages::{PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend};
+use tokio::io::AsyncReadExt;
+
+impl Connection {
+    pub(super) async fn copy_in(&mut self, mut copy: CopyIn) -> std::result::Result<Result<()>, Ended> {
+        let columns = i16::try_from(copy.columns).unwrap_or(i16::MAX);
+        self.writer.message(Backend::CopyInResponse(CopyInResponse::new(0, columns, vec![0; copy.columns])))?;
+        self.writer.flush().await?;
+        let mut failed = None;
+        loop {
+            let Some(message) = self.next_message().await? else { return Err(Ended::Closed) };
+            match message {
+                Frontend::CopyData(data) => {
+                    // After an error the rest of the data is read and dropped.
+                    if failed.is_none() {
+                        failed = copy.decoder.push(&data.data).err();
+                    }
+                }
+                Frontend::CopyDone(_) => break,
+                Frontend::CopyFail(fail) => {
+                    failed = failed.or_else(|| {
+                        Some(SqlError::new("57014", format!("COPY from stdin failed: {}", fail.message)))
+                    });
+                    break;
+                }
+                Frontend::Flush(_) | Frontend::Sync(_) => {}
+                _ => return Err(Ended::Fatal(SqlError::fatal("08P01", "unexpected message during COPY from stdin"))),
+            }
+        }
+        if let Some(error) = failed {
+            return Ok(Err(error));
+        }
+        let guard = self.session.guard();
+        Ok(match guard.run(self.session.finish_copy(copy)).await {
+            Ok(count) => {
+                self.writer.complete(&format!("COPY {count}"))?;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    pub(super) async fn copy_out(&mut self, mut out: CopyOut) -> std::result::Result<Result<()>, Ended> {
+        let columns = i16::try_from(out.columns).unwrap_or(i16::MAX);
+        self.writer.message(Backend::CopyOutResponse(CopyOutResponse::new(0, columns, vec![0; out.columns])))?;
+        let mut line = vec![];
+        out.encoder.header(&mut line);
+        if !line.is_empty() {
+            self.writer.copy_data(&line);
+        }
+        let mut count = 0u64;
+        match out.source {
+            CopyRows::Rows(rows) => {
+                for row in &rows {
+                    line.clear();
+                    out.encoder.row(row, &mut line);
+                    self.writer.copy_data(&line);
+                    self.writer.relieve().await?;
+                    count += 1;
+                }
+            }
+            CopyRows::Subscribe(mut subscription) => {
+                self.writer.flush().await?;
+                loop {
+                    match self.next_change(&mut subscription).await? {
+                        Err(error) => return Ok(Err(error)),
+                        Ok(None) => break,
+                        Ok(Some(row)) => {
+                            line.clear();
+                            out.encoder.row(&row, &mut line);
+                            self.writer.copy_data(&line);
+                            count += 1;
+                        }
+                    }
+                }
+            }
+        }
+        self.writer.message(Backend::CopyDone(CopyDone::new()))?;
+        self.writer.complete(&format!("COPY {count}"))?;
+        Ok(Ok(()))
+    }
+
+    /// Plain SUBSCRIBE: data rows until the subscription ends, is cancelled, or the client goes.
+    pub(super) async fn subscribe(&mut self, mut subscription: Subscription, formats: &[i16]) -> std::result::Result<Result<()>, Ended> {
+        rows::describe(&subscription.desc, formats, self.writer.buffer());
+        self.writer.flush().await?;
+        let context = self.session.format_context();
+        let mut count = 0u64;
+        loop {
+            match self.next_change(&mut subscription).await? {
+                Err(error) => return Ok(Err(error)),
+                Ok(None) => break,
+                Ok(Some(row)) => {
+                    if let Err(error) = rows::data_row(&subscription.desc, &row, formats, &context, self.writer.buffer()) {
+                        return Ok(Err(error));
+                    }
+                    count += 1;
+                }
+            }
+        }
+        self.writer.complete(&format!("SUBSCRIBE {count}"))?;
+        self.session.end_single_statement();
+        Ok(Ok(()))
+    }
+
+    /// The next row of a subscription. Flushes before waiting, and notices a client that has closed its side.
+    async fn next_change(&mut self, subscription: &mut Subscription) -> std::result::Result<Result<Option<repr::Row>>, Ended> {
+        if subscription.is_idle() {
+            self.writer.flush().await?;
+        } else {
+            self.writer.relieve().await?;
+        }
+        if self.input.len() > frame::MESSAGE_BYTES_MAX {
+            return Err(Ended::Fatal(SqlError::fatal("08P01", "too much input during SUBSCRIBE")));
+        }
+        let guard = self.session.guard_without_timeout();
+        let input = &mut self.input;
+        let reader = &mut self.reader;
+        let next = guard.run(subscription.next());
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                biased;
+                row = &mut next => return Ok(row),
+                read = reader.read_buf(input) => {
+                    if read? == 0 {
+                        return Err(Ended::Closed);
+                    }
+                }
+            }
+        }
+    }
+}

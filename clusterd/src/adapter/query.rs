@@ -1,0 +1,336 @@
+//! One-shot queries: where the rows come from, and what is done to them before they are sent.
+
+use crate::adapter::compile::{CompiledSelect, evaluate_constant};
+use crate::adapter::error::{Result, SqlError};
+use crate::adapter::execute::Params;
+use crate::adapter::read_point::ReadPoint;
+use crate::adapter::session::{Output, RowSet, Session};
+use crate::adapter::transaction::Block;
+use crate::lead::PeekRequest;
+use plan::eval::{Collections, EvalLimits};
+use plan::mfp::MfpPlan;
+use plan::{EvalError, Finishing, Mfp};
+use planner::optimize::{BoundAccess, BoundPath, SelectExec};
+use planner::statement::{AsOfPlan, Effect};
+use repr::{Datum, Diff, GlobalId, Row, RowPacker, ShardId, Timestamp};
+use state::{Catalog, State};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Largest answer that is gathered before it is sent (53400 beyond).
+pub const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Rows that a scan reads on the session's own task before it is moved off the runtime's workers.
+const INLINE_SCAN_ROWS: u64 = 10_000;
+
+type Rows = Vec<(Row, Diff)>;
+
+impl Session {
+    pub(crate) async fn select(&mut self, select: &CompiledSelect, params: &Params, point: &ReadPoint) -> Result<Output> {
+        let rows = self.select_rows(select, params, point).await?;
+        Ok(Output::Rows(RowSet::new(Arc::clone(&select.desc), rows, "SELECT")))
+    }
+
+    /// The finished rows of a query.
+    pub(crate) async fn select_rows(&mut self, select: &CompiledSelect, params: &Params, point: &ReadPoint) -> Result<Vec<Row>> {
+        for effect in &select.effects {
+            self.effect(effect, params).await?;
+        }
+        let ts = match &select.as_of {
+            Some(as_of) => Some(self.as_of(as_of, params, point).await?),
+            None => None,
+        };
+        let rows = self.rows(&select.exec, params, point, ts).await?;
+        let finishing = self.finishing(select, params)?;
+        Ok(match finishing {
+            Some(finishing) => finishing.apply(rows),
+            None => select.exec.finishing.apply(rows),
+        })
+    }
+
+    /// The finishing with LIMIT and OFFSET given by parameters; `None` if they are not.
+    fn finishing(&self, select: &CompiledSelect, params: &Params) -> Result<Option<Finishing>> {
+        if select.limit.is_none() && select.offset.is_none() {
+            return Ok(None);
+        }
+        let mut finishing = Finishing::clone(&select.exec.finishing);
+        let number = |expr, what: &str, sqlstate: &str| {
+            evaluate_constant(expr, params, &self.eval, |datum| match datum {
+                Datum::Null => Ok(None),
+                Datum::Int64(n) => u64::try_from(n)
+                    .map(Some)
+                    .map_err(|_| SqlError::new(sqlstate, format!("{what} must not be negative"))),
+                other => Err(SqlError::internal(format!("{what} is {other:?}"))),
+            })
+        };
+        if let Some(limit) = &select.limit {
+            finishing.limit = number(limit, "LIMIT", "2201W")?;
+        }
+        if let Some(offset) = &select.offset {
+            finishing.offset = number(offset, "OFFSET", "2201X")?.unwrap_or(0);
+        }
+        Ok(Some(finishing))
+    }
+
+    async fn effect(&mut self, effect: &Effect, params: &Params) -> Result<()> {
+        match effect {
+            Effect::Sleep(seconds) => {
+                let seconds = evaluate_constant(seconds, params, &self.eval, |d| Ok(if d.is_null() { 0.0 } else { d.unwrap_float64() }))?;
+                if seconds > 0.0 {
+                    tokio::time::sleep(Duration::from_secs_f64(seconds.min(1e9))).await;
+                }
+                Ok(())
+            }
+            Effect::SetConfig { name, value, local } => self.set_and_report(name, value, *local),
+            Effect::Cancel { pid, terminate } => {
+                let pid = evaluate_constant(pid, params, &self.eval, |d| Ok(d.unwrap_int32()))?;
+                if *terminate {
+                    return Err(SqlError::unsupported("pg_terminate_backend", "pg_cancel_backend ends the running statement."));
+                }
+                self.adapter.sessions.cancel_by_pid(pid);
+                Ok(())
+            }
+        }
+    }
+
+    /// The time of an AS OF clause. A time in the future is waited for.
+    pub(crate) async fn as_of(&self, as_of: &AsOfPlan, params: &Params, point: &ReadPoint) -> Result<Timestamp> {
+        let asked = evaluate_constant(&as_of.time, params, &self.eval, |datum| match datum {
+            Datum::Null => Err(SqlError::new("22023", "AS OF requires a time that is not null")),
+            datum => Ok(datum.unwrap_mz_timestamp()),
+        })?;
+        let ts = if as_of.at_least { asked.max(point.ts) } else { asked };
+        self.adapter.env.wait_for_time(ts).await?;
+        Ok(ts)
+    }
+
+    /// The rows of a plan before finishing, at `as_of` or else at the transaction's own view. Remembers what was read.
+    pub(crate) async fn rows(&mut self, exec: &SelectExec, params: &Params, point: &ReadPoint, as_of: Option<Timestamp>) -> Result<Rows> {
+        let bound = exec.bind(params, &self.eval)?;
+        self.check_readable(exec)?;
+        self.remember_reads(exec, &bound.path);
+        match bound.path {
+            BoundPath::Constant { rows } => Ok(rows?),
+            BoundPath::Table { shard, access, mfp, .. } => {
+                let view = self.table_view(point, as_of).await?;
+                self.read_table(&view, shard, &access, &mfp)
+            }
+            BoundPath::Interpret { mir } => {
+                let view = self.table_view(point, as_of).await?;
+                self.interpret(&mir, view)
+            }
+            BoundPath::Peek { export, cluster, keys, mfp, .. } => {
+                if keys.as_ref().is_some_and(Vec::is_empty) {
+                    return Ok(vec![]);
+                }
+                let limit = bound.finishing.order_by.is_empty().then_some(bound.finishing.limit).flatten();
+                let request = PeekRequest {
+                    export,
+                    keys,
+                    ts: as_of.unwrap_or(point.ts),
+                    mfp,
+                    limit: limit.and_then(|l| l.checked_add(bound.finishing.offset)),
+                    bytes_max: RESULT_BYTES_MAX,
+                    catalog_version: point.state.catalog().version,
+                };
+                self.adapter.clusters.peek(cluster, request).await
+            }
+            BoundPath::Dataflow { dataflow, export, cluster, .. } => {
+                let ts = as_of.unwrap_or(point.ts);
+                let version = point.state.catalog().version;
+                self.adapter.clusters.query(cluster, export, dataflow, ts, version, RESULT_BYTES_MAX).await
+            }
+        }
+    }
+
+    /// Objects created in this transaction that only a dataflow could read do not exist yet.
+    fn check_readable(&self, exec: &SelectExec) -> Result<()> {
+        if exec.depends_on.iter().any(|id| self.txn.unreadable.contains(id)) {
+            return Err(SqlError::unsupported(
+                "reading a view in the transaction that creates it",
+                "COMMIT first; the view's dataflow is started by the commit.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes the reads of a transaction that may still write.
+    fn remember_reads(&mut self, exec: &SelectExec, path: &BoundPath) {
+        // A single SELECT commits nothing and needs no checks.
+        if self.txn.read_only || self.txn.block == Block::Auto && !self.txn.writing {
+            return;
+        }
+        match path {
+            BoundPath::Table { shard, access: BoundAccess::Lookup { space, keys }, .. } => {
+                self.txn.reads.keys.extend(keys.iter().map(|key| (*shard, *space, key.clone())));
+            }
+            BoundPath::Constant { .. }
+            | BoundPath::Table { access: BoundAccess::Scan, .. }
+            | BoundPath::Interpret { .. }
+            | BoundPath::Peek { .. }
+            | BoundPath::Dataflow { .. } => {
+                self.txn.reads.shards.extend(exec.shards.iter().copied());
+            }
+        }
+    }
+
+    /// The tables as this statement reads them.
+    async fn table_view(&self, point: &ReadPoint, as_of: Option<Timestamp>) -> Result<TableView> {
+        let Some(ts) = as_of else {
+            let (state, ts) = self.txn.view(point);
+            return Ok(TableView { state: Arc::clone(state), ts, check_since: false });
+        };
+        Ok(TableView { state: self.adapter.env.storage().view(), ts, check_since: true })
+    }
+
+    fn read_table(&self, view: &TableView, shard: ShardId, access: &BoundAccess, mfp: &Mfp) -> Result<Rows> {
+        let plan = MfpPlan::new(mfp);
+        match access {
+            BoundAccess::Lookup { space, keys } => view.lookup(shard, *space, keys, &plan),
+            BoundAccess::Scan if view.row_count(shard) <= INLINE_SCAN_ROWS => view.scan(shard, &plan, &self.cancel),
+            BoundAccess::Scan => tokio::task::block_in_place(|| view.scan(shard, &plan, &self.cancel)),
+        }
+    }
+
+    pub(crate) fn interpret(&self, mir: &plan::Mir, view: TableView) -> Result<Rows> {
+        let catalog = Arc::clone(view.state.catalog());
+        let ctx = self.eval_context(&catalog);
+        let collections = GatewayCollections { session: self, view: &view, catalog: &catalog };
+        let cancelled = || self.cancel.is_cancelled();
+        let limits = EvalLimits::new(RESULT_BYTES_MAX, &cancelled);
+        let rows = tokio::task::block_in_place(|| plan::eval::eval(mir, &collections, &ctx, &limits));
+        rows.map_err(|error| if self.cancel.is_cancelled() { SqlError::cancelled() } else { error.into() })
+    }
+}
+
+/// All tables at one time, in one state.
+pub(crate) struct TableView {
+    pub state: Arc<State>,
+    pub ts: Timestamp,
+    /// The time is the user's choice: it may be too old.
+    pub check_since: bool,
+}
+
+impl TableView {
+    fn check(&self, shard: ShardId) -> Result<&Arc<state::shard::Shard>> {
+        let found = self.state.shard(shard).ok_or_else(|| SqlError::new("42P01", "the table was dropped"))?;
+        let since = self.state.since(shard).unwrap_or(0);
+        if self.check_since && self.ts < since {
+            return Err(too_old(self.ts, since));
+        }
+        Ok(found)
+    }
+
+    fn row_count(&self, shard: ShardId) -> u64 {
+        self.state.shard(shard).map_or(0, |s| s.rows())
+    }
+
+    fn lookup(&self, shard: ShardId, space: u32, keys: &[Row], plan: &MfpPlan) -> Result<Rows> {
+        let shard = self.check(shard)?;
+        let mut reader = RowReader::new(plan);
+        for key in keys {
+            shard.lookup(space as usize, key.as_ref(), self.ts, |row, diff| reader.read(row, diff));
+        }
+        reader.finish()
+    }
+
+    fn scan(&self, shard: ShardId, plan: &MfpPlan, cancel: &crate::adapter::registry::CancelHandle) -> Result<Rows> {
+        let shard = self.check(shard)?;
+        let mut reader = RowReader::new(plan);
+        let mut cursor = shard.cursor(self.ts);
+        let mut count = 0u32;
+        while let Some((row, diff)) = cursor.next() {
+            reader.read(row, diff);
+            count = count.wrapping_add(1);
+            if count.is_multiple_of(4096) {
+                if cancel.is_cancelled() {
+                    return Err(SqlError::cancelled());
+                }
+                reader.check_size()?;
+            }
+        }
+        reader.finish()
+    }
+
+    /// All rows of a shard.
+    pub fn all(&self, shard: ShardId) -> Result<Rows> {
+        let mut rows = vec![];
+        self.check(shard)?.for_each(self.ts, |row, diff| rows.push((row.to_row(), diff)));
+        Ok(rows)
+    }
+}
+
+/// 22000-class refusal of a time that has been forgotten.
+pub(crate) fn too_old(ts: Timestamp, since: Timestamp) -> SqlError {
+    SqlError::new("22023", format!("timestamp {ts} is not valid: history has been compacted up to {since}"))
+        .hint("Read AS OF a later time, or AS OF AT LEAST this one.")
+}
+
+/// Passes stored rows through a map-filter-project block. An error among them fails the read; the least one, to be deterministic.
+struct RowReader<'a> {
+    plan: &'a MfpPlan,
+    packer: RowPacker,
+    rows: Rows,
+    bytes: u64,
+    error: Option<EvalError>,
+}
+
+impl<'a> RowReader<'a> {
+    fn new(plan: &'a MfpPlan) -> Self {
+        RowReader { plan, packer: RowPacker::new(), rows: vec![], bytes: 0, error: None }
+    }
+
+    fn read(&mut self, row: repr::RowRef<'_>, diff: Diff) {
+        match self.plan.evaluate(row, &mut self.packer) {
+            Ok(Some(row)) => {
+                self.bytes += row.byte_len() as u64 + 32;
+                self.rows.push((row, diff));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                if self.error.as_ref().is_none_or(|kept| error < *kept) {
+                    self.error = Some(error);
+                }
+            }
+        }
+    }
+
+    fn check_size(&self) -> Result<()> {
+        if self.bytes > RESULT_BYTES_MAX {
+            return Err(result_too_large());
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Rows> {
+        self.check_size()?;
+        match self.error {
+            Some(error) => Err(error.into()),
+            None => Ok(self.rows),
+        }
+    }
+}
+
+pub(crate) fn result_too_large() -> SqlError {
+    SqlError::new("53400", format!("the answer is larger than {RESULT_BYTES_MAX} bytes")).hint("Use LIMIT, or a cursor over parts of it.")
+}
+
+/// What the interpreter reads: system relations from the catalog, tables from storage.
+struct GatewayCollections<'a> {
+    session: &'a Session,
+    view: &'a TableView,
+    catalog: &'a Arc<Catalog>,
+}
+
+impl Collections for GatewayCollections<'_> {
+    fn rows(&self, id: GlobalId) -> Result<Arc<Rows>, EvalError> {
+        let found = if id.is_system() {
+            self.session.system_rows(id, self.catalog, self.view)
+        } else {
+            match self.catalog.item(id).and_then(|item| item.shard()) {
+                Some(shard) => self.view.all(shard),
+                None => Err(SqlError::internal(format!("{id} has no rows of its own"))),
+            }
+        };
+        found.map(Arc::new).map_err(|e| EvalError { sqlstate: e.sqlstate, message: e.message, detail: e.detail, hint: e.hint })
+    }
+}

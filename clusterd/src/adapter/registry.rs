@@ -1,0 +1,194 @@
+//! The sessions of this node: who they are, and how their statements are ended from outside.
+
+use crate::adapter::error::{Result, SqlError};
+use host::Rng;
+use host::metrics::{IntGauge, gauge};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tokio::sync::Notify;
+
+/// Connections of one node; more are refused (53300).
+pub const SESSIONS_MAX: usize = 5_000;
+/// A pid is the node's slot (10 bits) and a counter (21 bits), so that a cancel request that reaches another node can be sent on.
+const COUNTER_BITS: u32 = 21;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey {
+    pub pid: i32,
+    pub secret: i32,
+    /// Unique in the life of the process.
+    pub number: u64,
+}
+
+/// Ends the running statement of one session.
+#[derive(Debug, Default)]
+pub struct CancelHandle {
+    running: AtomicBool,
+    cancelled: AtomicBool,
+    committing: AtomicU32,
+    wake: Notify,
+}
+
+impl CancelHandle {
+    /// Asks the running statement to stop; without one nothing happens.
+    pub fn cancel(&self) {
+        if self.running.load(Ordering::Acquire) {
+            self.cancelled.store(true, Ordering::Release);
+            self.wake.notify_one();
+        }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the statement is asked to stop.
+    pub async fn cancelled(&self) {
+        while !self.is_cancelled() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Marks a statement as running until the guard is dropped.
+    pub fn running(self: &Arc<Self>) -> Running {
+        self.cancelled.store(false, Ordering::Release);
+        self.running.store(true, Ordering::Release);
+        Running(Arc::clone(self))
+    }
+
+    /// Past this the outcome belongs to the log, until the guard is dropped.
+    pub fn commit(self: &Arc<Self>) -> Committing {
+        self.committing.fetch_add(1, Ordering::AcqRel);
+        Committing(Arc::clone(self))
+    }
+
+    pub fn is_committing(&self) -> bool {
+        self.committing.load(Ordering::Acquire) > 0
+    }
+}
+
+pub struct Running(Arc<CancelHandle>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+        self.0.cancelled.store(false, Ordering::Release);
+    }
+}
+
+pub struct Committing(Arc<CancelHandle>);
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        self.0.committing.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What pg_stat_activity knows of a session.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    pub pid: i32,
+    pub user: String,
+    pub database: String,
+}
+
+struct Entry {
+    secret: i32,
+    handle: Arc<CancelHandle>,
+    activity: Activity,
+}
+
+pub struct Sessions {
+    entries: Mutex<Registry>,
+    rng: Arc<dyn Rng>,
+    slot: u32,
+    open: IntGauge,
+}
+
+#[derive(Default)]
+struct Registry {
+    by_pid: BTreeMap<i32, Entry>,
+    next: u64,
+}
+
+impl Sessions {
+    pub fn new(rng: Arc<dyn Rng>, slot: u32) -> Self {
+        let open = gauge("clusterd_sessions", "Open SQL sessions.");
+        Sessions { entries: Mutex::default(), rng, slot, open }
+    }
+
+    pub fn register(&self, user: &str, database: &str) -> Result<(SessionKey, Arc<CancelHandle>)> {
+        let mut registry = self.entries.lock();
+        if registry.by_pid.len() >= SESSIONS_MAX {
+            return Err(SqlError::fatal("53300", "sorry, too many clients already"));
+        }
+        let (number, pid) = loop {
+            registry.next += 1;
+            let counter = (registry.next % (1 << COUNTER_BITS)) as u32;
+            let pid = ((self.slot << COUNTER_BITS) | counter) as i32;
+            if pid != 0 && !registry.by_pid.contains_key(&pid) {
+                break (registry.next, pid);
+            }
+        };
+        let key = SessionKey { pid, secret: self.rng.next_u64() as i32, number };
+        let handle = Arc::new(CancelHandle::default());
+        let activity = Activity { pid, user: user.to_owned(), database: database.to_owned() };
+        registry.by_pid.insert(pid, Entry { secret: key.secret, handle: Arc::clone(&handle), activity });
+        self.open.set(registry.by_pid.len() as i64);
+        Ok((key, handle))
+    }
+
+    pub fn remove(&self, key: &SessionKey) {
+        let mut registry = self.entries.lock();
+        registry.by_pid.remove(&key.pid);
+        self.open.set(registry.by_pid.len() as i64);
+    }
+
+    /// A CancelRequest packet: a wrong secret is ignored, as the protocol asks.
+    pub fn cancel(&self, pid: i32, secret: &[u8]) {
+        let registry = self.entries.lock();
+        if let Some(entry) = registry.by_pid.get(&pid)
+            && entry.secret.to_be_bytes() == secret
+        {
+            entry.handle.cancel();
+        }
+    }
+
+    /// `pg_cancel_backend`.
+    pub fn cancel_by_pid(&self, pid: i32) -> bool {
+        let registry = self.entries.lock();
+        let entry = registry.by_pid.get(&pid);
+        if let Some(entry) = entry {
+            entry.handle.cancel();
+        }
+        entry.is_some()
+    }
+
+    pub fn activity(&self) -> Vec<Activity> {
+        self.entries.lock().by_pid.values().map(|e| e.activity.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_secret_cancels_and_only_a_running_statement() {
+        let sessions = Sessions::new(Arc::new(host::RealRng), 1);
+        let (key, handle) = sessions.register("me", "db").unwrap();
+        sessions.cancel(key.pid, &key.secret.to_be_bytes());
+        assert!(!handle.is_cancelled(), "nothing was running");
+        let running = handle.running();
+        sessions.cancel(key.pid, &(!key.secret).to_be_bytes());
+        assert!(!handle.is_cancelled());
+        sessions.cancel(key.pid, &key.secret.to_be_bytes());
+        assert!(handle.is_cancelled());
+        drop(running);
+        assert!(!handle.is_cancelled(), "the next statement starts afresh");
+        sessions.remove(&key);
+        assert!(sessions.activity().is_empty());
+    }
+}

@@ -1,0 +1,245 @@
+//! ENV as one node sees it: the Raft group that replicates S, and the tables that S holds.
+//!
+//! [`Machine`] plugs [`state::State`] into the group: it decodes entries, applies them, and publishes one view per run of entries. [`Env`] is the handle that sessions, the
+//! group commit and the controllers use.
+
+use crate::adapter::error::{Result, SqlError};
+use bytes::Bytes;
+use host::Host;
+use host::metrics::{BusyMeter, Gauge, gauge_f64};
+use parking_lot::Mutex;
+use raft::{Committed, ProposeError, RaftGroup, ReadError, SnapshotWriter, StateMachine};
+use repr::{NodeId, Timestamp};
+use state::{Command, Outcome, State};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::Storage;
+
+/// When nothing was written for this long, time is moved on so that frontiers and temporal filters progress.
+const CLOSE_EVERY: Duration = Duration::from_secs(1);
+/// How often merges are looked for.
+const MERGE_EVERY: Duration = Duration::from_millis(100);
+/// Updates rewritten in one round of merging.
+const MERGE_UPDATES_MAX: usize = 4_000_000;
+
+/// The state machine of ENV's group.
+pub struct Machine {
+    state: Arc<Mutex<State>>,
+    storage: Storage,
+    meter: BusyMeter,
+}
+
+impl Machine {
+    /// The machine before the first entry, and the tables that will follow it.
+    pub fn new() -> (Machine, Arc<Mutex<State>>, Storage) {
+        let state = State::new();
+        let storage = Storage::new(Arc::new(state.clone()));
+        let state = Arc::new(Mutex::new(state));
+        let machine = Machine { state: Arc::clone(&state), storage: storage.clone(), meter: BusyMeter::named("env-state-apply") };
+        (machine, state, storage)
+    }
+}
+
+impl StateMachine for Machine {
+    type Response = Vec<Outcome>;
+
+    fn apply(&mut self, run: &[Committed]) -> Vec<Vec<Outcome>> {
+        let _busy = self.meter.start();
+        let mut state = self.state.lock();
+        let mut changes = Vec::with_capacity(run.len());
+        let mut responses = Vec::with_capacity(run.len());
+        for entry in run {
+            // Entries in between that are not commands leave gaps in the indexes.
+            let outcomes = match Command::decode(&entry.payload) {
+                Ok(command) => {
+                    let applied = state.apply(entry.pos.index, &command);
+                    changes.push(applied.changes);
+                    applied.outcomes
+                }
+                Err(error) => {
+                    state.advance(entry.pos.index);
+                    vec![Outcome::Invalid { reason: format!("entry {} cannot be read: {error}", entry.pos.index) }]
+                }
+            };
+            responses.push(outcomes);
+        }
+        // Under the lock: a merge installed in between must not be undone by an older view.
+        self.storage.publish(Arc::new(state.clone()), changes);
+        responses
+    }
+
+    fn snapshot(&self) -> Box<dyn SnapshotWriter> {
+        Box::new(Snapshot(self.state.lock().clone()))
+    }
+
+    fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
+        let restored = State::read_snapshot(snapshot).map_err(io::Error::other)?;
+        let mut state = self.state.lock();
+        *state = restored;
+        self.storage.install(Arc::new(state.clone()));
+        Ok(())
+    }
+}
+
+struct Snapshot(State);
+
+impl SnapshotWriter for Snapshot {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.write_snapshot(out)
+    }
+}
+
+/// The handle on ENV.
+pub struct Env {
+    group: RaftGroup<Machine>,
+    state: Arc<Mutex<State>>,
+    storage: Storage,
+    host: Host,
+}
+
+impl Env {
+    pub fn new(group: RaftGroup<Machine>, state: Arc<Mutex<State>>, storage: Storage, host: Host) -> Arc<Env> {
+        Arc::new(Env { group, state, storage, host })
+    }
+
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    pub fn wall_us(&self) -> u64 {
+        self.host.clock.wall_us()
+    }
+
+    pub fn leader(&self) -> Option<NodeId> {
+        self.group.leader().map(NodeId)
+    }
+
+    pub fn term(&self) -> u64 {
+        self.group.term()
+    }
+
+    /// Confirms with a quorum that the state here holds everything that was acknowledged before this call.
+    pub async fn read_index(&self) -> Result<()> {
+        match self.group.read_index().await {
+            // The view is published before the group counts the entry as applied.
+            Ok(_) => Ok(()),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// Puts a command into the log and waits until it is applied here.
+    pub async fn propose(&self, command: &Command) -> Result<Vec<Outcome>> {
+        if self.group.disk_low() && grows(command) {
+            return Err(SqlError::new("53100", "could not write to the log: the disk is nearly full")
+                .hint("Free some space. Reads, DROP and TRUNCATE go on working."));
+        }
+        let bytes = Bytes::from(command.encode());
+        match self.group.propose(bytes).await {
+            Ok(done) => Ok(done.response),
+            Err(ProposeError::TooLarge { bytes, limit }) => {
+                Err(SqlError::new("54000", format!("a log entry of {bytes} bytes is larger than {limit} bytes")))
+            }
+            Err(ProposeError::Unknown { reason }) => Err(SqlError::unknown_outcome().detail(reason)),
+            Err(error) => Err(SqlError::new("57P03", "the environment has no leader that can be reached")
+                .detail(error.to_string())
+                .hint("Try again; reads in serializable mode go on working.")),
+        }
+    }
+
+    /// Waits until time has passed `ts`, so that nothing can be written at it any more.
+    pub async fn wait_for_time(&self, ts: Timestamp) -> Result<()> {
+        let mut applied = self.storage.watch_applied();
+        while self.storage.view().last_ts() < ts {
+            if applied.changed().await.is_err() {
+                return Err(SqlError::shutdown());
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves time on while nothing is written.
+    pub async fn close_when_idle(self: Arc<Self>) {
+        let mut before = 0;
+        loop {
+            self.host.clock.sleep(CLOSE_EVERY).await;
+            let now = self.storage.view().last_ts();
+            if now == before
+                && let Err(error) = self.propose(&Command::Close { wall_us: self.wall_us() }).await
+            {
+                tracing::warn!(%error, "time was not moved on");
+            }
+            before = self.storage.view().last_ts();
+        }
+    }
+
+    /// Merges batches of tables, off the apply path.
+    pub async fn merge(self: Arc<Self>) {
+        loop {
+            let view = self.storage.view();
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let work = move || {
+                // The receiver is gone only when the process stops.
+                let _ = sender.send(storage::merge_once(&view, MERGE_UPDATES_MAX));
+            };
+            self.host.spawn.spawn_blocking("merge", Box::new(work));
+            let Ok(run) = receiver.await else { return };
+            if run.done.is_empty() {
+                self.host.clock.sleep(MERGE_EVERY).await;
+                continue;
+            }
+            let mut state = self.state.lock();
+            let mut installed = false;
+            for done in &run.done {
+                installed |= state.install_merge(done);
+            }
+            if installed {
+                self.storage.publish(Arc::new(state.clone()), vec![]);
+            }
+        }
+    }
+
+    /// Keeps the gauges of the state current.
+    pub async fn report(self: Arc<Self>) {
+        let stored = gauge_f64("clusterd_stored_bytes", "Bytes of rows in all tables.");
+        let applied = gauge_f64("clusterd_env_applied_index", "Log index that this node has applied.");
+        let lag = gauge_f64("clusterd_env_time_lag_seconds", "How far the last closed timestamp is behind the wall clock.");
+        let set = |gauge: &Gauge, value: f64| gauge.set(value);
+        loop {
+            let view = self.storage.view();
+            set(&stored, view.stored_bytes() as f64);
+            set(&applied, view.applied() as f64);
+            set(&lag, self.wall_us().saturating_sub(view.last_ts()) as f64 / 1e6);
+            self.host.clock.sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    pub async fn shutdown(&self) {
+        self.group.shutdown().await;
+    }
+}
+
+fn unavailable(error: &ReadError) -> SqlError {
+    SqlError::new("57P03", "the environment has no leader that can be reached")
+        .detail(error.to_string())
+        .hint("Try again, or SET transaction_isolation = 'serializable' to read what this node has.")
+}
+
+/// Whether a command may make the stored data larger. Deletes, drops and bookkeeping live on the log's reserve.
+fn grows(command: &Command) -> bool {
+    match command {
+        Command::Batch(batch) => batch.txns.iter().any(|txn| {
+            let adds = txn.writes.iter().any(|w| w.updates.iter().any(|(_, diff)| *diff > 0));
+            let creates = txn.catalog_ops.iter().any(|op| !matches!(op, state::command::CatalogOp::DropItems(_) | state::command::CatalogOp::DropSchema(_)));
+            adds || creates || txn.staged > 0
+        }),
+        Command::Stage { .. } => true,
+        Command::Init { .. }
+        | Command::Close { .. }
+        | Command::Holds { .. }
+        | Command::Lease { .. }
+        | Command::ExpireLease { .. }
+        | Command::EndSession { .. }
+        | Command::GatewayStarted { .. } => false,
+    }
+}

@@ -1,0 +1,108 @@
+//! HTTP: liveness, readiness, metrics, and SQL for tools that do not speak the Postgres protocol.
+
+use crate::adapter::error::SqlError;
+use crate::adapter::session::{Output, RowSet};
+use crate::adapter::{Adapter, SessionStart};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Largest body of POST /sql.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A node that cannot get a read point within this time is not ready.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+pub fn router(adapter: Arc<Adapter>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/sql", post(sql))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(adapter)
+}
+
+/// 200 when strict statements can be served here, 503 otherwise.
+async fn readyz(State(adapter): State<Arc<Adapter>>) -> Response {
+    if *adapter.stopping.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    match tokio::time::timeout(READY_WITHIN, adapter.read_points.join()).await {
+        Ok(Ok(_)) => (StatusCode::OK, "ready\n").into_response(),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: no read point within 2 s\n").into_response(),
+    }
+}
+
+async fn metrics() -> Response {
+    ([("content-type", "text/plain; version=0.0.4")], host::metrics::render()).into_response()
+}
+
+#[derive(Deserialize)]
+struct SqlRequest {
+    query: String,
+    #[serde(default = "default_user")]
+    user: String,
+    database: Option<String>,
+}
+
+fn default_user() -> String {
+    "clusterd".to_owned()
+}
+
+/// Runs the statements of `query` in a session of their own: `{"results": [{"tag", "columns", "rows"}]}`, values as text.
+async fn sql(State(adapter): State<Arc<Adapter>>, Json(request): Json<SqlRequest>) -> Response {
+    let start = SessionStart { user: request.user, database: request.database, settings: vec![] };
+    match adapter.sql(start, &request.query).await {
+        Ok(outputs) => {
+            let results: Vec<_> = outputs.into_iter().map(result).collect();
+            Json(serde_json::json!({ "results": results })).into_response()
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, Json(error_body(&error))).into_response(),
+    }
+}
+
+fn result(output: Output) -> serde_json::Value {
+    match output {
+        Output::Complete(tag) => serde_json::json!({ "tag": tag }),
+        Output::Empty => serde_json::json!({ "tag": "" }),
+        Output::Rows(rows) => rows_body(rows),
+        Output::CopyIn(_) | Output::CopyOut(_) | Output::Subscribe(_) => {
+            error_body(&SqlError::unsupported("COPY and SUBSCRIBE over HTTP", "Use the Postgres protocol."))
+        }
+    }
+}
+
+fn rows_body(mut rows: RowSet) -> serde_json::Value {
+    let desc = Arc::clone(&rows.desc);
+    let context = repr::format::FormatCtx::default();
+    let mut values = vec![];
+    while let Some(row) = rows.next_row() {
+        let cells: Vec<Option<String>> = row
+            .iter()
+            .zip(&desc.types)
+            .map(|(datum, column)| {
+                (!datum.is_null()).then(|| {
+                    let mut text = String::new();
+                    repr::format::write_text(&column.ty, datum, &context, &mut text);
+                    text
+                })
+            })
+            .collect();
+        values.push(cells);
+    }
+    let columns: Vec<_> =
+        desc.columns().map(|(name, column)| serde_json::json!({ "name": name, "type": column.ty.pg_name() })).collect();
+    serde_json::json!({ "tag": rows.tag(), "columns": columns, "rows": values })
+}
+
+fn error_body(error: &SqlError) -> serde_json::Value {
+    serde_json::json!({ "error": {
+        "code": error.sqlstate, "message": error.message, "detail": error.detail, "hint": error.hint, "position": error.position,
+    } })
+}
