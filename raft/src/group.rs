@@ -1,0 +1,597 @@
+//! This node's membership in one group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use host::{BoxFuture, Host, Instant};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::error::{
+    ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
+};
+use openraft::{Raft, ReadPolicy, ServerState};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
+
+use crate::error::{GroupError, ProposeError, ReadError};
+use crate::machine::{Machine, Shared, StateMachine};
+use crate::network::{Network, Server};
+use crate::peers::{PeerError, Peers, Responder, RpcKind};
+use crate::snapshot::SnapshotDir;
+use crate::store::GroupStore;
+use crate::types::{Member, Payload, Response, Types, log_pos};
+use crate::wal::{LogPos, Wal};
+use crate::{FatalHook, GroupConfig, runtime};
+
+/// Unit of the limit on proposals in flight.
+const PERMIT_BYTES: usize = 1024;
+/// Pause between attempts while the group has no leader.
+const LEADER_RETRY: Duration = Duration::from_millis(2);
+
+/// Who leads a group, and who is in it, as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The highest term seen.
+    pub term: u64,
+    /// The leader of that term, once known.
+    pub leader: Option<u64>,
+    /// True while this node is the leader, for all it knows. Reads need more: [`RaftGroup::read_index`].
+    pub is_leader: bool,
+    /// Nodes whose votes count.
+    pub voters: BTreeSet<u64>,
+    /// All members, learners included.
+    pub members: BTreeMap<u64, Member>,
+}
+
+/// A proposal that was committed and applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposed<R> {
+    /// Its place in the log.
+    pub pos: LogPos,
+    /// What the state machine answered.
+    pub response: R,
+}
+
+/// A member of a group. Cloning shares it. It goes on until [`RaftGroup::shutdown`], whoever drops a handle.
+pub struct RaftGroup<SM: StateMachine> {
+    inner: Arc<Inner>,
+    types: PhantomData<fn() -> SM>,
+}
+
+impl<SM: StateMachine> Clone for RaftGroup<SM> {
+    fn clone(&self) -> Self {
+        RaftGroup {
+            inner: self.inner.clone(),
+            types: PhantomData,
+        }
+    }
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    wal: Arc<Wal>,
+    raft: Raft<Types, Machine>,
+    server: Arc<Server>,
+    status: watch::Receiver<GroupStatus>,
+    inflight: Semaphore,
+    stop: Arc<Notify>,
+}
+
+impl<SM: StateMachine> RaftGroup<SM> {
+    /// Starts this node's membership: restores the newest snapshot into `state`, replays what is known to be committed,
+    /// and stands for election at once when there is no other voter. A group that was never founded waits for
+    /// [`RaftGroup::found`] or for a leader that adds it.
+    ///
+    /// Errors: the snapshot or the log is damaged or missing; the settings are wrong.
+    pub async fn start(
+        config: GroupConfig,
+        host: &Host,
+        wal: Arc<Wal>,
+        state: SM,
+        peers: Arc<dyn Peers>,
+        fatal: FatalHook,
+    ) -> Result<RaftGroup<SM>, GroupError> {
+        let group = config.group.0;
+        let raft_config = config.openraft().map_err(|e| GroupError::Config {
+            group,
+            reason: e.to_string(),
+        })?;
+        let snapshots = SnapshotDir::open(host.disk.clone(), &config.snapshot_dir)?;
+        let shared = Arc::new(Shared {
+            config,
+            host: host.clone(),
+            snapshots,
+            applied: watch::Sender::new(None),
+            snapshot: watch::Sender::new(None),
+            snapshot_due: Notify::new(),
+            fatal,
+        });
+        let machine = Machine::open(shared.clone(), state)?;
+        check_log(&shared, &wal, *shared.snapshot.borrow())?;
+        let store = GroupStore::new(wal.clone(), shared.config.group);
+        let network = Network {
+            shared: shared.clone(),
+            peers,
+        };
+        let built = Raft::build(shared.config.node, raft_config, network, store, machine).await;
+        let raft = built.map_err(|e| stopped(group, &e))?;
+        runtime::starting(shared.config.class, || raft.run());
+        let inner = Inner::new(shared, wal, raft);
+        inner.elect_if_alone().await?;
+        Ok(RaftGroup {
+            inner,
+            types: PhantomData,
+        })
+    }
+
+    /// Founds the group with `members` as its voters, this node among them. Founding a group that has been founded
+    /// changes nothing.
+    pub async fn found(&self, members: BTreeMap<u64, Member>) -> Result<(), GroupError> {
+        match self.inner.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
+                self.inner.elect_if_alone().await
+            }
+            Err(RaftError::APIError(error)) => Err(self.inner.refused(&error)),
+            Err(RaftError::Fatal(fatal)) => Err(stopped(self.inner.group(), &fatal)),
+        }
+    }
+
+    /// Founds the group with this node as its only voter.
+    pub async fn found_alone(&self, addr: &str) -> Result<(), GroupError> {
+        let member = Member {
+            addr: addr.to_owned(),
+        };
+        self.found(BTreeMap::from([(self.inner.shared.config.node, member)]))
+            .await
+    }
+
+    /// Adds a learner, and waits until it has caught up. Leader only.
+    pub async fn add_learner(&self, node: u64, member: Member) -> Result<(), GroupError> {
+        let added = self.inner.raft.add_learner(node, member, true).await;
+        added.map(drop).map_err(|e| self.inner.refused(&e))
+    }
+
+    /// Makes `voters`, all of them members, the voters; others that were voters become learners. Leader only, one
+    /// change at a time.
+    pub async fn change_voters(&self, voters: BTreeSet<u64>) -> Result<(), GroupError> {
+        let changed = self.inner.raft.change_membership(voters, true).await;
+        changed.map(drop).map_err(|e| self.inner.refused(&e))
+    }
+
+    /// Proposes a command and waits until it is applied here. Only the leader can.
+    ///
+    /// While an election is going on this waits for its end, at most [`crate::Election::leader_wait`]. The bytes are
+    /// shared with the log, not copied.
+    pub async fn propose(&self, payload: Bytes) -> Result<Proposed<SM::Response>, ProposeError> {
+        let inner = &self.inner;
+        inner.check_size(&payload)?;
+        let _permit = inner.permit(payload.len()).await?;
+        let deadline = inner.leader_deadline();
+        loop {
+            match inner.raft.client_write(Payload(payload.clone())).await {
+                Ok(done) => return proposed(log_pos(&done.log_id), done.data),
+                Err(RaftError::Fatal(fatal)) => return Err(unknown(&fatal)),
+                Err(RaftError::APIError(error)) => inner.retry_write(error, deadline).await?,
+            }
+        }
+    }
+
+    /// Proposes commands that follow each other in the log as closely as possible; answers in order. Each stands for
+    /// itself: some may fail and others not.
+    pub async fn propose_all(
+        &self,
+        payloads: Vec<Bytes>,
+    ) -> Result<Vec<Result<Proposed<SM::Response>, ProposeError>>, ProposeError> {
+        let inner = &self.inner;
+        payloads
+            .iter()
+            .try_for_each(|payload| inner.check_size(payload))?;
+        let _permit = inner.permit(payloads.iter().map(Bytes::len).sum()).await?;
+        inner.await_leader().await?;
+        let sent = inner
+            .raft
+            .client_write_many(payloads.into_iter().map(Payload))
+            .await;
+        let results = sent.map_err(|fatal| unknown(&fatal))?;
+        let results = results.map(|result| match result {
+            Ok(Ok(done)) => proposed(log_pos(&done.log_id), done.response),
+            Ok(Err(error)) => Err(write_error(error)),
+            Err(fatal) => Err(unknown(&fatal)),
+        });
+        Ok(results.collect().await)
+    }
+
+    /// Confirms with a quorum that this node leads, and waits until everything committed before this call began is
+    /// applied here: a read of the state is then linearizable. Never relies on a lease. Returns the read's log
+    /// position.
+    pub async fn read_index(&self) -> Result<LogPos, ReadError> {
+        let pos = self.read_position().await?;
+        self.wait_applied(pos.index).await?;
+        Ok(pos)
+    }
+
+    /// Like [`RaftGroup::read_index`] without the wait: for a read on another member, which waits there.
+    pub async fn read_position(&self) -> Result<LogPos, ReadError> {
+        let inner = &self.inner;
+        let deadline = inner.leader_deadline();
+        loop {
+            match inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+                Ok(read) => return Ok(log_pos(read.read_log_id().log_id())),
+                Err(RaftError::Fatal(fatal)) => {
+                    return Err(ReadError::Closed {
+                        reason: fatal.to_string(),
+                    });
+                }
+                Err(RaftError::APIError(error)) => inner.retry_read(error, deadline).await?,
+            }
+        }
+    }
+
+    /// Waits until the entry with `index` is applied here.
+    pub async fn wait_applied(&self, index: u64) -> Result<(), ReadError> {
+        let mut applied = self.inner.shared.applied.subscribe();
+        let reached = applied.wait_for(|pos| pos.is_some_and(|pos| pos.index >= index));
+        let closed = || ReadError::Closed {
+            reason: "shut down".to_owned(),
+        };
+        let mut status = self.inner.status.clone();
+        let ended = async move { while status.changed().await.is_ok() {} };
+        match futures::future::select(std::pin::pin!(reached), std::pin::pin!(ended)).await {
+            futures::future::Either::Left((reached, _)) => reached.map(drop).map_err(|_| closed()),
+            futures::future::Either::Right(_) => Err(closed()),
+        }
+    }
+
+    /// The last entry applied here; changes with every run of entries.
+    pub fn applied(&self) -> watch::Receiver<Option<LogPos>> {
+        self.inner.shared.applied.subscribe()
+    }
+
+    /// Leader, term and members, and their changes.
+    pub fn status(&self) -> watch::Receiver<GroupStatus> {
+        self.inner.status.clone()
+    }
+
+    /// The leader, as far as known.
+    pub fn leader(&self) -> Option<u64> {
+        self.inner.status.borrow().leader
+    }
+
+    /// The highest term seen.
+    pub fn term(&self) -> u64 {
+        self.inner.status.borrow().term
+    }
+
+    /// True while this node leads, for all it knows.
+    pub fn is_leader(&self) -> bool {
+        self.inner.status.borrow().is_leader
+    }
+
+    /// True while the disk is too full for commands that add data; see [`Wal::disk_low`].
+    pub fn disk_low(&self) -> bool {
+        self.inner.wal.disk_low()
+    }
+
+    /// The largest command that can be proposed, in bytes.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.inner.wal.config().entry_bytes_max()
+    }
+
+    /// Hands leadership to `node`, a voter. Returns when the request is on its way.
+    pub async fn transfer_leader(&self, node: u64) -> Result<(), GroupError> {
+        let sent = self.inner.raft.trigger().transfer_leader(node).await;
+        sent.map_err(|fatal| stopped(self.inner.group(), &fatal))
+    }
+
+    /// Cuts a snapshot now, and frees the log below it once it is durable.
+    pub async fn trigger_snapshot(&self) -> Result<(), GroupError> {
+        let sent = self.inner.raft.trigger().snapshot().await;
+        sent.map_err(|fatal| stopped(self.inner.group(), &fatal))
+    }
+
+    /// Last entry in the newest durable snapshot.
+    pub fn snapshot_last(&self) -> Option<LogPos> {
+        *self.inner.shared.snapshot.borrow()
+    }
+
+    /// What answers the requests of this group's other members.
+    pub fn responder(&self) -> Arc<dyn Responder> {
+        self.inner.clone()
+    }
+
+    /// Ends this membership. The log stays open.
+    pub async fn shutdown(&self) {
+        self.inner.stop.notify_waiters();
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(group = self.inner.group(), %error, "raft's core task ended abnormally");
+        }
+    }
+}
+
+/// The log must reach down to the snapshot, or to the beginning when there is none.
+fn check_log(shared: &Shared, wal: &Wal, snapshot: Option<LogPos>) -> Result<(), GroupError> {
+    let group = shared.config.group.0;
+    let state = wal.state(shared.config.group);
+    match (snapshot, state.purged) {
+        (Some(LogPos { index, .. }), _) if state.vote.is_none() => {
+            Err(GroupError::LogMissing { group, index })
+        }
+        (snapshot, Some(purged)) if snapshot.is_none_or(|s| s.index < purged.index) => {
+            Err(GroupError::SnapshotMissing {
+                group,
+                index: purged.index,
+            })
+        }
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
+}
+
+fn stopped(group: u64, fatal: &Fatal<Types>) -> GroupError {
+    GroupError::Stopped {
+        group,
+        reason: fatal.to_string(),
+    }
+}
+
+fn unknown(fatal: &Fatal<Types>) -> ProposeError {
+    ProposeError::Unknown {
+        reason: fatal.to_string(),
+    }
+}
+
+fn proposed<R: 'static>(pos: LogPos, response: Response) -> Result<Proposed<R>, ProposeError> {
+    match response.take() {
+        Some(response) => Ok(Proposed { pos, response }),
+        // Only if the handle and the state machine disagree about types: a mistake of ours.
+        None => Err(ProposeError::Unknown {
+            reason: "the response has another type".to_owned(),
+        }),
+    }
+}
+
+fn write_error(error: ClientWriteError<Types>) -> ProposeError {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader {
+            leader: forward.leader_id,
+        },
+        // The entry was in this node's log, so another leader may have committed it.
+        other @ (ClientWriteError::LogEntryDiscarded(_)
+        | ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_)) => ProposeError::Unknown {
+            reason: other.to_string(),
+        },
+    }
+}
+
+impl Inner {
+    fn new(shared: Arc<Shared>, wal: Arc<Wal>, raft: Raft<Types, Machine>) -> Arc<Inner> {
+        let (status, watched) = watch::channel(current_status(&raft));
+        let server = Server {
+            shared: shared.clone(),
+            raft: raft.clone(),
+            incoming: tokio::sync::Mutex::new(None),
+        };
+        let server = Arc::new(server);
+        let permits = shared.config.inflight_bytes_max as usize / PERMIT_BYTES;
+        let inner = Arc::new(Inner {
+            shared: shared.clone(),
+            wal,
+            raft,
+            server,
+            status: watched,
+            inflight: Semaphore::new(permits.max(1)),
+            stop: Arc::new(Notify::new()),
+        });
+        // Both end with openraft's core task, at the latest.
+        let (raft, stop) = (inner.raft.clone(), inner.stop.clone());
+        let follow = follow_status(shared.clone(), raft.clone(), status, stop.clone());
+        shared.host.spawn.spawn("raft-status", Box::pin(follow));
+        let snapshots = drive_snapshots(shared.clone(), inner.wal.clone(), raft, stop);
+        shared
+            .host
+            .spawn
+            .spawn("raft-snapshots", Box::pin(snapshots));
+        inner
+    }
+
+    fn group(&self) -> u64 {
+        self.shared.config.group.0
+    }
+
+    fn refused(&self, error: &dyn std::fmt::Display) -> GroupError {
+        GroupError::Refused {
+            group: self.group(),
+            reason: error.to_string(),
+        }
+    }
+
+    /// A lone voter has nobody to wait for.
+    async fn elect_if_alone(&self) -> Result<(), GroupError> {
+        let node = self.shared.config.node;
+        let alone = self.raft.with_raft_state(move |state| {
+            let voters: Vec<u64> = state.membership_state.effective().voter_ids().collect();
+            voters == [node] && state.server_state != ServerState::Leader
+        });
+        if alone.await.map_err(|fatal| stopped(self.group(), &fatal))? {
+            let elected = self.raft.trigger().elect(false).await;
+            elected.map_err(|fatal| stopped(self.group(), &fatal))?;
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, payload: &Bytes) -> Result<(), ProposeError> {
+        let (bytes, limit) = (payload.len(), self.wal.config().entry_bytes_max());
+        if bytes > limit {
+            Err(ProposeError::TooLarge { bytes, limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn permit(&self, bytes: usize) -> Result<SemaphorePermit<'_>, ProposeError> {
+        let most = self.shared.config.inflight_bytes_max as usize / PERMIT_BYTES;
+        let permits = (bytes / PERMIT_BYTES + 1).min(most.max(1));
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        self.inflight
+            .acquire_many(permits)
+            .await
+            .map_err(|_| ProposeError::Closed)
+    }
+
+    fn leader_deadline(&self) -> Instant {
+        self.shared.host.clock.now() + self.shared.config.election.leader_wait()
+    }
+
+    /// Right after founding or an election openraft may not yet know that this node leads, and answers "not leader"
+    /// without naming one. Nothing was proposed then, so trying again is safe.
+    async fn retry_write(
+        &self,
+        error: ClientWriteError<Types>,
+        deadline: Instant,
+    ) -> Result<(), ProposeError> {
+        match &error {
+            ClientWriteError::ForwardToLeader(forward) if self.worth_waiting(forward, deadline) => {
+                self.shared.host.clock.sleep(LEADER_RETRY).await;
+                Ok(())
+            }
+            ClientWriteError::ForwardToLeader(_)
+            | ClientWriteError::LogEntryDiscarded(_)
+            | ClientWriteError::ChangeMembershipError(_)
+            | ClientWriteError::PreconditionFailed(_) => Err(write_error(error)),
+        }
+    }
+
+    async fn retry_read(
+        &self,
+        error: LinearizableReadError<Types>,
+        deadline: Instant,
+    ) -> Result<(), ReadError> {
+        match error {
+            LinearizableReadError::ForwardToLeader(forward)
+                if self.worth_waiting(&forward, deadline) =>
+            {
+                self.shared.host.clock.sleep(LEADER_RETRY).await;
+                Ok(())
+            }
+            LinearizableReadError::ForwardToLeader(forward) => Err(ReadError::NotLeader {
+                leader: forward.leader_id,
+            }),
+            LinearizableReadError::QuorumNotEnough(_) => Err(ReadError::NoQuorum),
+        }
+    }
+
+    fn worth_waiting(&self, forward: &ForwardToLeader<Types>, deadline: Instant) -> bool {
+        let elsewhere = forward
+            .leader_id
+            .is_some_and(|leader| leader != self.shared.config.node);
+        !elsewhere && self.shared.host.clock.now() < deadline
+    }
+
+    /// Waits until some node leads; errors: another node does, or none in time.
+    async fn await_leader(&self) -> Result<(), ProposeError> {
+        let deadline = self.leader_deadline();
+        loop {
+            match self.raft.as_leader() {
+                Ok(_) => return Ok(()),
+                Err(forward) => {
+                    self.retry_write(ClientWriteError::ForwardToLeader(forward), deadline)
+                        .await?
+                }
+            }
+        }
+    }
+}
+
+impl Responder for Inner {
+    fn respond(&self, kind: RpcKind, body: Bytes) -> BoxFuture<'static, Result<Bytes, PeerError>> {
+        let server = self.server.clone();
+        Box::pin(async move { server.respond(kind, body).await })
+    }
+}
+
+fn current_status(raft: &Raft<Types, Machine>) -> GroupStatus {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let membership = metrics.membership_config.membership();
+    GroupStatus {
+        term: metrics.vote.leader_id().term,
+        leader: metrics.current_leader,
+        is_leader: metrics.state == ServerState::Leader,
+        voters: membership.voter_ids().collect(),
+        members: membership
+            .nodes()
+            .map(|(node, member)| (*node, member.clone()))
+            .collect(),
+    }
+}
+
+/// Runs `work` until it ends or the group stops.
+async fn until_stopped(stop: &Notify, work: impl Future<Output = ()>) {
+    futures::future::select(std::pin::pin!(stop.notified()), std::pin::pin!(work)).await;
+}
+
+/// Publishes the status, and reports the end of the core task if nobody asked for it.
+async fn follow_status(
+    shared: Arc<Shared>,
+    raft: Raft<Types, Machine>,
+    status: watch::Sender<GroupStatus>,
+    stop: Arc<Notify>,
+) {
+    let follow = async {
+        let mut metrics = raft.server_metrics();
+        while metrics.changed().await.is_ok() {
+            let current = current_status(&raft);
+            status.send_if_modified(|old| {
+                let changed = *old != current;
+                *old = current;
+                changed
+            });
+        }
+        let ended = raft.metrics().borrow_watched().running_state.clone();
+        match ended {
+            Ok(()) | Err(Fatal::Stopped) => {}
+            Err(fatal) => (shared.fatal)(&stopped(shared.config.group.0, &fatal)),
+        }
+    };
+    until_stopped(&stop, follow).await;
+}
+
+/// Cuts snapshots when the state machine asks for one, and frees the log below each that is durable.
+async fn drive_snapshots(
+    shared: Arc<Shared>,
+    wal: Arc<Wal>,
+    raft: Raft<Types, Machine>,
+    stop: Arc<Notify>,
+) {
+    let cut = async {
+        loop {
+            shared.snapshot_due.notified().await;
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+    };
+    let free = async {
+        let mut progress = raft.watch_snapshot_progress();
+        while progress.changed().await.is_ok() {
+            let Some(last) = progress.get() else { continue };
+            let upto = log_pos(&last).index;
+            let keep_from = wal.keep_from(shared.config.group, upto, shared.config.log_keep_bytes);
+            if let Some(purge_to) = keep_from.checked_sub(1)
+                && raft.trigger().purge_log(purge_to).await.is_err()
+            {
+                return;
+            }
+        }
+    };
+    let both = async {
+        futures::future::select(std::pin::pin!(cut), std::pin::pin!(free)).await;
+    };
+    until_stopped(&stop, both).await;
+}
+
+#[cfg(test)]
+mod tests;

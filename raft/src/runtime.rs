@@ -1,0 +1,113 @@
+//! tokio as openraft's runtime, with the busy time of its tasks metered.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::time::Duration;
+
+use host::metrics::{BusyMeter, Metered};
+use openraft::OptionalSend;
+use openraft_rt_tokio::TokioRuntime;
+
+use crate::config::GroupClass;
+
+thread_local! {
+    /// The class of the group that is being started on this thread: openraft starts its core and apply tasks
+    /// synchronously, so this is how they learn whose they are.
+    static STARTING: Cell<Option<GroupClass>> = const { Cell::new(None) };
+}
+
+/// Runs `start`, with the tasks it spawns metered on account of `class`.
+pub(crate) fn starting<T>(class: GroupClass, start: impl FnOnce() -> T) -> T {
+    STARTING.set(Some(class));
+    let result = start();
+    STARTING.set(None);
+    result
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct MeteredRuntime {
+    inner: TokioRuntime,
+}
+
+/// The meter of the task that runs a future of type `F`.
+fn meter<F>() -> BusyMeter {
+    // openraft does not name its tasks; the types of their futures do.
+    let future = std::any::type_name::<F>();
+    let class = STARTING.get();
+    if future.contains("sm::worker") {
+        BusyMeter::named(class.map_or("raft-apply", GroupClass::apply_task))
+    } else if future.contains("raft_core::RaftCore") && class.is_some() {
+        BusyMeter::named(class.map_or("raft-core", GroupClass::core_task))
+    } else {
+        BusyMeter::named("raft-other")
+    }
+}
+
+impl openraft::AsyncRuntime for MeteredRuntime {
+    type JoinError = <TokioRuntime as openraft::AsyncRuntime>::JoinError;
+    type JoinHandle<T: OptionalSend + 'static> =
+        <TokioRuntime as openraft::AsyncRuntime>::JoinHandle<T>;
+    type Sleep = <TokioRuntime as openraft::AsyncRuntime>::Sleep;
+    type Instant = <TokioRuntime as openraft::AsyncRuntime>::Instant;
+    type TimeoutError = <TokioRuntime as openraft::AsyncRuntime>::TimeoutError;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> =
+        <TokioRuntime as openraft::AsyncRuntime>::Timeout<R, T>;
+    type ThreadLocalRng = <TokioRuntime as openraft::AsyncRuntime>::ThreadLocalRng;
+    type Mpsc = <TokioRuntime as openraft::AsyncRuntime>::Mpsc;
+    type Watch = <TokioRuntime as openraft::AsyncRuntime>::Watch;
+    type Oneshot = <TokioRuntime as openraft::AsyncRuntime>::Oneshot;
+    type Mutex<T: OptionalSend + 'static> = <TokioRuntime as openraft::AsyncRuntime>::Mutex<T>;
+
+    fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
+    where
+        T: Future + OptionalSend + 'static,
+        T::Output: OptionalSend + 'static,
+    {
+        let metered: Metered<T> = meter::<T>().meter(future);
+        TokioRuntime::spawn(metered)
+    }
+
+    fn sleep(duration: Duration) -> Self::Sleep {
+        TokioRuntime::sleep(duration)
+    }
+
+    fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
+        TokioRuntime::sleep_until(deadline)
+    }
+
+    fn timeout<R, F: Future<Output = R> + OptionalSend>(
+        duration: Duration,
+        future: F,
+    ) -> Self::Timeout<R, F> {
+        TokioRuntime::timeout(duration, future)
+    }
+
+    fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
+        deadline: Self::Instant,
+        future: F,
+    ) -> Self::Timeout<R, F> {
+        TokioRuntime::timeout_at(deadline, future)
+    }
+
+    fn is_panic(join_error: &Self::JoinError) -> bool {
+        TokioRuntime::is_panic(join_error)
+    }
+
+    fn thread_rng() -> Self::ThreadLocalRng {
+        TokioRuntime::thread_rng()
+    }
+
+    fn new(threads: usize) -> Self {
+        MeteredRuntime {
+            inner: TokioRuntime::new(threads),
+        }
+    }
+
+    fn block_on<F, T>(&mut self, future: F) -> T
+    where
+        F: Future<Output = T>,
+    {
+        self.inner.block_on(future)
+    }
+}

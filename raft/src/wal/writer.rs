@@ -1,0 +1,403 @@
+//! The one thread that writes: drains the queue, one write, one sync, then tells everybody, in order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use host::metrics::BusyMeter;
+
+use super::format::{self, BatchHeader, HEADER_BYTES, SegmentHeader};
+use super::group::{Found, next_index};
+use super::record::{self, GroupState, LogEntry, LogPos, Record};
+use super::scan::{Place, Tail};
+use super::segment::Segment;
+use super::{Done, Request, Shared, WalError};
+use crate::GroupId;
+
+/// An entry to be repeated in the current segment.
+struct ToCopy {
+    group: GroupId,
+    found: Found,
+}
+
+/// What one turn of the loop works on.
+struct Work {
+    requests: Vec<Request>,
+    copies: Vec<ToCopy>,
+    /// Segments that hold nothing live once this batch is durable.
+    dead: Vec<u64>,
+    closing: bool,
+}
+
+/// Where an entry of the batch lies.
+struct Placed {
+    group: GroupId,
+    pos: LogPos,
+    place: Place,
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    wal_id: u64,
+    segment: Segment,
+    /// Stream offset of the end of the log in `segment`.
+    at: usize,
+    next_batch: u64,
+    chain: u32,
+    /// Small state of the groups as of the last batch encoded.
+    written: BTreeMap<GroupId, GroupState>,
+    body: Vec<u8>,
+    stream: Vec<u8>,
+    framed: Vec<u8>,
+    busy: BusyMeter,
+}
+
+impl Writer {
+    pub fn new(shared: Arc<Shared>, tail: Tail, written: BTreeMap<GroupId, GroupState>) -> Writer {
+        let Tail {
+            wal_id,
+            mut segments,
+            at,
+            next_batch,
+            chain,
+        } = tail;
+        let segment = segments.pop().expect("a tail has the segment it is in");
+        let busy = BusyMeter::named("wal-writer");
+        let (body, stream, framed) = (Vec::new(), Vec::new(), Vec::new());
+        Writer {
+            shared,
+            wal_id,
+            segment,
+            at,
+            next_batch,
+            chain,
+            written,
+            body,
+            stream,
+            framed,
+            busy,
+        }
+    }
+
+    /// Runs until the log is closed or fails.
+    pub fn run(mut self) {
+        loop {
+            let work = self.shared.next_work(self.segment.number);
+            let closing = work.closing;
+            if let Err(error) = self.turn(work) {
+                self.shared.fail(error);
+                return;
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self, work: Work) -> Result<(), WalError> {
+        let Work {
+            requests,
+            copies,
+            dead,
+            closing: _,
+        } = work;
+        let mut dones = Vec::new();
+        let written = if requests.is_empty() && copies.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.write(requests, copies, &mut dones)
+        };
+        let placed = match written {
+            Ok(placed) => placed,
+            Err(error) => {
+                for done in dones {
+                    done(Err(io::Error::other(error.to_string())));
+                }
+                return Err(error);
+            }
+        };
+        let _guard = self.busy.start();
+        for done in dones {
+            done(Ok(()));
+        }
+        self.shared
+            .finish(placed.into_iter().map(|p| (p.group, p.pos, p.place)), &dead)
+    }
+
+    fn write(
+        &mut self,
+        requests: Vec<Request>,
+        copies: Vec<ToCopy>,
+        dones: &mut Vec<Done>,
+    ) -> Result<Vec<Placed>, WalError> {
+        let busy = self.busy.clone();
+        let mut guard = Some(busy.start());
+        self.body.clear();
+        let mut placed = Vec::new();
+        let mut records = 0;
+        for Request {
+            group,
+            records: wanted,
+            bytes: _,
+            done,
+        } in requests
+        {
+            dones.extend(done);
+            records += wanted.len();
+            for record in wanted {
+                self.encode(group, &record, &mut placed);
+            }
+        }
+        for ToCopy { group, found } in copies {
+            let entry = self
+                .shared
+                .resolve(found)
+                .map_err(|e| WalError::io("read", &self.shared.config.dir, e))?;
+            self.encode(group, &Record::Copy(entry), &mut placed);
+        }
+        let start = self.make_room()?;
+        // Places were offsets in the body until now.
+        let body_at = (start + HEADER_BYTES) as u32;
+        for p in &mut placed {
+            p.place.segment = self.segment.number;
+            p.place.at += body_at;
+        }
+        let file_at = self.seal(start);
+        let path = || super::segment::path(&self.shared.config.dir, self.segment.number);
+        let metrics = &self.shared.metrics;
+        metrics.batch_records.observe(records as f64);
+        metrics.batch_bytes.observe(self.framed.len() as f64);
+        metrics.written_bytes.inc_by(self.framed.len() as u64);
+        let wrote = self.segment.file.write_at(file_at as u64, &self.framed);
+        wrote.map_err(|e| WalError::io("write", path(), e))?;
+        guard.take();
+        let before = self.shared.clock.now();
+        self.segment
+            .file
+            .sync_data()
+            .map_err(|e| WalError::io("sync", path(), e))?;
+        metrics
+            .sync_seconds
+            .observe((self.shared.clock.now() - before).as_secs_f64());
+        Ok(placed)
+    }
+
+    fn encode(&mut self, group: GroupId, record: &Record, placed: &mut Vec<Placed>) {
+        let at = self.body.len();
+        let bytes = record::encode(group, record, &mut self.body);
+        let place = Place {
+            segment: 0,
+            at: at as u32,
+            bytes: bytes as u32,
+        };
+        if *record == Record::Forget {
+            self.written.remove(&group);
+            return;
+        }
+        let state = self.written.entry(group).or_default();
+        match record {
+            Record::Entry(LogEntry { pos, .. }) => {
+                if state.last.is_none() {
+                    state.start = pos.index;
+                }
+                state.last = Some(*pos);
+                placed.push(Placed {
+                    group,
+                    pos: *pos,
+                    place,
+                });
+            }
+            Record::Copy(LogEntry { pos, .. }) => placed.push(Placed {
+                group,
+                pos: *pos,
+                place,
+            }),
+            Record::Vote(vote) => state.vote = Some(*vote),
+            Record::TruncateAfter(after) => state.truncate_after(*after),
+            Record::Purge(upto) => {
+                state.purged = Some(*upto);
+                if next_index(state.last) <= upto.index {
+                    state.last = Some(*upto);
+                }
+            }
+            Record::Committed(pos) => state.committed = Some(*pos),
+            Record::State(_) | Record::Forget => {}
+        }
+    }
+
+    /// Moves to the next segment if the body does not fit into this one, and repeats all small state when the batch
+    /// is a segment's first. Returns the stream offset of the batch.
+    fn make_room(&mut self) -> Result<usize, WalError> {
+        let start = format::batch_start(self.at);
+        if start + format::BATCH_OVERHEAD + self.body.len() > self.segment.capacity() {
+            self.segment = self.shared.take_spare()?;
+            self.at = 0;
+        }
+        if self.at > HEADER_BYTES {
+            return Ok(start);
+        }
+        for (group, state) in &self.written {
+            record::encode(*group, &Record::State(*state), &mut self.body);
+        }
+        self.at = HEADER_BYTES;
+        let needed = HEADER_BYTES + format::BATCH_OVERHEAD + self.body.len();
+        assert!(
+            needed <= self.segment.capacity(),
+            "sizes of requests are bounded so that a batch fits a segment"
+        );
+        Ok(HEADER_BYTES)
+    }
+
+    /// Makes the batch at stream offset `start` from the body, with the segment's header when it is the first.
+    /// Returns the file offset to write `framed` at.
+    fn seal(&mut self, start: usize) -> usize {
+        self.stream.clear();
+        let first = start == HEADER_BYTES;
+        if first {
+            let Segment {
+                number, file_bytes, ..
+            } = self.segment;
+            let header = SegmentHeader {
+                wal_id: self.wal_id,
+                segment: number,
+                file_bytes,
+                first_batch: self.next_batch,
+            };
+            header.encode(&mut self.stream);
+        }
+        let batch_at = format::begin_batch(&mut self.stream);
+        self.stream.extend_from_slice(&self.body);
+        let header = BatchHeader {
+            body_bytes: 0,
+            number: self.next_batch,
+            segment: self.segment.number,
+            synced: start as u64,
+            chain: self.chain,
+            body_crc: 0,
+        };
+        let header = format::end_batch(&mut self.stream, batch_at, header, self.wal_id);
+        self.at = start + header.batch_bytes();
+        self.next_batch += 1;
+        self.chain = header.body_crc;
+        format::frame(
+            if first { 0 } else { start },
+            &self.stream,
+            &mut self.framed,
+        )
+    }
+}
+
+impl GroupState {
+    fn truncate_after(&mut self, after: Option<u64>) {
+        let end = after
+            .map_or(0, |index| index + 1)
+            .max(next_index(self.purged));
+        if next_index(self.last) > end {
+            // The term of the entry that is last now does not matter: only the index is checked at start.
+            self.last = end.checked_sub(1).map(|index| LogPos { term: 0, index });
+        }
+    }
+}
+
+impl Shared {
+    /// Waits for something to write; takes as much of the queue as one batch may hold.
+    fn next_work(&self, active: u64) -> Work {
+        let bytes_max = self.config.batch_bytes_max();
+        let mut state = self.lock();
+        loop {
+            let victim = state.victim(active, self.config.segments_max);
+            if !state.queue.is_empty() || victim.is_some() || state.closing {
+                let (mut requests, mut bytes) = (Vec::new(), 0);
+                while bytes < bytes_max
+                    && let Some(request) = state.queue.pop_front()
+                {
+                    bytes += request.bytes;
+                    requests.push(request);
+                }
+                let drained = state.queue.is_empty();
+                let committed = std::mem::take(&mut state.lazy_committed);
+                for (group, pos) in committed {
+                    requests.push(Request {
+                        group,
+                        records: vec![Record::Committed(pos)],
+                        bytes: 0,
+                        done: None,
+                    });
+                }
+                // Memory runs ahead of the log by what is still queued, so only an empty queue lets it decide what
+                // is dead and what is live.
+                let dead = if drained {
+                    state.dead_segments(active)
+                } else {
+                    Vec::new()
+                };
+                let copies = if drained {
+                    state.copies(victim, bytes_max as u64 / 2)
+                } else {
+                    Vec::new()
+                };
+                let closing = state.closing && drained && copies.is_empty();
+                self.metrics.queue.set(state.queue.len() as i64);
+                return Work {
+                    requests,
+                    copies,
+                    dead,
+                    closing,
+                };
+            }
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+}
+
+impl super::State {
+    /// The oldest segment, if there are too many and repeating what lives in it makes progress.
+    fn victim(&self, active: u64, segments_max: usize) -> Option<u64> {
+        let (oldest, segment) = self.segments.first_key_value()?;
+        if self.segments.len() <= segments_max || *oldest == active {
+            return None;
+        }
+        let live = self.groups.values().flat_map(|group| group.live().values());
+        let live_bytes: u64 = live.map(|live| live.bytes).sum();
+        // With more than half of the log alive, copying would chase its own tail; snapshots have to free it.
+        (live_bytes * 2 <= self.segments.len() as u64 * segment.file_bytes).then_some(*oldest)
+    }
+
+    fn copies(&self, victim: Option<u64>, bytes_max: u64) -> Vec<ToCopy> {
+        let Some(victim) = victim else {
+            return Vec::new();
+        };
+        let mut copies = Vec::new();
+        for (group, log) in &self.groups {
+            for found in log.in_segment(victim, bytes_max) {
+                copies.push(ToCopy {
+                    group: *group,
+                    found,
+                });
+            }
+            if !copies.is_empty() {
+                break;
+            }
+        }
+        copies
+    }
+
+    /// Segments, oldest first, before the first that holds anything live.
+    fn dead_segments(&self, active: u64) -> Vec<u64> {
+        let is_live = |segment: &u64| {
+            self.groups
+                .values()
+                .any(|group| group.live().contains_key(segment))
+        };
+        let old = self
+            .segments
+            .keys()
+            .take_while(|segment| **segment != active);
+        old.take_while(|segment| !is_live(segment))
+            .copied()
+            .collect()
+    }
+}
