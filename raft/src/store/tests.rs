@@ -63,7 +63,7 @@ impl StoreBuilder<Types, GroupStore, Machine> for Builder {
             snapshot_due: Notify::new(),
             fatal,
         };
-        let machine = Machine::open(Arc::new(shared), Nothing).unwrap();
+        let machine = Machine::open(Arc::new(shared), Nothing).unwrap().lenient();
         Ok(((), GroupStore::new(wal, ENV_GROUP), machine))
     }
 }
