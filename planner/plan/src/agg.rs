@@ -1,5 +1,7 @@
 //! Aggregate functions.
 
+mod eval;
+
 use crate::scalar::ScalarExpr;
 use repr::SqlType;
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ pub struct AggregateExpr {
 
 /// The aggregates. SQL `avg` is planned as a division of `sum` by `count`.
 ///
-/// Inputs that are NULL do not contribute. Over no contributing row `Count` is 0 and every other aggregate is NULL.
+/// Inputs that are NULL do not contribute, except to `ArrayAgg`. Over no contributing row `Count` is 0 and every other aggregate is NULL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AggregateFunc {
     /// `count(x)`: int8.
@@ -35,9 +37,9 @@ pub enum AggregateFunc {
     Max(SqlType),
     BoolAnd,
     BoolOr,
-    /// `array_agg`, elements in the order of `order` over the aggregate's argument row.
+    /// `array_agg`: NULLs are kept, elements are in value order, NULLs last.
     ArrayAgg { element: SqlType },
-    /// `string_agg(value, separator)`; the argument is a packed pair.
+    /// `string_agg(value, separator)`; the argument is a record of the two. Pairs are taken in value order.
     StringAgg,
 }
 

@@ -34,6 +34,14 @@ pub(super) static TABLE: &[FuncDef] = &[
     })
     .nullable(),
     FuncDef::strict("numeric_trim_scale", |_, _, a, _| Ok(Datum::Numeric(a[0].unwrap_numeric().trim_scale()))),
+    FuncDef::fallible("numeric_sqrt", |_, _, a, _| done(a[0].unwrap_numeric().sqrt())),
+    FuncDef::fallible("numeric_exp", |_, _, a, _| done(a[0].unwrap_numeric().exp())),
+    FuncDef::fallible("numeric_ln", |_, _, a, _| done(a[0].unwrap_numeric().ln())),
+    // log(base, x)
+    FuncDef::fallible("numeric_log", |_, _, a, _| done(a[1].unwrap_numeric().log(a[0].unwrap_numeric()))),
+    FuncDef::fallible("numeric_log10", |_, _, a, _| done(a[0].unwrap_numeric().log10())),
+    FuncDef::fallible("numeric_power", |_, _, a, _| done(a[0].unwrap_numeric().power(a[1].unwrap_numeric()))),
+    FuncDef::fallible("numeric_fac", |_, _, a, _| factorial(a[0].unwrap_int64())),
     FuncDef::fallible("numeric_gcd", |_, _, a, _| done(gcd(a[0].unwrap_numeric(), a[1].unwrap_numeric()))),
     FuncDef::fallible("numeric_lcm", |_, _, a, _| done(lcm(a[0].unwrap_numeric(), a[1].unwrap_numeric()))),
 ];
@@ -78,4 +86,13 @@ fn lcm(x: Numeric, y: Numeric) -> Result<Numeric, NumericError> {
     }
     let multiple = x.checked_div_trunc(gcd(x, y)?)?.checked_mul(y)?;
     multiple.abs().round(scale)
+}
+
+fn factorial<'a>(n: i64) -> EvalResult<'a> {
+    if n < 0 {
+        return Err(EvalError::new("22003", "factorial of a negative number is undefined"));
+    }
+    // 34! is the first with more than 38 digits.
+    let product = (1..=n.min(34)).try_fold(1i128, |product, factor| product.checked_mul(i128::from(factor)));
+    done(product.ok_or(NumericError::Overflow).and_then(Numeric::from_i128))
 }
