@@ -13,9 +13,12 @@ pub mod builtin;
 pub mod error;
 pub mod hir;
 pub mod lower;
+pub mod lower_lir;
+pub mod optimize;
 pub mod parse;
 pub mod session;
 pub mod statement;
+pub mod transform;
 
 pub use error::{Notice, PlanError};
 pub use parse::{Parsed, parse};

@@ -7,11 +7,12 @@
 pub mod bind;
 pub mod catalog;
 pub mod dataflow;
+pub mod extract;
 pub mod lookup;
 pub mod select;
 
 pub use bind::{BoundAccess, BoundPath, BoundSelect, Params};
 pub use catalog::{Arrangement, CatalogOracle, Definitions, OptimizerCatalog, StoredRelation};
-pub use dataflow::{DataflowExec, ExportSpec};
+pub use dataflow::{DataflowExec, ExportSpec, optimize_dataflow};
 pub use lookup::{KeyColumn, KeyExpr, LookupKeys};
-pub use select::{Execution, SelectExec, SelectOptions, SelectPath, TableAccess};
+pub use select::{Execution, SelectExec, SelectOptions, SelectPath, TableAccess, optimize_select};

@@ -4,9 +4,9 @@
 
 use crate::optimize::select::{SelectExec, SelectPath, TableAccess};
 use plan::lir::{Dataflow, JoinPlan, Node};
+use plan::mfp::TemporalBound;
 use plan::scalar::EvalCtx;
 use plan::{EvalError, Finishing, Mfp, Mir, ScalarExpr};
-use plan::mfp::TemporalBound;
 use repr::{ClusterId, Diff, GlobalId, Row, ShardId, SqlType};
 use std::sync::Arc;
 
@@ -22,18 +22,41 @@ pub struct BoundSelect {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum BoundPath {
-    Constant { rows: Result<Vec<(Row, Diff)>, EvalError> },
-    Interpret { mir: Arc<Mir> },
-    Table { table: GlobalId, shard: ShardId, access: BoundAccess, mfp: Arc<Mfp> },
+    Constant {
+        rows: Result<Vec<(Row, Diff)>, EvalError>,
+    },
+    Interpret {
+        mir: Arc<Mir>,
+    },
+    Table {
+        table: GlobalId,
+        shard: ShardId,
+        access: BoundAccess,
+        mfp: Arc<Mfp>,
+    },
     /// Exactly these keys (canonical, sorted, without duplicates), or all rows.
-    Peek { export: GlobalId, on: GlobalId, cluster: ClusterId, keys: Option<Vec<Row>>, mfp: Arc<Mfp> },
-    Dataflow { dataflow: Arc<Dataflow>, export: GlobalId, arity: usize, cluster: ClusterId },
+    Peek {
+        export: GlobalId,
+        on: GlobalId,
+        cluster: ClusterId,
+        keys: Option<Vec<Row>>,
+        mfp: Arc<Mfp>,
+    },
+    Dataflow {
+        dataflow: Arc<Dataflow>,
+        export: GlobalId,
+        arity: usize,
+        cluster: ClusterId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum BoundAccess {
     /// Exactly these keys (canonical, sorted, without duplicates) of key space `space`; none: no row can qualify.
-    Lookup { space: u32, keys: Vec<Row> },
+    Lookup {
+        space: u32,
+        keys: Vec<Row>,
+    },
     Scan,
 }
 
@@ -45,26 +68,64 @@ impl SelectExec {
     pub fn bind(&self, params: Params<'_>, ctx: &EvalCtx) -> Result<BoundSelect, EvalError> {
         let path = match &self.path {
             SelectPath::Constant { rows } => BoundPath::Constant { rows: rows.clone() },
-            SelectPath::Interpret { mir } => BoundPath::Interpret { mir: bind_mir(mir, params) },
-            SelectPath::Table { table, shard, access, mfp } => {
+            SelectPath::Interpret { mir } => BoundPath::Interpret {
+                mir: bind_mir(mir, params),
+            },
+            SelectPath::Table {
+                table,
+                shard,
+                access,
+                mfp,
+            } => {
                 let access = match access {
-                    TableAccess::Lookup { space, keys } => BoundAccess::Lookup { space: *space, keys: keys.bind(params, ctx)? },
+                    TableAccess::Lookup { space, keys } => BoundAccess::Lookup {
+                        space: *space,
+                        keys: keys.bind(params, ctx)?,
+                    },
                     TableAccess::Scan => BoundAccess::Scan,
                 };
-                BoundPath::Table { table: *table, shard: *shard, access, mfp: bind_mfp(mfp, params) }
+                BoundPath::Table {
+                    table: *table,
+                    shard: *shard,
+                    access,
+                    mfp: bind_mfp(mfp, params),
+                }
             }
-            SelectPath::Peek { export, on, cluster, keys, mfp } => {
-                let keys = keys.as_ref().map(|keys| keys.bind(params, ctx)).transpose()?;
-                BoundPath::Peek { export: *export, on: *on, cluster: *cluster, keys, mfp: bind_mfp(mfp, params) }
+            SelectPath::Peek {
+                export,
+                on,
+                cluster,
+                keys,
+                mfp,
+            } => {
+                let keys = keys
+                    .as_ref()
+                    .map(|keys| keys.bind(params, ctx))
+                    .transpose()?;
+                BoundPath::Peek {
+                    export: *export,
+                    on: *on,
+                    cluster: *cluster,
+                    keys,
+                    mfp: bind_mfp(mfp, params),
+                }
             }
-            SelectPath::Dataflow { dataflow, export, arity, cluster } => BoundPath::Dataflow {
+            SelectPath::Dataflow {
+                dataflow,
+                export,
+                arity,
+                cluster,
+            } => BoundPath::Dataflow {
                 dataflow: bind_dataflow(dataflow, params),
                 export: *export,
                 arity: *arity,
                 cluster: *cluster,
             },
         };
-        Ok(BoundSelect { path, finishing: Arc::clone(&self.finishing) })
+        Ok(BoundSelect {
+            path,
+            finishing: Arc::clone(&self.finishing),
+        })
     }
 }
 
@@ -84,7 +145,9 @@ fn bind_mir(mir: &Arc<Mir>, params: Params<'_>) -> Arc<Mir> {
         return Arc::clone(mir);
     }
     let mut bound = Mir::clone(mir);
-    bound.visit_mut_post(&mut |node| crate::transform::visit_scalars_mut(node, &mut |e| e.bind(params)));
+    bound.visit_mut_post(&mut |node| {
+        crate::transform::visit_scalars_mut(node, &mut |e| e.bind(params))
+    });
     Arc::new(bound)
 }
 
@@ -132,7 +195,9 @@ fn node_exprs_mut(node: &mut Node, f: &mut dyn FnMut(&mut ScalarExpr)) {
             node_exprs_mut(input, f);
             mfp_exprs_mut(mfp, f);
         }
-        Node::FlatMap { input, args, mfp, .. } => {
+        Node::FlatMap {
+            input, args, mfp, ..
+        } => {
             node_exprs_mut(input, f);
             args.iter_mut().for_each(&mut *f);
             mfp_exprs_mut(mfp, f);
@@ -162,7 +227,9 @@ fn node_exprs_mut(node: &mut Node, f: &mut dyn FnMut(&mut ScalarExpr)) {
 
 fn join_exprs_mut(plan: &mut JoinPlan, f: &mut dyn FnMut(&mut ScalarExpr)) {
     let (initials, stages): (Vec<_>, Vec<_>) = match plan {
-        JoinPlan::Linear { initial, stages, .. } => (vec![initial], stages.iter_mut().collect()),
+        JoinPlan::Linear {
+            initial, stages, ..
+        } => (vec![initial], stages.iter_mut().collect()),
         JoinPlan::Delta { paths } => {
             let mut initials = vec![];
             let mut all = vec![];

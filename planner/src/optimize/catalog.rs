@@ -41,14 +41,14 @@ pub trait OptimizerCatalog {
     /// The shard of a table or a source; `None` for anything else.
     fn stored(&self, id: GlobalId) -> Option<StoredRelation>;
 
+    /// The base shards that the relation is computed from, transitively.
+    fn shards(&self, id: GlobalId) -> BTreeSet<ShardId>;
+
     /// Whether this is a relation of the system, which only the interpreter can read.
     fn is_builtin(&self, id: GlobalId) -> bool;
 
     /// The object's name, for EXPLAIN.
     fn name(&self, id: GlobalId) -> String;
-
-    /// Column types of a maintained relation, needed to import its arrangement.
-    fn types(&self, id: GlobalId) -> Option<Vec<ColumnType>>;
 }
 
 /// Gives meaning to the SQL that the catalog keeps: planning of names and expressions is not the optimizer's.
@@ -57,7 +57,12 @@ pub trait Definitions {
     fn query(&self, catalog: &Catalog, id: GlobalId, sql: &str) -> Result<Arc<Mir>, PlanError>;
 
     /// A key expression of an index over the columns of `on`.
-    fn index_key(&self, catalog: &Catalog, on: GlobalId, sql: &str) -> Result<ScalarExpr, PlanError>;
+    fn index_key(
+        &self,
+        catalog: &Catalog,
+        on: GlobalId,
+        sql: &str,
+    ) -> Result<ScalarExpr, PlanError>;
 }
 
 /// [`OptimizerCatalog`] over the replicated catalog.
@@ -70,7 +75,11 @@ pub struct CatalogOracle<'a> {
 
 impl<'a> CatalogOracle<'a> {
     pub fn new(catalog: &'a Catalog, definitions: &'a dyn Definitions) -> Self {
-        CatalogOracle { catalog, definitions, hidden: BTreeSet::new() }
+        CatalogOracle {
+            catalog,
+            definitions,
+            hidden: BTreeSet::new(),
+        }
     }
 
     fn kind(&self, id: GlobalId) -> Option<&'a ItemKind> {
@@ -79,7 +88,10 @@ impl<'a> CatalogOracle<'a> {
 }
 
 fn column_types(columns: &[Column]) -> Vec<ColumnType> {
-    columns.iter().map(|c| ColumnType::new(c.ty.clone(), c.nullable)).collect()
+    columns
+        .iter()
+        .map(|c| ColumnType::new(c.ty.clone(), c.nullable))
+        .collect()
 }
 
 impl OptimizerCatalog for CatalogOracle<'_> {
@@ -95,7 +107,9 @@ impl OptimizerCatalog for CatalogOracle<'_> {
     fn maintained_by(&self, id: GlobalId) -> Option<ClusterId> {
         match self.kind(id)? {
             ItemKind::MaterializedView(view) => Some(view.plan.cluster),
-            ItemKind::View(_) | ItemKind::Table(_) | ItemKind::Source(_) | ItemKind::Index(_) => None,
+            ItemKind::View(_) | ItemKind::Table(_) | ItemKind::Source(_) | ItemKind::Index(_) => {
+                None
+            }
         }
     }
 
@@ -104,8 +118,16 @@ impl OptimizerCatalog for CatalogOracle<'_> {
         if let Some(ItemKind::MaterializedView(view)) = self.kind(id)
             && !self.hidden.contains(&id)
         {
-            let key = view.arranged_by.iter().map(|c| ScalarExpr::Column(*c)).collect();
-            found.push(Arrangement { export: id, key, cluster: view.plan.cluster });
+            let key = view
+                .arranged_by
+                .iter()
+                .map(|c| ScalarExpr::Column(*c))
+                .collect();
+            found.push(Arrangement {
+                export: id,
+                key,
+                cluster: view.plan.cluster,
+            });
         }
         for (item, index) in self.catalog.indexes_on(id) {
             let key: Result<Vec<_>, PlanError> = index
@@ -120,7 +142,11 @@ impl OptimizerCatalog for CatalogOracle<'_> {
             if let Ok(key) = key
                 && !self.hidden.contains(&item.id)
             {
-                found.push(Arrangement { export: item.id, key, cluster: index.plan.cluster });
+                found.push(Arrangement {
+                    export: item.id,
+                    key,
+                    cluster: index.plan.cluster,
+                });
             }
         }
         found
@@ -133,10 +159,29 @@ impl OptimizerCatalog for CatalogOracle<'_> {
                 types: column_types(&table.columns),
                 keys: table.keys.iter().map(|k| k.columns.clone()).collect(),
             }),
-            ItemKind::Source(source) => {
-                Some(StoredRelation { shard: source.shard, types: column_types(&source.columns), keys: vec![] })
-            }
+            ItemKind::Source(source) => Some(StoredRelation {
+                shard: source.shard,
+                types: column_types(&source.columns),
+                keys: vec![],
+            }),
             ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Index(_) => None,
+        }
+    }
+
+    fn shards(&self, id: GlobalId) -> BTreeSet<ShardId> {
+        let Some(item) = self.catalog.item(id) else {
+            return BTreeSet::new();
+        };
+        match &item.kind {
+            ItemKind::Table(table) => BTreeSet::from([table.shard]),
+            ItemKind::Source(source) => BTreeSet::from([source.shard]),
+            ItemKind::MaterializedView(view) => view.plan.shards.clone(),
+            ItemKind::Index(index) => index.plan.shards.clone(),
+            ItemKind::View(_) => item
+                .depends_on
+                .iter()
+                .flat_map(|id| self.shards(*id))
+                .collect(),
         }
     }
 
@@ -145,10 +190,8 @@ impl OptimizerCatalog for CatalogOracle<'_> {
     }
 
     fn name(&self, id: GlobalId) -> String {
-        self.catalog.item(id).map_or_else(|| id.to_string(), |item| item.name.clone())
-    }
-
-    fn types(&self, id: GlobalId) -> Option<Vec<ColumnType>> {
-        self.catalog.item(id).and_then(|item| item.columns()).map(column_types)
+        self.catalog
+            .item(id)
+            .map_or_else(|| id.to_string(), |item| item.name.clone())
     }
 }

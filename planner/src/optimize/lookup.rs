@@ -12,9 +12,15 @@ pub const KEYS_MAX: usize = 10_000;
 #[derive(Clone, Debug, PartialEq)]
 pub enum LookupKeys {
     /// Every combination of one value per key column.
-    Product { columns: Vec<KeyColumn>, types: Vec<SqlType> },
+    Product {
+        columns: Vec<KeyColumn>,
+        types: Vec<SqlType>,
+    },
     /// These keys (`(a, b) IN ((1, 2), (3, 4))`).
-    Tuples { tuples: Vec<Vec<KeyExpr>>, types: Vec<SqlType> },
+    Tuples {
+        tuples: Vec<Vec<KeyExpr>>,
+        types: Vec<SqlType>,
+    },
 }
 
 /// The values of one key column.
@@ -60,10 +66,12 @@ impl LookupKeys {
     /// The most rows that the lookup asks for, if the plan knows.
     pub fn count(&self) -> Option<usize> {
         match self {
-            LookupKeys::Product { columns, .. } => columns.iter().try_fold(1usize, |n, column| match column {
-                KeyColumn::OneOf(exprs) => n.checked_mul(exprs.len()),
-                KeyColumn::AnyElement(_) => None,
-            }),
+            LookupKeys::Product { columns, .. } => {
+                columns.iter().try_fold(1usize, |n, column| match column {
+                    KeyColumn::OneOf(exprs) => n.checked_mul(exprs.len()),
+                    KeyColumn::AnyElement(_) => None,
+                })
+            }
             LookupKeys::Tuples { tuples, .. } => Some(tuples.len()),
         }
     }
@@ -93,11 +101,19 @@ fn value<'a>(
 fn param<'a>(params: Params<'a>, n: usize) -> Result<Datum<'a>, EvalError> {
     match params.get(n) {
         Some((row, _)) => Ok(row.iter().next().unwrap_or(Datum::Null)),
-        None => Err(EvalError::new("08P01", format!("there is no parameter ${}", n + 1))),
+        None => Err(EvalError::new(
+            "08P01",
+            format!("there is no parameter ${}", n + 1),
+        )),
     }
 }
 
-fn evaluate<'a>(expr: &ScalarExpr, params: Params<'a>, ctx: &EvalCtx, arena: &'a RowArena) -> Result<Datum<'a>, EvalError> {
+fn evaluate<'a>(
+    expr: &ScalarExpr,
+    params: Params<'a>,
+    ctx: &EvalCtx,
+    arena: &'a RowArena,
+) -> Result<Datum<'a>, EvalError> {
     let mut bound = expr.clone();
     bound.bind(params);
     let temporary = RowArena::new();
@@ -127,7 +143,11 @@ fn product(
             KeyColumn::AnyElement(array) => match evaluate(array, params, ctx, arena)? {
                 Datum::Null => {}
                 array => values.extend(
-                    array.unwrap_array().iter().filter(|d| !d.is_null()).map(|d| d.key_canonical(ty, arena)),
+                    array
+                        .unwrap_array()
+                        .iter()
+                        .filter(|d| !d.is_null())
+                        .map(|d| d.key_canonical(ty, arena)),
                 ),
             },
         }
@@ -135,13 +155,25 @@ fn product(
         values.dedup();
         alternatives.push(values);
     }
-    let total = alternatives.iter().try_fold(1usize, |n, values| n.checked_mul(values.len()));
+    let total = alternatives
+        .iter()
+        .try_fold(1usize, |n, values| n.checked_mul(values.len()));
     if total.is_none_or(|n| n > KEYS_MAX * 100) {
-        return Err(EvalError::new("54000", "too many combinations of key values"));
+        return Err(EvalError::new(
+            "54000",
+            "too many combinations of key values",
+        ));
     }
     let mut prefixes: Vec<Vec<Datum<'_>>> = vec![vec![]];
     for values in &alternatives {
-        prefixes = prefixes.iter().flat_map(|prefix| values.iter().map(move |v| [prefix.as_slice(), &[*v]].concat())).collect();
+        prefixes = prefixes
+            .iter()
+            .flat_map(|prefix| {
+                values
+                    .iter()
+                    .map(move |v| [prefix.as_slice(), &[*v]].concat())
+            })
+            .collect();
     }
     Ok(prefixes.iter().map(|key| Row::pack_slice(key)).collect())
 }
@@ -156,8 +188,12 @@ fn single(
 ) -> Result<Option<Option<Row>>, EvalError> {
     let mut packer = repr::RowPacker::new();
     for (column, ty) in columns.iter().zip(types) {
-        let KeyColumn::OneOf(exprs) = column else { return Ok(None) };
-        let [expr] = exprs.as_slice() else { return Ok(None) };
+        let KeyColumn::OneOf(exprs) = column else {
+            return Ok(None);
+        };
+        let [expr] = exprs.as_slice() else {
+            return Ok(None);
+        };
         match value(expr, ty, params, ctx, arena)? {
             Some(datum) => packer.push(datum),
             None => return Ok(Some(None)),

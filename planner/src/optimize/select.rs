@@ -1,9 +1,18 @@
 //! How a one-shot query is executed.
 
+use crate::PlanError;
+use crate::lower_lir::to_mfp;
+use crate::optimize::catalog::{Arrangement, OptimizerCatalog, StoredRelation};
+use crate::optimize::dataflow::{ExportSpec, build};
+use crate::optimize::extract::lookup_keys;
 use crate::optimize::lookup::LookupKeys;
+use crate::transform::block::Block;
+use crate::transform::inline_views::{Keep, inline_views};
+use crate::transform::pipeline::optimize;
 use plan::lir::Dataflow;
-use plan::{EvalError, Finishing, Mfp, Mir};
-use repr::{ClusterId, Diff, GlobalId, Row, ShardId};
+use plan::mir::Id;
+use plan::{EvalError, Finishing, Mfp, Mir, ScalarExpr};
+use repr::{ClusterId, ColumnType, Datum, Diff, GlobalId, Row, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -42,20 +51,337 @@ pub struct SelectExec {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SelectPath {
     /// The answer is known.
-    Constant { rows: Result<Vec<(Row, Diff)>, EvalError> },
+    Constant {
+        rows: Result<Vec<(Row, Diff)>, EvalError>,
+    },
     /// Optimized plan over system relations and tables, or over nothing but parameters, for `plan::eval`.
     Interpret { mir: Arc<Mir> },
     /// One table, read from the gateway's own storage.
-    Table { table: GlobalId, shard: ShardId, access: TableAccess, mfp: Arc<Mfp> },
+    Table {
+        table: GlobalId,
+        shard: ShardId,
+        access: TableAccess,
+        mfp: Arc<Mfp>,
+    },
     /// One arrangement of a CLUSTER. `mfp` is over the columns of `on`.
-    Peek { export: GlobalId, on: GlobalId, cluster: ClusterId, keys: Option<LookupKeys>, mfp: Arc<Mfp> },
+    Peek {
+        export: GlobalId,
+        on: GlobalId,
+        cluster: ClusterId,
+        keys: Option<LookupKeys>,
+        mfp: Arc<Mfp>,
+    },
     /// A temporary dataflow, whose only export is arranged by all columns.
-    Dataflow { dataflow: Arc<Dataflow>, export: GlobalId, arity: usize, cluster: ClusterId },
+    Dataflow {
+        dataflow: Arc<Dataflow>,
+        export: GlobalId,
+        arity: usize,
+        cluster: ClusterId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum TableAccess {
     /// Rows with these values in the columns of key space `space`. Such a read is checked per key in a transaction.
-    Lookup { space: u32, keys: LookupKeys },
+    Lookup {
+        space: u32,
+        keys: LookupKeys,
+    },
     Scan,
+}
+
+/// Optimizes a query and chooses how it is executed.
+///
+/// # Errors
+/// If a view's definition cannot be planned, or the query cannot be run at all.
+pub fn optimize_select(
+    mir: Mir,
+    finishing: Finishing,
+    catalog: &dyn OptimizerCatalog,
+    options: &SelectOptions,
+) -> Result<SelectExec, PlanError> {
+    let inline_all = options.inline_materialized || options.execution == Execution::Interpreter;
+    let first = if inline_all {
+        Keep::Nothing
+    } else {
+        Keep::Everything {
+            cluster: options.cluster,
+        }
+    };
+    let mut chooser = Chooser {
+        catalog,
+        options,
+        finishing,
+        inlined: BTreeSet::new(),
+    };
+    let logical = chooser.logical(mir.clone(), first)?;
+    if let Some(exec) = chooser.without_dataflow(logical.clone())? {
+        return Ok(exec);
+    }
+    let reads = logical.depends_on();
+    if reads.iter().any(|id| catalog.is_builtin(*id)) || options.execution == Execution::Interpreter
+    {
+        let mir = chooser.logical(mir, Keep::Nothing)?;
+        return Ok(chooser.interpret(mir));
+    }
+    let elsewhere = reads.iter().any(|id| {
+        catalog
+            .maintained_by(*id)
+            .is_some_and(|cluster| cluster != options.cluster)
+    });
+    let mir = if elsewhere {
+        chooser.logical(
+            mir,
+            Keep::In {
+                cluster: options.cluster,
+            },
+        )?
+    } else {
+        logical
+    };
+    chooser.dataflow(mir)
+}
+
+struct Chooser<'a> {
+    catalog: &'a dyn OptimizerCatalog,
+    options: &'a SelectOptions,
+    finishing: Finishing,
+    inlined: BTreeSet<GlobalId>,
+}
+
+impl Chooser<'_> {
+    fn logical(&mut self, mir: Mir, keep: Keep) -> Result<Mir, PlanError> {
+        let (mir, inlined) = inline_views(mir, self.catalog, keep)?;
+        self.inlined.extend(inlined);
+        Ok(optimize(mir))
+    }
+
+    fn exec(&self, path: SelectPath, reads: BTreeSet<GlobalId>) -> SelectExec {
+        let shards = reads
+            .iter()
+            .flat_map(|id| self.catalog.shards(*id))
+            .collect();
+        let mut depends_on = reads;
+        depends_on.extend(&self.inlined);
+        SelectExec {
+            path,
+            finishing: Arc::new(self.finishing.clone()),
+            shards,
+            depends_on,
+        }
+    }
+
+    /// Everything that needs no operators.
+    fn without_dataflow(&mut self, mir: Mir) -> Result<Option<SelectExec>, PlanError> {
+        let mir = self.absorb_top_k(mir);
+        if let Mir::Constant { rows, .. } = mir {
+            return Ok(Some(
+                self.exec(SelectPath::Constant { rows }, BTreeSet::new()),
+            ));
+        }
+        let reads = mir.depends_on();
+        if reads.is_empty() {
+            return Ok(Some(self.interpret(mir)));
+        }
+        let (mut block, inner) = Block::extract(mir);
+        let Mir::Get {
+            id: Id::Global(id),
+            types,
+            ..
+        } = inner
+        else {
+            return Ok(None);
+        };
+        block.normalize();
+        if self.catalog.is_builtin(id) {
+            return Ok(None);
+        }
+        let path = match self.catalog.stored(id) {
+            Some(stored) => Some(self.read_table(id, stored, block, &types)),
+            None => self.peek(id, block, &types),
+        };
+        Ok(path.map(|(path, export)| {
+            let mut exec = self.exec(path, reads);
+            exec.depends_on.extend(export);
+            exec
+        }))
+    }
+
+    /// ORDER BY and LIMIT of the outermost query, where a view brought them, are finishing.
+    fn absorb_top_k(&mut self, mir: Mir) -> Mir {
+        let unlimited = self.finishing.order_by.is_empty()
+            && self.finishing.limit.is_none()
+            && self.finishing.offset == 0;
+        match mir {
+            Mir::TopK {
+                input,
+                group_key,
+                order_key,
+                limit,
+                offset,
+            } if unlimited && group_key.is_empty() => {
+                let rows = match limit.as_ref().map(ScalarExpr::as_literal) {
+                    None => None,
+                    Some(Some(Datum::Int64(n))) if n >= 0 => Some(n.unsigned_abs()),
+                    Some(_) => {
+                        return Mir::TopK {
+                            input,
+                            group_key,
+                            order_key,
+                            limit,
+                            offset,
+                        };
+                    }
+                };
+                self.finishing.order_by = order_key;
+                self.finishing.limit = rows;
+                self.finishing.offset = offset;
+                *input
+            }
+            other => other,
+        }
+    }
+
+    fn read_table(
+        &self,
+        id: GlobalId,
+        stored: StoredRelation,
+        block: Block,
+        types: &[ColumnType],
+    ) -> (SelectPath, Option<GlobalId>) {
+        for (space, columns) in stored.keys.iter().enumerate() {
+            let key: Vec<ScalarExpr> = columns.iter().map(|c| ScalarExpr::Column(*c)).collect();
+            if let Some((keys, rest)) = lookup_keys(&block, &key, types) {
+                let access = TableAccess::Lookup {
+                    space: space as u32,
+                    keys,
+                };
+                return (
+                    SelectPath::Table {
+                        table: id,
+                        shard: stored.shard,
+                        access,
+                        mfp: mfp(rest),
+                    },
+                    None,
+                );
+            }
+        }
+        if self.options.execution == Execution::Auto
+            && !self.options.inline_materialized
+            && let Some((path, export)) = self.peek_by_key(id, &block, types)
+        {
+            return (path, Some(export));
+        }
+        (
+            SelectPath::Table {
+                table: id,
+                shard: stored.shard,
+                access: TableAccess::Scan,
+                mfp: mfp(block),
+            },
+            None,
+        )
+    }
+
+    /// Arrangements that may be peeked: of the session's CLUSTER, and of the one that maintains the relation.
+    fn arrangements(&self, id: GlobalId) -> Vec<Arrangement> {
+        let home = self.catalog.maintained_by(id);
+        let mut found = self.catalog.arrangements(id);
+        found.retain(|a| a.cluster == self.options.cluster || Some(a.cluster) == home);
+        found
+    }
+
+    fn peek_by_key(
+        &self,
+        id: GlobalId,
+        block: &Block,
+        types: &[ColumnType],
+    ) -> Option<(SelectPath, GlobalId)> {
+        let mut best: Option<(usize, Arrangement, LookupKeys, Block)> = None;
+        for arrangement in self.arrangements(id) {
+            if let Some((keys, rest)) = lookup_keys(block, &arrangement.key, types)
+                && best
+                    .as_ref()
+                    .is_none_or(|(longest, ..)| arrangement.key.len() > *longest)
+            {
+                best = Some((arrangement.key.len(), arrangement, keys, rest));
+            }
+        }
+        let (
+            _,
+            Arrangement {
+                export, cluster, ..
+            },
+            keys,
+            rest,
+        ) = best?;
+        Some((
+            SelectPath::Peek {
+                export,
+                on: id,
+                cluster,
+                keys: Some(keys),
+                mfp: mfp(rest),
+            },
+            export,
+        ))
+    }
+
+    fn peek(
+        &self,
+        id: GlobalId,
+        block: Block,
+        types: &[ColumnType],
+    ) -> Option<(SelectPath, Option<GlobalId>)> {
+        if let Some((path, export)) = self.peek_by_key(id, &block, types) {
+            return Some((path, Some(export)));
+        }
+        let Arrangement {
+            export, cluster, ..
+        } = self.arrangements(id).into_iter().next()?;
+        Some((
+            SelectPath::Peek {
+                export,
+                on: id,
+                cluster,
+                keys: None,
+                mfp: mfp(block),
+            },
+            Some(export),
+        ))
+    }
+
+    fn interpret(&self, mir: Mir) -> SelectExec {
+        let reads = mir.depends_on();
+        self.exec(SelectPath::Interpret { mir: Arc::new(mir) }, reads)
+    }
+
+    fn dataflow(&self, mir: Mir) -> Result<SelectExec, PlanError> {
+        let reads = mir.depends_on();
+        let (export, cluster) = (self.options.transient, self.options.cluster);
+        let spec = ExportSpec::Transient {
+            id: export,
+            types: mir.types(),
+        };
+        let arity = mir.arity();
+        let built = build("query".to_owned(), mir, &spec, self.catalog, cluster)?;
+        let mut exec = self.exec(
+            SelectPath::Dataflow {
+                dataflow: Arc::new(built.dataflow),
+                export,
+                arity,
+                cluster,
+            },
+            reads,
+        );
+        exec.depends_on.extend(built.depends_on);
+        Ok(exec)
+    }
+}
+
+fn mfp(block: Block) -> Arc<Mfp> {
+    let mut mfp = to_mfp(block);
+    mfp.optimize();
+    Arc::new(mfp)
 }

@@ -1,0 +1,164 @@
+//! Evaluates operators whose inputs are constants, and removes what an empty input makes empty.
+
+use crate::transform::empty;
+use plan::scalar::EvalCtx;
+use plan::{EvalError, Mfp, Mir, ScalarExpr};
+use repr::{Diff, Row};
+use std::collections::BTreeMap;
+
+/// A constant of more rows is left to execution: plans stay small.
+const ROWS_MAX: usize = 1000;
+
+pub fn fold_constants(mir: Mir) -> Mir {
+    let mut mir = mir;
+    for child in mir.children_mut() {
+        *child = fold_constants(child.take());
+    }
+    if is_empty_result(&mir) {
+        return empty(mir.types());
+    }
+    if let Some(only) = single_union(&mut mir) {
+        return only;
+    }
+    if is_foldable(&mir)
+        && let Some(rows) = evaluate(&mir)
+    {
+        return Mir::Constant {
+            rows,
+            types: mir.types(),
+        };
+    }
+    mir
+}
+
+pub fn is_empty(mir: &Mir) -> bool {
+    matches!(mir, Mir::Constant { rows: Ok(rows), .. } if rows.is_empty())
+}
+
+fn is_empty_result(mir: &Mir) -> bool {
+    match mir {
+        Mir::Constant { .. } | Mir::Get { .. } | Mir::Let { .. } => false,
+        Mir::Filter { input, predicates } => {
+            is_empty(input) || predicates.iter().any(crate::transform::expr::is_never_true)
+        }
+        Mir::Project { input, .. }
+        | Mir::Map { input, .. }
+        | Mir::FlatMap { input, .. }
+        | Mir::Reduce { input, .. }
+        | Mir::Negate { input }
+        | Mir::Threshold { input }
+        | Mir::ArrangeBy { input, .. } => is_empty(input),
+        Mir::TopK { input, limit, .. } => {
+            is_empty(input)
+                || limit
+                    .as_ref()
+                    .is_some_and(|l| l.as_literal() == Some(repr::Datum::Int64(0)))
+        }
+        Mir::Join { inputs, .. } => inputs.iter().any(is_empty),
+        Mir::Union { inputs } => inputs.iter().all(is_empty),
+    }
+}
+
+/// Drops empty inputs of a union; a union of one is that one.
+fn single_union(mir: &mut Mir) -> Option<Mir> {
+    let Mir::Union { inputs } = mir else {
+        return None;
+    };
+    inputs.retain(|input| !is_empty(input));
+    if inputs.len() == 1 {
+        inputs.pop()
+    } else {
+        None
+    }
+}
+
+/// Whether the node's inputs are small constants and its expressions depend on nothing but rows.
+fn is_foldable(mir: &Mir) -> bool {
+    let constants = mir.children().iter().all(|c| matches!(c, Mir::Constant { rows, .. } if rows.as_ref().is_ok_and(|r| r.len() <= ROWS_MAX)));
+    let operator = match mir {
+        Mir::Constant { .. } | Mir::Get { .. } | Mir::Let { .. } | Mir::ArrangeBy { .. } => false,
+        Mir::FlatMap { .. } => true,
+        Mir::Project { .. }
+        | Mir::Map { .. }
+        | Mir::Filter { .. }
+        | Mir::Join { .. }
+        | Mir::Reduce { .. }
+        | Mir::TopK { .. }
+        | Mir::Negate { .. }
+        | Mir::Threshold { .. }
+        | Mir::Union { .. } => true,
+    };
+    constants && operator && !depends_on_execution(mir)
+}
+
+fn depends_on_execution(mir: &Mir) -> bool {
+    let mut found = false;
+    crate::transform::visit_scalars(mir, &mut |e| {
+        e.visit(&mut |e| {
+            found |= match e {
+                ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => true,
+                ScalarExpr::Call { func, .. } => func.def().session_dependent,
+                ScalarExpr::Column(_) | ScalarExpr::Literal(..) | ScalarExpr::If { .. } => false,
+            };
+        });
+    });
+    found
+}
+
+type Rows = Result<Vec<(Row, Diff)>, EvalError>;
+
+fn evaluate(mir: &Mir) -> Option<Rows> {
+    let rows = match mir {
+        Mir::Map { .. } | Mir::Filter { .. } | Mir::Project { .. } => row_by_row(mir),
+        Mir::Negate { input } => negated(input)?,
+        Mir::Union { inputs } => {
+            let all: Option<Vec<_>> = inputs.iter().map(rows_of).collect();
+            Ok(all?.concat())
+        }
+        Mir::Constant { .. }
+        | Mir::Get { .. }
+        | Mir::Let { .. }
+        | Mir::FlatMap { .. }
+        | Mir::Join { .. }
+        | Mir::Reduce { .. }
+        | Mir::TopK { .. }
+        | Mir::Threshold { .. }
+        | Mir::ArrangeBy { .. } => return None,
+    };
+    Some(rows.map(consolidated))
+}
+
+fn rows_of(mir: &Mir) -> Option<Vec<(Row, Diff)>> {
+    match mir {
+        Mir::Constant { rows: Ok(rows), .. } => Some(rows.clone()),
+        _ => None,
+    }
+}
+
+fn negated(input: &Mir) -> Option<Rows> {
+    Some(Ok(rows_of(input)?
+        .into_iter()
+        .map(|(row, diff)| (row, -diff))
+        .collect()))
+}
+
+/// A Map, Filter or Project over constant rows.
+fn row_by_row(mir: &Mir) -> Rows {
+    let (mfp, inner) = Mfp::extract_from(mir);
+    let mut output = vec![];
+    for (row, diff) in rows_of(inner).unwrap_or_default() {
+        if let Some(row) = mfp.eval(&EvalCtx::default(), &row.unpack())? {
+            output.push((row, diff));
+        }
+    }
+    Ok(output)
+}
+
+/// Adds up equal rows, in the order of their bytes.
+fn consolidated(rows: Vec<(Row, Diff)>) -> Vec<(Row, Diff)> {
+    let mut sums: BTreeMap<Row, Diff> = BTreeMap::new();
+    for (row, diff) in rows {
+        *sums.entry(row).or_default() += diff;
+    }
+    sums.into_iter().filter(|(_, diff)| *diff != 0).collect()
+}
