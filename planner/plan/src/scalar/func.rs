@@ -16,9 +16,11 @@ use std::sync::OnceLock;
 
 mod array;
 mod array_search;
+mod array_text;
 mod boolean;
 mod bytes;
 mod cast_number;
+mod cast_text;
 mod cast_time;
 mod catalog;
 mod compare;
@@ -153,9 +155,11 @@ pub fn all() -> impl Iterator<Item = &'static FuncDef> {
     let tables = [
         array::TABLE,
         array_search::TABLE,
+        array_text::TABLE,
         boolean::TABLE,
         bytes::TABLE,
         cast_number::TABLE,
+        cast_text::TABLE,
         cast_time::TABLE,
         catalog::TABLE,
         compare::TABLE,
