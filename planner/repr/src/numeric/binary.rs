@@ -1,5 +1,7 @@
 //! Postgres's binary numeric: base-10000 digits.
 
+use bytes::{BufMut, BytesMut};
+
 use super::arith::GROUP_DIGITS;
 use super::{Numeric, NumericError, SCALE_MAX, wide};
 
@@ -32,8 +34,8 @@ impl From<NumericError> for NumericBinaryError {
 
 impl Numeric {
     /// Appends Postgres's binary form.
-    pub fn write_binary(&self, out: &mut Vec<u8>) {
-        let mut put = |word: u16| out.extend_from_slice(&word.to_be_bytes());
+    pub fn write_binary(&self, out: &mut BytesMut) {
+        let mut put = |word: u16| out.put_u16(word);
         if !self.is_finite() {
             let sign = if self.is_nan() {
                 SIGN_NAN
