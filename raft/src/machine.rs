@@ -368,11 +368,14 @@ impl RaftStateMachine<Types> for Machine {
     ) -> io::Result<()> {
         let shared = self.shared.clone();
         let inner = self.inner.clone();
-        let meta = meta.clone();
+        let snapshot = SnapshotFile {
+            meta: meta.clone(),
+            ..snapshot
+        };
         let install = move || -> Result<(), SnapshotError> {
             let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
             inner.install(&snapshot)?;
-            inner.current = Some(shared.snapshots.publish(&snapshot.path, &meta)?);
+            inner.current = Some(shared.snapshots.adopt(&snapshot)?);
             shared
                 .applied
                 .send_replace(inner.last.as_ref().map(log_pos));

@@ -146,6 +146,35 @@ impl SnapshotDir {
         self.dir.join(format!("incoming-{number:016x}.tmp"))
     }
 
+    /// Makes a snapshot that came from elsewhere this group's own: renames it if it was received here, copies it if it
+    /// lies in another place.
+    pub fn adopt(&self, snapshot: &SnapshotFile) -> Result<SnapshotFile, SnapshotError> {
+        let SnapshotFile {
+            path,
+            file,
+            file_bytes,
+            meta,
+        } = snapshot;
+        let io = |e| SnapshotError::io("copy", path, e);
+        if path.parent() == Some(&self.dir) && path.extension().is_some_and(|e| e == "tmp") {
+            return self.publish(path, meta);
+        }
+        let tmp = self.dir.join(format!("{}.tmp", stem(meta)));
+        let target = self.disk.open(&tmp, OpenMode::Truncate).map_err(io)?;
+        let mut chunk = vec![0; BLOCK_BYTES];
+        let mut at = 0;
+        while at < *file_bytes {
+            let n = chunk
+                .len()
+                .min(usize::try_from(file_bytes - at).unwrap_or(usize::MAX));
+            file.read_exact_at(at, &mut chunk[..n]).map_err(io)?;
+            target.write_at(at, &chunk[..n]).map_err(io)?;
+            at += n as u64;
+        }
+        target.sync_data().map_err(io)?;
+        self.publish(&tmp, meta)
+    }
+
     /// Gives the durable file `tmp` its name, then removes older snapshots.
     pub fn publish(&self, tmp: &Path, meta: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
         let path = self.dir.join(format!("{}.snap", stem(meta)));
