@@ -11,6 +11,7 @@
 pub mod ast;
 pub mod builtin;
 pub mod error;
+pub mod func;
 pub mod hir;
 pub mod lower;
 pub mod lower_lir;
@@ -18,6 +19,7 @@ pub mod optimize;
 pub mod parse;
 pub mod session;
 pub mod statement;
+pub mod types;
 pub mod transform;
 
 pub use error::{Notice, PlanError};
