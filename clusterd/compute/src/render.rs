@@ -1,0 +1,420 @@
+//! From the plan of a dataflow to timely operators.
+//!
+//! Every node becomes a [`Bundle`]: its rows as a stream, or arrangements of them, or both, and the errors met on the way. Rendering depends on
+//! nothing but the plan, so that all workers build the same operators in the same order.
+
+pub mod accum;
+pub mod arrange;
+pub mod delay;
+pub mod flat_map;
+pub mod groups;
+pub mod half_join;
+pub mod join;
+pub mod ok_err;
+pub mod reduce;
+pub mod row_mfp;
+pub mod subscribe;
+pub mod threshold;
+pub mod top_k;
+
+use crate::traces::{TraceEntry, TraceManager};
+use crate::types::*;
+use arrange::{Arrangement, arrange, arrange_errors, flatten};
+use differential_dataflow::operators::arrange::ShutdownButton;
+use differential_dataflow::trace::TraceReader;
+use ok_err::{Changes, stateless, union};
+use plan::lir::{Dataflow, Export, ExportKind, IndexImport, Node, SourceImport};
+use plan::mir::Id;
+use plan::{EvalError, Mfp, ScalarExpr};
+use repr::{Diff, GlobalId, Row, ShardId};
+use row_mfp::RowMfp;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use subscribe::SubscribeSink;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::core::input::{Handle as InputHandle, Input};
+use timely::dataflow::operators::CapabilitySet;
+use timely::progress::Antichain;
+use timely::worker::Worker;
+
+/// Why a plan cannot be built here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    #[error("the plan reads an arrangement that it does not make")]
+    MissingArrangement,
+    #[error("the plan reads {0:?}, which is not bound")]
+    Unbound(Id),
+    #[error("index {0} does not run here")]
+    UnknownIndex(GlobalId),
+    #[error("index {index} is readable from {since} on, not at {as_of}")]
+    IndexNotReadable { index: GlobalId, since: T, as_of: T },
+}
+
+/// One node's output.
+#[derive(Clone)]
+pub struct Bundle<'s> {
+    pub rows: Option<Rows<'s>>,
+    pub arrangements: Vec<Arrangement<'s>>,
+    pub errs: Rows<'s>,
+}
+
+impl<'s> Bundle<'s> {
+    pub fn from_rows(rows: Rows<'s>, errs: Rows<'s>) -> Self {
+        Bundle { rows: Some(rows), arrangements: vec![], errs }
+    }
+
+    /// The arrangement by exactly this key.
+    pub fn arrangement(&self, key: &[ScalarExpr]) -> Option<&Arrangement<'s>> {
+        self.arrangements.iter().find(|a| a.split.key == key)
+    }
+}
+
+/// What rendering of one dataflow carries along.
+pub struct Context<'s> {
+    pub scope: ScopeT<'s>,
+    pub as_of: T,
+    /// Set when the dataflow is dropped: operators that hold back data may forget it.
+    dropped: Rc<Cell<bool>>,
+    bindings: BTreeMap<Id, Bundle<'s>>,
+    name: String,
+    operators: usize,
+}
+
+pub type RowInput = InputHandle<T, CapacityContainerBuilder<Vec<Update>>>;
+
+/// Where a table enters a dataflow.
+pub struct SourcePort {
+    pub shard: ShardId,
+    pub mfp: RowMfp,
+    pub oks: RowInput,
+    pub errs: RowInput,
+}
+
+/// What an export leaves outside of the dataflow.
+pub enum BuiltExport {
+    Index(TraceEntry),
+    Subscribe(SubscribeSink),
+}
+
+/// Keeps a dataflow running; dropping it ends the dataflow.
+pub struct DataflowToken {
+    buttons: Vec<ShutdownButton<CapabilitySet<T>>>,
+    /// Dataflows whose arrangements this one reads: they run on while it does.
+    _imported: Vec<Rc<DataflowToken>>,
+    dropped: Rc<Cell<bool>>,
+}
+
+impl Drop for DataflowToken {
+    fn drop(&mut self) {
+        self.dropped.set(true);
+        for button in &mut self.buttons {
+            button.press();
+        }
+    }
+}
+
+/// A dataflow that runs.
+pub struct Built {
+    pub sources: Vec<SourcePort>,
+    pub exports: Vec<(GlobalId, BuiltExport)>,
+    pub token: Rc<DataflowToken>,
+}
+
+/// Builds the dataflow's operators on this worker.
+///
+/// # Errors
+/// If the plan reads what is not there. All workers meet the same error.
+pub fn build(worker: &mut Worker, traces: &mut TraceManager, dataflow: &Dataflow, as_of: T) -> Result<Built, RenderError> {
+    traces.check_imports(dataflow, as_of)?;
+    worker.dataflow_named::<T, _, _>(&format!("Dataflow: {}", dataflow.name), |scope| {
+        let dropped = Rc::new(Cell::new(false));
+        let mut cx = Context {
+            scope,
+            as_of,
+            dropped: Rc::clone(&dropped),
+            bindings: BTreeMap::new(),
+            name: dataflow.name.clone(),
+            operators: 0,
+        };
+        let mut sources = vec![];
+        for (id, import) in &dataflow.sources {
+            sources.push(cx.import_source(*id, import));
+        }
+        let mut buttons = vec![];
+        let mut imported = vec![];
+        for (id, import) in &dataflow.indexes {
+            let entry = traces.get_mut(*id).ok_or(RenderError::UnknownIndex(*id))?;
+            imported.push(Rc::clone(&entry.token));
+            cx.import_index(import, &mut entry.trace, &mut buttons);
+        }
+        for (id, node) in &dataflow.objects {
+            let bundle = cx.render(node)?;
+            cx.bindings.insert(*id, bundle);
+        }
+        let mut exports = vec![];
+        for export in &dataflow.exports {
+            exports.push((export.id, cx.export(export, dataflow.until)?));
+        }
+        let token = Rc::new(DataflowToken { buttons, _imported: imported, dropped });
+        Ok(Built { sources, exports, token })
+    })
+}
+
+impl<'s> Context<'s> {
+    /// A name for the next operators, unique within the dataflow.
+    pub fn operator_name(&mut self, what: &str) -> String {
+        self.operators += 1;
+        format!("{}: {what} #{}", self.name, self.operators)
+    }
+
+    fn import_source(&mut self, id: GlobalId, import: &SourceImport) -> SourcePort {
+        let (mut oks, rows) = self.scope.new_input::<Vec<Update>>();
+        let (mut errs, err_rows) = self.scope.new_input::<Vec<Update>>();
+        oks.advance_to(self.as_of);
+        errs.advance_to(self.as_of);
+        let rows = self.delayed(rows, &import.mfp);
+        self.bindings.insert(Id::Global(id), Bundle::from_rows(rows, err_rows));
+        SourcePort { shard: import.shard, mfp: RowMfp::new(&import.mfp, &[import.mfp.input_arity]), oks, errs }
+    }
+
+    fn import_index(
+        &mut self,
+        import: &IndexImport,
+        entry: &mut TraceEntry,
+        buttons: &mut Vec<ShutdownButton<CapabilitySet<T>>>,
+    ) {
+        let name = self.operator_name(&format!("index on {}", import.on));
+        let as_of = Antichain::from_elem(self.as_of);
+        let (mut oks, button) = entry.oks.import_core(self.scope, &name);
+        oks.trace.set_logical_compaction(as_of.borrow());
+        buttons.push(button);
+        let (mut errs, button) = entry.errs.import_core(self.scope, &format!("{name} errors"));
+        errs.trace.set_logical_compaction(as_of.borrow());
+        buttons.push(button);
+        let errs = Arrangement { split: Rc::clone(&entry.err_split), arranged: errs, advance: self.as_of };
+        let (errs, _) = flatten(&errs, &Mfp::identity(4), None, &format!("{name} errors as rows"));
+        let arrangement = Arrangement { split: Rc::clone(&entry.split), arranged: oks, advance: self.as_of };
+        let bundle = self.bindings.entry(Id::Global(import.on)).or_insert_with(|| Bundle { rows: None, arrangements: vec![], errs });
+        bundle.arrangements.push(arrangement);
+    }
+
+    /// Holds back future changes where the block has temporal bounds.
+    pub fn delayed(&self, rows: Rows<'s>, mfp: &Mfp) -> Rows<'s> {
+        if mfp.temporal.is_empty() { rows } else { delay::delay(rows, Rc::clone(&self.dropped)) }
+    }
+
+    /// The bundle's rows through a block; errors of the block are added to `errs`.
+    pub fn rows_through(
+        &mut self,
+        bundle: &Bundle<'s>,
+        mfp: &Mfp,
+        what: &str,
+        errs: &mut Vec<Rows<'s>>,
+    ) -> Result<Rows<'s>, RenderError> {
+        let name = self.operator_name(what);
+        let (rows, mfp_errs) = match (&bundle.rows, bundle.arrangements.first()) {
+            (Some(rows), _) if mfp.is_identity() => return Ok(rows.clone()),
+            (Some(rows), _) => map_rows(rows.clone(), mfp, &name),
+            (None, Some(arrangement)) => flatten(arrangement, mfp, None, &name),
+            (None, None) => return Err(RenderError::MissingArrangement),
+        };
+        errs.push(mfp_errs);
+        Ok(self.delayed(rows, mfp))
+    }
+
+    /// The node's rows as a stream, and its errors.
+    fn rows(&mut self, node: &Node) -> Result<(Rows<'s>, Vec<Rows<'s>>), RenderError> {
+        let (bundle, mfp) = self.render_below_mfp(node)?;
+        let mut errs = vec![bundle.errs.clone()];
+        let rows = match mfp {
+            Some(mfp) => self.rows_through(&bundle, &mfp, "mfp", &mut errs)?,
+            None => match (&bundle.rows, bundle.arrangements.first()) {
+                (Some(rows), _) => rows.clone(),
+                (None, Some(arrangement)) => {
+                    let identity = Mfp::identity(arrangement.arity());
+                    self.rows_through(&bundle, &identity, "read arrangement", &mut errs)?
+                }
+                (None, None) => return Err(RenderError::MissingArrangement),
+            },
+        };
+        Ok((rows, errs))
+    }
+
+    /// Renders what lies below a block at the top of the node, and the block, for consumers that evaluate it themselves.
+    fn render_below_mfp(&mut self, node: &Node) -> Result<(Bundle<'s>, Option<Mfp>), RenderError> {
+        match node {
+            Node::Mfp { input, mfp } => Ok((self.render(input)?, Some(mfp.clone()))),
+            other => Ok((self.render(other)?, None)),
+        }
+    }
+
+    pub fn render(&mut self, node: &Node) -> Result<Bundle<'s>, RenderError> {
+        match node {
+            Node::Constant { rows } => Ok(self.constant(rows)),
+            Node::Get { id } => self.bindings.get(id).cloned().ok_or(RenderError::Unbound(*id)),
+            Node::GetArrangement { id, key, lookup, mfp } => {
+                let bundle = self.bindings.get(id).cloned().ok_or(RenderError::Unbound(*id))?;
+                let arrangement = bundle.arrangement(key).ok_or(RenderError::MissingArrangement)?;
+                let name = self.operator_name("read arrangement");
+                let (rows, errs) = flatten(arrangement, mfp, lookup.as_deref(), &name);
+                let rows = self.delayed(rows, mfp);
+                Ok(Bundle::from_rows(rows, union(self.scope, vec![bundle.errs, errs])))
+            }
+            Node::Let { id, value, body } => {
+                let value = self.render(value)?;
+                let shadowed = self.bindings.insert(Id::Local(*id), value);
+                let body = self.render(body)?;
+                match shadowed {
+                    Some(bundle) => self.bindings.insert(Id::Local(*id), bundle),
+                    None => self.bindings.remove(&Id::Local(*id)),
+                };
+                Ok(body)
+            }
+            Node::Mfp { .. } => {
+                let (rows, errs) = self.rows(node)?;
+                Ok(Bundle::from_rows(rows, union(self.scope, errs)))
+            }
+            Node::FlatMap { input, func, args, mfp } => {
+                let (rows, mut errs) = self.rows(input)?;
+                let name = self.operator_name("table function");
+                let (rows, func_errs) = flat_map::flat_map(rows, func, args, mfp, &name);
+                errs.push(func_errs);
+                let rows = self.delayed(rows, mfp);
+                Ok(Bundle::from_rows(rows, union(self.scope, errs)))
+            }
+            Node::Join { inputs, plan } => {
+                let inputs = inputs.iter().map(|input| self.render(input)).collect::<Result<Vec<_>, _>>()?;
+                join::render(self, inputs, plan)
+            }
+            Node::Reduce { input, plan } => {
+                let (rows, mfp, mut errs) = self.rows_and_mfp(input, plan.input_arity)?;
+                let name = self.operator_name("reduce");
+                let (rows, reduce_errs) = reduce::reduce(rows, &mfp, plan, &name);
+                errs.extend(reduce_errs);
+                let rows = self.delayed(rows, &plan.mfp);
+                Ok(Bundle::from_rows(rows, union(self.scope, errs)))
+            }
+            Node::TopK { input, plan } => {
+                let (rows, mut errs) = self.rows(input)?;
+                let name = self.operator_name("top-k");
+                let (rows, top_k_errs) = top_k::top_k(rows, plan, &name);
+                errs.extend(top_k_errs);
+                Ok(Bundle::from_rows(rows, union(self.scope, errs)))
+            }
+            Node::Negate { input } => {
+                let (rows, errs) = self.rows(input)?;
+                Ok(Bundle::from_rows(ok_err::negate(rows), union(self.scope, errs)))
+            }
+            Node::Threshold { input, arity: _ } => {
+                let (rows, mut errs) = self.rows(input)?;
+                let name = self.operator_name("threshold");
+                let (rows, threshold_errs) = threshold::threshold(rows, &name);
+                errs.push(threshold_errs);
+                Ok(Bundle::from_rows(rows, union(self.scope, errs)))
+            }
+            Node::Union { inputs } => {
+                let (mut rows, mut errs) = (vec![], vec![]);
+                for input in inputs {
+                    let (input_rows, input_errs) = self.rows(input)?;
+                    rows.push(input_rows);
+                    errs.extend(input_errs);
+                }
+                Ok(Bundle::from_rows(union(self.scope, rows), union(self.scope, errs)))
+            }
+            Node::ArrangeBy { input, keys, arity } => self.arrange_by(input, keys, *arity),
+        }
+    }
+
+    /// The node's rows before a block at its top, and that block, unless it has to run on its own.
+    fn rows_and_mfp(&mut self, node: &Node, arity: usize) -> Result<(Rows<'s>, Mfp, Vec<Rows<'s>>), RenderError> {
+        if let Node::Mfp { input, mfp } = node
+            && mfp.temporal.is_empty()
+        {
+            let (rows, errs) = self.rows(input)?;
+            return Ok((rows, mfp.clone(), errs));
+        }
+        let (rows, errs) = self.rows(node)?;
+        Ok((rows, Mfp::identity(arity), errs))
+    }
+
+    fn arrange_by(&mut self, input: &Node, keys: &[Vec<ScalarExpr>], arity: usize) -> Result<Bundle<'s>, RenderError> {
+        let mut bundle = self.render(input)?;
+        let mut errs = vec![];
+        for key in keys {
+            if bundle.arrangement(key).is_some() {
+                continue;
+            }
+            let rows = self.rows_through(&bundle, &Mfp::identity(arity), "rows to arrange", &mut errs)?;
+            let name = self.operator_name("arrangement");
+            let (arrangement, key_errs) = arrange(rows, key, arity, &name);
+            errs.push(key_errs);
+            bundle.arrangements.push(arrangement);
+        }
+        if !errs.is_empty() {
+            errs.push(bundle.errs);
+            bundle.errs = union(self.scope, errs);
+        }
+        Ok(bundle)
+    }
+
+    /// Literal rows, from the first worker only.
+    fn constant(&mut self, rows: &Result<Vec<(Row, Diff)>, EvalError>) -> Bundle<'s> {
+        let (mut oks, ok_rows) = self.scope.new_input::<Vec<Update>>();
+        let (mut errs, err_rows) = self.scope.new_input::<Vec<Update>>();
+        oks.advance_to(self.as_of);
+        errs.advance_to(self.as_of);
+        if self.scope.index() == 0 {
+            match rows {
+                Ok(rows) => {
+                    let mut container: Vec<Update> = rows.iter().map(|(row, diff)| (row.clone(), self.as_of, *diff)).collect();
+                    oks.send_batch(&mut container);
+                }
+                Err(error) => errs.send((crate::error_row::to_row(error), self.as_of, 1)),
+            }
+        }
+        Bundle::from_rows(ok_rows, err_rows)
+    }
+
+    fn export(&mut self, export: &Export, until: Option<T>) -> Result<BuiltExport, RenderError> {
+        let bundle = self.bindings.get(&export.from).cloned().ok_or(RenderError::Unbound(export.from))?;
+        match &export.kind {
+            ExportKind::Index { key, types } => {
+                let name = self.operator_name(&format!("export {}", export.id));
+                let mut errs = vec![bundle.errs.clone()];
+                let arrangement = match bundle.arrangement(key) {
+                    Some(arrangement) => arrangement.clone(),
+                    None => {
+                        let rows = self.rows_through(&bundle, &Mfp::identity(types.len()), "rows to export", &mut errs)?;
+                        let (arrangement, key_errs) = arrange(rows, key, types.len(), &name);
+                        errs.push(key_errs);
+                        arrangement
+                    }
+                };
+                let errs = arrange_errors(union(self.scope, errs), &name);
+                Ok(BuiltExport::Index(TraceEntry::new(arrangement.split, arrangement.arranged.trace, errs.trace)))
+            }
+            ExportKind::Subscribe { types, with_snapshot } => {
+                let mut errs = vec![bundle.errs.clone()];
+                let rows = self.rows_through(&bundle, &Mfp::identity(types.len()), "rows to subscribe to", &mut errs)?;
+                let name = self.operator_name(&format!("subscribe {}", export.id));
+                let errs = union(self.scope, errs);
+                Ok(BuiltExport::Subscribe(subscribe::sink(rows, errs, export.id, self.as_of, until, *with_snapshot, &name)))
+            }
+        }
+    }
+}
+
+/// Rows through a block.
+pub fn map_rows<'s>(rows: Rows<'s>, mfp: &Mfp, name: &str) -> (Rows<'s>, Rows<'s>) {
+    let mut mfp = RowMfp::new(mfp, &[mfp.input_arity]);
+    stateless(rows, Pipeline, name, move |data: &mut Vec<Update>, out: &mut Changes, ship| {
+        for (row, time, diff) in data.drain(..) {
+            mfp.apply(&[row.as_ref()], time, diff, out);
+            if out.is_full() {
+                ship(out);
+            }
+        }
+    })
+}

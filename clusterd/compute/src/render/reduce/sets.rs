@@ -1,0 +1,256 @@
+//! Groups that keep values: for least and greatest in SQL order, for DISTINCT once each, for lists all.
+
+use super::{GroupOutput, Said, compose, negative_group};
+use crate::render::accum::{Accum, AccumPlan};
+use crate::render::groups::{GroupLogic, maintain};
+use crate::render::ok_err::{Changes, stateless};
+use crate::render::row_mfp::RowMfp;
+use crate::types::*;
+use plan::agg::{AggregateFunc, ReductionKind};
+use plan::lir::ReducePlan;
+use plan::scalar::EvalCtx;
+use plan::{AggregateExpr, EvalError, Mfp, ScalarExpr};
+use repr::{Datum, Diff, Row, RowPacker};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use timely::dataflow::channels::pact::Pipeline;
+
+pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
+    let (parts, args) = Part::split(&plan.aggregates);
+    let key_arity = plan.group_key.len();
+    let exprs: Vec<ScalarExpr> = plan.group_key.iter().chain(&args).cloned().collect();
+    let mut evaluate = RowMfp::new(&compose(input, &exprs), &[input.input_arity]);
+    let mut packer = RowPacker::new();
+    let (keyed, row_errs) = stateless(rows, Pipeline, &format!("{name} (keys)"), move |data: &mut Vec<Update>, out, ship| {
+        for (row, time, diff) in data.drain(..) {
+            let shown = evaluate.with_datums(&[row.as_ref()], |datums| {
+                packer.clear();
+                packer.extend(&datums[..key_arity]);
+                let key = packer.finish_row();
+                packer.extend(&datums[key_arity..]);
+                (key, packer.finish_row())
+            });
+            match shown {
+                Ok(Some(keyed)) => out.oks.push((keyed, time, diff)),
+                Ok(None) => {}
+                Err(error) => out.push_err(&error, time, diff),
+            }
+            if out.is_full() {
+                ship(out);
+            }
+        }
+    });
+    let logic = Sets { parts, args: args.len(), output: GroupOutput::new(plan), ctx: EvalCtx::default() };
+    let (oks, errs) = maintain(keyed, logic, name);
+    (oks, vec![row_errs, errs])
+}
+
+/// What one aggregate keeps, and which of the row's arguments are its own.
+enum Part {
+    /// Counters; arguments `first..first + plan.args().count()`.
+    Sum { plan: AccumPlan, first: usize },
+    /// The same over distinct values of one argument.
+    DistinctSum { plan: AccumPlan, arg: usize },
+    Least { arg: usize },
+    Greatest { arg: usize },
+    List { aggregate: AggregateExpr, arg: usize },
+}
+
+impl Part {
+    /// One part per aggregate, and the expressions that a row brings for all of them.
+    fn split(aggregates: &[AggregateExpr]) -> (Vec<Part>, Vec<ScalarExpr>) {
+        let mut args = vec![];
+        let mut parts = vec![];
+        for aggregate in aggregates {
+            let first = args.len();
+            let part = match (aggregate.func.kind(), aggregate.distinct, &aggregate.func) {
+                (ReductionKind::Accumulable, distinct, _) => {
+                    let plan = AccumPlan::new(std::slice::from_ref(aggregate));
+                    if distinct { Part::DistinctSum { plan, arg: first } } else { Part::Sum { plan, first } }
+                }
+                (ReductionKind::Hierarchical, _, AggregateFunc::Min(_)) => Part::Least { arg: first },
+                (ReductionKind::Hierarchical, _, _) => Part::Greatest { arg: first },
+                (ReductionKind::Basic, _, _) => Part::List { aggregate: aggregate.clone(), arg: first },
+            };
+            parts.push(part);
+            args.push(aggregate.expr.clone());
+        }
+        (parts, args)
+    }
+}
+
+struct Sets {
+    parts: Vec<Part>,
+    args: usize,
+    output: GroupOutput,
+    ctx: EvalCtx,
+}
+
+#[derive(Default)]
+struct State {
+    rows: Diff,
+    parts: Vec<Kept>,
+    said: Said,
+}
+
+enum Kept {
+    Sum(Accum),
+    Values(BTreeMap<Value, Diff>),
+}
+
+/// A packed datum that compares in SQL's order of its type.
+pub struct Value(pub Row);
+
+impl Value {
+    fn datum(&self) -> Datum<'_> {
+        self.0.column(0)
+    }
+}
+
+impl Ord for Value {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.datum().cmp(&other.datum()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Value {}
+
+impl Sets {
+    fn apply_part(part: &Part, kept: &mut Kept, args: &[Datum<'_>], diff: Diff) {
+        match (part, kept) {
+            (Part::Sum { plan, first }, Kept::Sum(accum)) => {
+                let mut slots = vec![0; plan.slots()];
+                plan.accumulate(&args[*first..*first + 1], diff, &mut slots);
+                accum.add(&Accum::from_slots(&slots));
+            }
+            (Part::Least { arg } | Part::Greatest { arg } | Part::DistinctSum { arg, .. }, Kept::Values(values)) => {
+                if !args[*arg].is_null() {
+                    keep(values, args[*arg], diff);
+                }
+            }
+            (Part::List { arg, .. }, Kept::Values(values)) => keep(values, args[*arg], diff),
+            (Part::Sum { .. }, Kept::Values(_))
+            | (Part::Least { .. } | Part::Greatest { .. } | Part::DistinctSum { .. } | Part::List { .. }, Kept::Sum(_)) => {
+                unreachable!("parts and what they keep are made together")
+            }
+        }
+    }
+
+    fn finish(&mut self, state: &State) -> Result<Row, EvalError> {
+        let packer = &mut self.output.packer;
+        packer.clear();
+        for (part, kept) in self.parts.iter().zip(&state.parts) {
+            match (part, kept) {
+                (Part::Sum { plan, .. }, Kept::Sum(accum)) => plan.finish(accum, packer)?,
+                (Part::DistinctSum { plan, .. }, Kept::Values(values)) => {
+                    let mut slots = vec![0; plan.slots()];
+                    for (value, _) in values.iter().filter(|(_, count)| **count > 0) {
+                        plan.accumulate(&[value.datum()], 1, &mut slots);
+                    }
+                    plan.finish(&Accum::from_slots(&slots), packer)?;
+                }
+                (Part::Least { .. }, Kept::Values(values)) => push_value(packer, values.iter().find(|(_, count)| **count > 0)),
+                (Part::Greatest { .. }, Kept::Values(values)) => {
+                    push_value(packer, values.iter().rev().find(|(_, count)| **count > 0));
+                }
+                (Part::List { aggregate, .. }, Kept::Values(values)) => {
+                    let values = values.iter().filter(|(_, count)| **count > 0).map(|(value, count)| (value.datum(), *count));
+                    list(&self.ctx, aggregate, values, packer)?;
+                }
+                (Part::Sum { .. }, Kept::Values(_))
+                | (Part::Least { .. } | Part::Greatest { .. } | Part::DistinctSum { .. } | Part::List { .. }, Kept::Sum(_)) => {
+                    unreachable!("parts and what they keep are made together")
+                }
+            }
+        }
+        Ok(packer.finish_row())
+    }
+}
+
+fn keep(values: &mut BTreeMap<Value, Diff>, datum: Datum<'_>, diff: Diff) {
+    use std::collections::btree_map::Entry;
+    match values.entry(Value(Row::pack_slice(&[datum]))) {
+        Entry::Vacant(entry) => {
+            entry.insert(diff);
+        }
+        Entry::Occupied(mut entry) => {
+            *entry.get_mut() += diff;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+fn push_value(packer: &mut RowPacker, entry: Option<(&Value, &Diff)>) {
+    packer.push(entry.map_or(Datum::Null, |(value, _)| value.datum()));
+}
+
+/// An aggregate computed from all values, which come in SQL order with their multiplicities.
+fn list<'a>(
+    _ctx: &EvalCtx,
+    _aggregate: &AggregateExpr,
+    _values: impl Iterator<Item = (Datum<'a>, Diff)>,
+    _packer: &mut RowPacker,
+) -> Result<(), EvalError> {
+    Err(EvalError::new("0A000", "aggregate not supported yet"))
+}
+
+impl GroupLogic for Sets {
+    type Update = KeyedUpdate;
+    type State = State;
+
+    fn key(update: &KeyedUpdate) -> &Row {
+        &update.0.0
+    }
+
+    fn time(update: &KeyedUpdate) -> T {
+        update.1
+    }
+
+    fn apply(&mut self, state: &mut State, ((_, args), _, diff): KeyedUpdate) {
+        state.rows += diff;
+        if state.parts.is_empty() {
+            state.parts.extend(self.parts.iter().map(|part| match part {
+                Part::Sum { .. } => Kept::Sum(Accum::default()),
+                Part::DistinctSum { .. } | Part::Least { .. } | Part::Greatest { .. } | Part::List { .. } => {
+                    Kept::Values(BTreeMap::new())
+                }
+            }));
+        }
+        let args: smallvec::SmallVec<[Datum<'_>; 8]> = args.iter().collect();
+        debug_assert_eq!(args.len(), self.args);
+        for (part, kept) in self.parts.iter().zip(&mut state.parts) {
+            Self::apply_part(part, kept, &args, diff);
+        }
+    }
+
+    fn emit(&mut self, key: &Row, state: &mut State, time: T, out: &mut Changes) {
+        let now = match state.rows {
+            0 => Said::Nothing,
+            1.. => self.finish(state).into(),
+            ..0 => Said::Error(Box::new(negative_group())),
+        };
+        self.output.change(key, &mut state.said, now, time, out);
+    }
+
+    fn is_gone(state: &State) -> bool {
+        state.rows == 0
+            && state.parts.iter().all(|kept| match kept {
+                Kept::Sum(accum) => accum.is_zero(),
+                Kept::Values(values) => values.is_empty(),
+            })
+    }
+}
