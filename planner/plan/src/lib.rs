@@ -13,6 +13,7 @@
 pub mod agg;
 pub mod error;
 pub mod eval;
+pub mod explain;
 pub mod finishing;
 pub mod lir;
 pub mod mfp;
