@@ -11,6 +11,7 @@ mod binary;
 mod bytea;
 mod datetime_in;
 mod datetime_out;
+mod float_out;
 mod interval_in;
 mod interval_out;
 mod number;
@@ -26,7 +27,7 @@ use crate::time::{PgTimestamp, TimeZone};
 use crate::types::SqlType;
 
 pub use binary::{parse_binary, write_binary};
-pub use number::{write_float32, write_float64};
+pub use float_out::{write_float32, write_float64};
 pub use string::{char_fit, name_fit, varchar_fit};
 
 /// How dates are written, and read where the order is ambiguous: the `DateStyle` setting.

@@ -48,6 +48,7 @@ pub(super) fn parse<'a>(
         text,
         rest: body,
         lengths: Vec::new(),
+        leaf_depth: None,
         elements: Vec::new(),
         element,
         ctx,
@@ -127,6 +128,8 @@ struct Parser<'a, 'c> {
     rest: &'a str,
     /// The length of each dimension, once its first sub-array has ended.
     lengths: Vec<usize>,
+    /// The depth at which elements stand, once there is one.
+    leaf_depth: Option<usize>,
     elements: Vec<Datum<'a>>,
     element: &'c SqlType,
     ctx: &'c FormatCtx,
@@ -176,13 +179,13 @@ impl<'a> Parser<'a, '_> {
         }
         loop {
             match self.peek()? {
-                '{' => self.array(depth + 1)?,
-                _ if self.lengths.len() > depth + 1 => {
+                '{' if self.leaf_depth != Some(depth) => self.array(depth + 1)?,
+                _ if *self.leaf_depth.get_or_insert(depth) == depth => self.element()?,
+                _ => {
                     return self.fail(
                         "Multidimensional arrays must have sub-arrays with matching dimensions.",
                     );
                 }
-                _ => self.element()?,
             }
             length += 1;
             match self.peek()? {
@@ -210,7 +213,7 @@ impl<'a> Parser<'a, '_> {
                 let text = self.quoted()?;
                 parse_datum(self.element, text, self.ctx, self.arena)?
             }
-            c @ (',' | '}') => return self.fail(&format!("Unexpected \"{c}\" character.")),
+            c @ (',' | '{' | '}') => return self.fail(&format!("Unexpected \"{c}\" character.")),
             _ => match self.unquoted()? {
                 text if text.eq_ignore_ascii_case("null") => Datum::Null,
                 text => {

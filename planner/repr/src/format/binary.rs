@@ -302,9 +302,14 @@ pub fn write_binary(ty: &SqlType, datum: Datum<'_>, out: &mut BytesMut) {
 fn write_array(ty: &SqlType, array: ArrayRef<'_>, out: &mut BytesMut) {
     let element = ty.element().unwrap_or(SqlType::Text);
     let has_null = array.iter().any(Datum::is_null);
-    out.put_i32(array.ndims() as i32);
+    // Vectors always have their one dimension.
+    let empty_vector = array.is_empty() && matches!(ty, SqlType::Int2Vector | SqlType::OidVector);
+    out.put_i32(array.ndims() as i32 + i32::from(empty_vector));
     out.put_i32(has_null.into());
     out.put_u32(element.oid());
+    if empty_vector {
+        out.put_u64(0);
+    }
     for dim in array.dims() {
         out.put_u32(dim.length);
         out.put_i32(dim.lower_bound);

@@ -43,6 +43,8 @@ pub(super) enum Problem {
     ZoneRange,
     /// A part of an interval is too large.
     IntervalRange,
+    /// The parts of an interval are too large together.
+    IntervalTotal,
     /// The name of a zone is unknown.
     UnknownZone(String),
 }
@@ -69,6 +71,7 @@ impl Problem {
                 "22015",
                 format!("interval field value out of range: \"{text}\""),
             ),
+            Problem::IntervalTotal => FormatError::new("22008", "interval out of range"),
             Problem::UnknownZone(zone) => {
                 FormatError::new("22023", format!("time zone \"{zone}\" not recognized"))
             }
@@ -140,8 +143,8 @@ impl Parsed {
         let year = self.full_year()?;
         if let Some(day_of_year) = self.day_of_year {
             let first = Date::from_civil(year, 1, 1).map_err(|_| Problem::FieldRange)?;
-            let last = 365 + u16::from(crate::time::calendar::is_leap_year(year));
-            if !(1..=last).contains(&day_of_year) {
+            // Day 366 of a short year is the first of the next.
+            if !(1..=366).contains(&day_of_year) {
                 return Err(Problem::FieldRange);
             }
             return Date::from_days(i64::from(first.0) + i64::from(day_of_year) - 1)
@@ -172,7 +175,7 @@ impl Parsed {
             0..70 if self.short_year && !self.before_christ => Ok(year + 2000),
             70..100 if self.short_year => Ok(year + 1900),
             1.. => Ok(year),
-            ..=0 => Err(Problem::FieldRange),
+            _ => Err(Problem::FieldRange),
         }
     }
 
@@ -219,7 +222,10 @@ pub(super) fn parse_date(text: &str, ctx: &FormatCtx) -> Result<Date, FormatErro
         Some(special @ (Special::Epoch | Special::Now | Special::Day(_))) => {
             special.moment(ctx).map_err(fail)?.date()
         }
-        None => parsed.date().map_err(fail)?,
+        None => {
+            parsed.time_micros().map_err(fail)?;
+            parsed.date().map_err(fail)?
+        }
     };
     Date::from_days(date.0.into())
         .map_err(|_| FormatError::new("22008", format!("date out of range: \"{text}\"")))

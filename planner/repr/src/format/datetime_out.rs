@@ -2,11 +2,8 @@
 
 use std::fmt;
 
-use chrono::TimeZone as _;
-use chrono_tz::OffsetName;
-
 use super::{DateOrder, DateStyle, FormatCtx};
-use crate::time::zone::write_offset;
+use crate::time::zone::{abbreviation, write_offset};
 use crate::time::{CivilDate, CivilTime, Date, PgTimestamp, Time, TimeZone};
 
 const MONTHS: [&str; 12] = [
@@ -223,13 +220,9 @@ fn write_zone_name(
     out: &mut dyn fmt::Write,
 ) -> fmt::Result {
     if let TimeZone::Region(tz) = zone
-        && let Some(micros) = utc.to_unix_micros()
-        && let Some(moment) = chrono::DateTime::from_timestamp_micros(micros)
-        && let Some(name) = tz
-            .offset_from_utc_datetime(&moment.naive_utc())
-            .abbreviation()
+        && let Some(name) = abbreviation(*tz, utc)
     {
-        return out.write_str(name);
+        return out.write_str(&name);
     }
     write_offset(out, offset)
 }

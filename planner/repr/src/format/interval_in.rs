@@ -1,18 +1,18 @@
 //! Intervals from text: Postgres's verbose form, the SQL standard's and ISO 8601's.
 
-use super::FormatCtx;
 use super::datetime_in::lexer::{self, Field};
 use super::datetime_in::{ClockTime, Problem, parse_clock};
+use super::{FormatCtx, IntervalStyle};
 use crate::error::FormatError;
 use crate::time::{Interval, USECS_PER_DAY, USECS_PER_HOUR, USECS_PER_MINUTE, USECS_PER_SEC};
 
 const DAYS_PER_MONTH: f64 = 30.0;
 const MONTHS_PER_YEAR: i64 = 12;
 
-pub(super) fn parse(text: &str, _ctx: &FormatCtx) -> Result<Interval, FormatError> {
+pub(super) fn parse(text: &str, ctx: &FormatCtx) -> Result<Interval, FormatError> {
     let parsed = match text.trim_start().strip_prefix('P') {
         Some(rest) => parse_iso(rest.trim_end()),
-        None => parse_words(text),
+        None => parse_words(text, ctx.interval_style),
     };
     parsed
         .and_then(Sum::finish)
@@ -73,10 +73,16 @@ struct Amount {
 
 impl Sum {
     fn finish(self) -> Result<Interval, Problem> {
-        let range = |_| Problem::IntervalRange;
+        let months = i32::try_from(self.months).map_err(|_| {
+            // Years alone may be too many, or only all months together.
+            match i32::try_from(self.months / MONTHS_PER_YEAR) {
+                Ok(_) => Problem::IntervalTotal,
+                Err(_) => Problem::IntervalRange,
+            }
+        })?;
         Ok(Interval {
-            months: i32::try_from(self.months).map_err(range)?,
-            days: i32::try_from(self.days).map_err(range)?,
+            months,
+            days: i32::try_from(self.days).map_err(|_| Problem::IntervalRange)?,
             micros: i64::try_from(self.micros).map_err(|_| Problem::IntervalRange)?,
         })
     }
@@ -193,10 +199,19 @@ fn parse_amount(text: &str) -> Result<Amount, Problem> {
 }
 
 /// Reads fields from the last to the first, since a unit follows its number.
-fn parse_words(text: &str) -> Result<Sum, Problem> {
+fn parse_words(text: &str, style: IntervalStyle) -> Result<Sum, Problem> {
     let is_word = |word: &str| unit(word).is_some() || word == "ago";
-    let fields = lexer::fields(text, is_word).ok_or(Problem::Syntax)?;
+    let mut fields = lexer::fields(text, is_word).ok_or(Problem::Syntax)?;
     let mut reader = Reader::default();
+    if style == IntervalStyle::SqlStandard
+        && let [Field::Signed(first), rest @ ..] = fields.as_mut_slice()
+        && let Some(unsigned) = first.strip_prefix('-')
+        && !rest.iter().any(|field| matches!(field, Field::Signed(_)))
+    {
+        // The standard's leading sign is that of all parts.
+        reader.all_negative = true;
+        *first = format!("+{unsigned}");
+    }
     for field in fields.iter().rev() {
         reader.field(field)?;
     }
@@ -210,7 +225,9 @@ struct Reader {
     unit: Option<Unit>,
     /// A unit was read that has no number yet.
     open: bool,
+    after_ago: bool,
     ago: bool,
+    all_negative: bool,
     any: bool,
     seen: Vec<Unit>,
     seen_clock: bool,
@@ -221,7 +238,7 @@ impl Reader {
         if !self.any || self.open {
             return Err(Problem::Syntax);
         }
-        if self.ago {
+        if self.ago != self.all_negative {
             self.sum.negate();
         }
         Ok(self.sum)
@@ -240,13 +257,15 @@ impl Reader {
     }
 
     fn word(&mut self, word: &str) -> Result<(), Problem> {
-        if word == "ago" && !self.any && !self.ago && !self.open {
-            self.ago = true;
-            return Ok(());
-        }
         if self.open {
             return Err(Problem::Syntax);
         }
+        if word == "ago" {
+            // No number may stand right before it.
+            (self.ago, self.unit, self.after_ago) = (true, None, true);
+            return Ok(());
+        }
+        self.after_ago = false;
         self.unit = Some(unit(word).ok_or(Problem::Syntax)?);
         self.open = true;
         Ok(())
@@ -254,6 +273,7 @@ impl Reader {
 
     fn clock(&mut self, text: &str, negative: bool) -> Result<(), Problem> {
         let uses_clock = |unit: &Unit| matches!(unit, Unit::Second | Unit::Minute | Unit::Hour);
+        self.after_ago = false;
         if self.open || self.seen_clock || self.seen.iter().any(uses_clock) {
             return Err(Problem::Syntax);
         }
@@ -270,6 +290,9 @@ impl Reader {
     }
 
     fn number(&mut self, text: &str) -> Result<(), Problem> {
+        if self.after_ago {
+            return Err(Problem::Syntax);
+        }
         self.any = true;
         self.open = false;
         // `1-2`: years and months.
@@ -281,7 +304,7 @@ impl Reader {
             }
             self.once(Unit::Year)?;
             self.once(Unit::Month)?;
-            self.unit = None;
+            self.unit = Some(Unit::Month);
             let negative = text.starts_with('-');
             let months = if negative {
                 -months_part.whole
@@ -297,7 +320,7 @@ impl Reader {
                 Unit::Month,
             );
         }
-        let unit = self.unit.take().unwrap_or(Unit::Second);
+        let unit = *self.unit.get_or_insert(Unit::Second);
         self.once(unit)?;
         self.sum.add(parse_amount(text)?, unit)
     }
@@ -322,9 +345,7 @@ fn parse_iso(text: &str) -> Result<Sum, Problem> {
         None => (text, None),
     };
     let mut sum = Sum::default();
-    let is_alternative =
-        |part: &str, separator| part.get(1..).is_some_and(|p| p.contains(separator));
-    if is_alternative(date, '-') && !date.bytes().any(|b| b.is_ascii_alphabetic()) {
+    if !date.is_empty() && !date.bytes().any(|b| b.is_ascii_alphabetic()) {
         let units = [Unit::Year, Unit::Month, Unit::Day];
         for (part, unit) in date.splitn(3, '-').zip(units) {
             sum.add(parse_amount(part)?, unit)?;
@@ -339,8 +360,7 @@ fn parse_iso(text: &str) -> Result<Sum, Problem> {
         })?;
     }
     match time {
-        None => {}
-        Some("") => return Err(Problem::Syntax),
+        None | Some("") => {}
         Some(time) if time.contains(':') => {
             let (negative, clock) = match time.strip_prefix('-') {
                 Some(rest) => (true, rest),

@@ -11,6 +11,9 @@ const SIGN_NAN: u16 = 0xc000;
 const SIGN_INFINITY: u16 = 0xd000;
 const SIGN_NEG_INFINITY: u16 = 0xf000;
 
+/// What Postgres writes as the scale of an infinity.
+const INFINITY_SCALE: u16 = 0x20;
+
 /// Why bytes are not a binary numeric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumericBinaryError {
@@ -37,14 +40,14 @@ impl Numeric {
     pub fn write_binary(&self, out: &mut BytesMut) {
         let mut put = |word: u16| out.put_u16(word);
         if !self.is_finite() {
-            let sign = if self.is_nan() {
-                SIGN_NAN
+            let (sign, scale) = if self.is_nan() {
+                (SIGN_NAN, 0)
             } else if self.is_negative() {
-                SIGN_NEG_INFINITY
+                (SIGN_NEG_INFINITY, INFINITY_SCALE)
             } else {
-                SIGN_INFINITY
+                (SIGN_INFINITY, INFINITY_SCALE)
             };
-            [0, 0, sign, 0].into_iter().for_each(put);
+            [0, 0, sign, scale].into_iter().for_each(put);
             return;
         }
         let (groups, weight) = self.groups();

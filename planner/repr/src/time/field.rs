@@ -222,11 +222,11 @@ impl PgTimestamp {
     /// Unknown unit; one that `timestamp` does not have.
     pub fn extract(self, unit: &str) -> Result<Option<Numeric>, TimeError> {
         let field = field_for(unit, TIMESTAMP)?;
-        if let DateField::Timezone | DateField::TimezoneHour | DateField::TimezoneMinute = field {
-            return Err(unsupported(unit, TIMESTAMP));
-        }
         if !self.is_finite() {
             return Ok(infinite_part(field, self == PgTimestamp::INFINITY));
+        }
+        if let DateField::Timezone | DateField::TimezoneHour | DateField::TimezoneMinute = field {
+            return Err(unsupported(unit, TIMESTAMP));
         }
         Ok(match field {
             DateField::Epoch => Some(epoch(self)),
@@ -262,10 +262,12 @@ impl PgTimestamp {
     }
 
     fn trunc_named(self, unit: &str, ty: &'static str) -> Result<PgTimestamp, TimeError> {
+        if !self.is_finite() {
+            return Ok(self);
+        }
         let field = field_for(unit, ty)?;
         let cut = |micros: i64| self.0 - self.0.rem_euclid(micros);
         let micros = match field {
-            _ if !self.is_finite() => self.0,
             DateField::Microseconds => self.0,
             DateField::Milliseconds => cut(1000),
             DateField::Second => cut(USECS_PER_SEC),

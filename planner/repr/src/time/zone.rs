@@ -3,8 +3,9 @@
 use std::fmt;
 
 use chrono::{NaiveDateTime, Offset, TimeZone as _};
-use chrono_tz::{TZ_VARIANTS, Tz};
+use chrono_tz::{OffsetName, TZ_VARIANTS, Tz};
 
+use super::calendar::{days_from_civil, is_leap_year};
 use super::error::TimeError;
 use super::{PgTimestamp, UNIX_TO_PG_EPOCH_USECS, USECS_PER_DAY, USECS_PER_SEC};
 
@@ -63,10 +64,10 @@ impl TimeZone {
         match self {
             TimeZone::Fixed(east) => *east,
             TimeZone::Region(Tz::UTC) => 0,
-            TimeZone::Region(tz) => {
-                let naive = naive_clamped(utc);
-                tz.offset_from_utc_datetime(&naive).fix().local_minus_utc()
-            }
+            TimeZone::Region(tz) => tz
+                .offset_from_utc_datetime(&naive(utc))
+                .fix()
+                .local_minus_utc(),
         }
     }
 
@@ -145,14 +146,41 @@ pub(crate) fn write_offset(out: &mut dyn fmt::Write, secs: i32) -> fmt::Result {
     Ok(())
 }
 
-fn naive_clamped(utc: PgTimestamp) -> NaiveDateTime {
-    // chrono ends at the year 262142, Postgres at 294276: no zone changes its rules up there.
-    let micros = utc.0.saturating_add(UNIX_TO_PG_EPOCH_USECS);
-    match chrono::DateTime::from_timestamp_micros(micros) {
-        Some(moment) => moment.naive_utc(),
-        None if micros < 0 => NaiveDateTime::MIN,
-        None => NaiveDateTime::MAX,
-    }
+/// The database lists changes of offsets up to (and without) this year.
+const TABLE_YEAR_END: i32 = 2100;
+/// 2100-01-01 00:00:00 UTC.
+const TABLE_END: PgTimestamp = PgTimestamp(36_525 * USECS_PER_DAY);
+
+/// The moment as the database can look it up. After its end, the rules of its last years go on: the
+/// moment moves to a listed year that has the same calendar.
+fn naive(utc: PgTimestamp) -> NaiveDateTime {
+    let listed = if utc < TABLE_END {
+        utc.0
+    } else {
+        let year = utc.date().civil().year;
+        utc.0 - i64::from(first_day(year) - first_day(year_like(year))) * USECS_PER_DAY
+    };
+    let micros = listed.saturating_add(UNIX_TO_PG_EPOCH_USECS);
+    chrono::DateTime::from_timestamp_micros(micros)
+        .map_or(NaiveDateTime::MIN, |moment| moment.naive_utc())
+}
+
+fn first_day(year: i32) -> i32 {
+    days_from_civil(year.into(), 1, 1) as i32
+}
+
+/// One of the last 28 listed years, with the same first weekday and length.
+fn year_like(year: i32) -> i32 {
+    let calendar = |year: i32| (first_day(year).rem_euclid(7), is_leap_year(year));
+    (TABLE_YEAR_END - 28..TABLE_YEAR_END)
+        .find(|listed| calendar(*listed) == calendar(year))
+        .expect("28 years in a row have every calendar")
+}
+
+/// The abbreviation of a region's time at a moment, such as `PST`.
+pub(crate) fn abbreviation(tz: Tz, utc: PgTimestamp) -> Option<String> {
+    let offset = tz.offset_from_utc_datetime(&naive(utc));
+    offset.abbreviation().map(str::to_owned)
 }
 
 fn region(name: &str) -> Option<Tz> {

@@ -142,7 +142,6 @@ impl<'c> Decoder<'c> {
         if self.parsed.special.is_none() && !self.date_complete() {
             return Err(Problem::Syntax);
         }
-        // Errors of zones win over those of values, but only if something asks for the zone.
         Ok(self.parsed)
     }
 
@@ -155,6 +154,9 @@ impl<'c> Decoder<'c> {
         }
         if self.date_complete() {
             self.parsed.date()?;
+        } else if let Some(Zone::Name(_)) = self.parsed.zone {
+            // Without a date nobody knows the offset.
+            return Err(Problem::Syntax);
         }
         Ok(self.parsed)
     }
@@ -303,7 +305,7 @@ impl<'c> Decoder<'c> {
 
     /// A field with separators: a date, or else a zone's name or an ISO time with an offset.
     fn date_field(&mut self, text: &str) -> Result<(), Problem> {
-        let starts_with_digit = text.as_bytes()[0].is_ascii_digit();
+        let starts_with_digit = text.starts_with(|c: char| c.is_ascii_digit());
         if self.date_complete() || (self.time_only && !starts_with_digit) {
             return match text.split_once('-') {
                 Some((time, offset)) if starts_with_digit => {
@@ -329,7 +331,7 @@ impl<'c> Decoder<'c> {
         // Names first: they tell what the numbers are.
         let mut numbers = Vec::new();
         for part in parts {
-            if part.as_bytes()[0].is_ascii_digit() {
+            if part.starts_with(|c: char| c.is_ascii_digit()) {
                 numbers.push(part);
                 continue;
             }
