@@ -56,7 +56,7 @@ fn dataflow(id: u64, shards: &[u64], imports: &[u64], kind: ExportKind, as_of: O
 }
 
 fn list(text: Option<&str>) -> Result<Vec<u64>, Box<dyn Error>> {
-    text.into_iter().flat_map(|text| text.split(',')).filter(|n| !n.is_empty()).map(|n| Ok(n.parse()?)).collect()
+    text.into_iter().flat_map(|text| text.split('-')).filter(|n| !n.is_empty()).map(|n| Ok(n.parse()?)).collect()
 }
 
 fn upper(text: &str) -> Result<Option<Timestamp>, Box<dyn Error>> {
@@ -107,11 +107,11 @@ impl goldenscript::Runner for Runner {
 
     fn run(&mut self, command: &goldenscript::Command, _: &Context) -> Result<String, Box<dyn Error>> {
         let mut args = command.consume_args();
-        let mut number = |args: &mut goldenscript::ArgumentConsumer<'_>| -> Result<u64, Box<dyn Error>> {
+        let number = |args: &mut goldenscript::ArgumentConsumer<'_>| -> Result<u64, Box<dyn Error>> {
             Ok(args.next_pos().ok_or("a number is missing")?.parse()?)
         };
         let output = match command.name.as_str() {
-            // want ID hash=N as_of=N [shards=N,N] [imports=N,N]: the catalog has this dataflow.
+            // want ID hash=N as_of=N [shards=N-N] [imports=N-N]: the catalog has this dataflow.
             "want" => {
                 let id = number(&mut args)?;
                 let hash = args.take_key("hash").unwrap_or("1").parse()?;
@@ -134,22 +134,22 @@ impl goldenscript::Runner for Runner {
             "lose" => self.step(Event::LostLeadership),
             "connect" => self.step(Event::ReplicaConnected { replica: ReplicaId(number(&mut args)?) }),
             "disconnect" => self.step(Event::ReplicaDisconnected { replica: ReplicaId(number(&mut args)?) }),
-            // inventory REPLICA [term=N] [ID:HASH:SINCE]...
+            // inventory REPLICA [term=N] [ID/HASH/SINCE]...
             "inventory" => {
                 let (replica, epoch) = (ReplicaId(number(&mut args)?), self.epoch(&mut args)?);
                 let mut dataflows = vec![];
                 while let Some(entry) = args.next_pos() {
-                    let parts = entry.split(':').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+                    let parts = entry.split('/').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
                     dataflows.push(InventoryEntry { id: GlobalId(parts[0]), hash: parts[1], since: parts[2], upper: Some(parts[2] + 1) });
                 }
                 self.step(Event::Response { replica, response: Response::Inventory { epoch, dataflows } })
             }
-            // frontiers REPLICA [term=N] ID:UPPER...
+            // frontiers REPLICA [term=N] ID/UPPER...
             "frontiers" => {
                 let (replica, epoch) = (ReplicaId(number(&mut args)?), self.epoch(&mut args)?);
                 let mut frontiers = vec![];
                 while let Some(entry) = args.next_pos() {
-                    let (id, to) = entry.split_once(':').ok_or("ID:UPPER")?;
+                    let (id, to) = entry.split_once('/').ok_or("ID/UPPER")?;
                     frontiers.push((GlobalId(id.parse()?), 0, upper(to)?));
                 }
                 self.step(Event::Response { replica, response: Response::Frontiers { epoch, frontiers, arrangement_bytes: 0 } })
