@@ -111,3 +111,8 @@ pub fn visit_scalars<'a>(node: &'a Mir, f: &mut dyn FnMut(&'a ScalarExpr)) {
         Mir::ArrangeBy { keys, .. } => keys.iter().flatten().for_each(f),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod random;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -104,39 +104,36 @@ fn spread_constant(
     offsets: &[usize],
     new: &mut [Vec<ScalarExpr>],
 ) {
+    let is_constant =
+        |e: &ScalarExpr| matches!(e, ScalarExpr::Literal(Ok(_), _) | ScalarExpr::Param(..));
     let of = |e: &ScalarExpr| match e {
         ScalarExpr::Column(c) => known.get(c).cloned(),
-        ScalarExpr::Literal(Ok(_), _) | ScalarExpr::Param(..) => Some(e.clone()),
         _ => None,
     };
-    let Some(value) = class.iter().find_map(of) else {
+    let mut values: Vec<ScalarExpr> = class.iter().filter(|e| is_constant(e)).cloned().collect();
+    if values.len() == class.len() {
         return;
-    };
+    }
+    if values.is_empty() {
+        values.extend(class.iter().find_map(of));
+    }
     let types: Vec<_> = inputs.iter().flat_map(Mir::types).collect();
-    let ty = expr::type_of(&value, &types).ty;
-    for member in class.iter() {
-        if of(member).is_some()
-            && !matches!(member, ScalarExpr::Literal(..) | ScalarExpr::Param(..))
-        {
-            continue;
-        }
-        if let Some(input) = single_input(offsets, member) {
-            let mut local = member.clone();
-            local.permute(&|c| c - offsets[input]);
-            let predicate = expr::eq(local, value.clone(), &ty);
-            if !new[input].contains(&predicate) {
-                new[input].push(predicate);
+    for value in &values {
+        let ty = expr::type_of(value, &types).ty;
+        for member in class.iter().filter(|e| of(e).as_ref() != Some(value)) {
+            if let Some(input) = single_input(offsets, member) {
+                let mut local = member.clone();
+                local.permute(&|c| c - offsets[input]);
+                let predicate = expr::eq(local, value.clone(), &ty);
+                if !new[input].contains(&predicate) {
+                    new[input].push(predicate);
+                }
             }
         }
     }
     // The filters above compare every member of a single input with the constant; then the constant itself is no longer needed.
-    let is_constant =
-        |e: &ScalarExpr| matches!(e, ScalarExpr::Literal(Ok(_), _) | ScalarExpr::Param(..));
-    if class.iter().any(is_constant)
-        && class
-            .iter()
-            .all(|e| is_constant(e) || single_input(offsets, e).is_some())
-    {
+    let all_compared = class.iter().all(|e| is_constant(e) || single_input(offsets, e).is_some());
+    if all_compared && class.iter().any(is_constant) {
         class.retain(|e| !is_constant(e));
         if class.len() == 1 {
             class.clear();

@@ -1,13 +1,15 @@
 //! Evaluates operators whose inputs are constants, and removes what an empty input makes empty.
 
 use crate::transform::empty;
+use plan::eval::{Collections, Env, Limits};
 use plan::scalar::EvalCtx;
-use plan::{EvalError, Mfp, Mir, ScalarExpr};
-use repr::{Diff, Row};
-use std::collections::BTreeMap;
+use plan::{EvalError, Mir, ScalarExpr};
+use repr::{Diff, GlobalId, Row};
+use std::sync::Arc;
 
 /// A constant of more rows is left to execution: plans stay small.
 const ROWS_MAX: usize = 1000;
+const BYTES_MAX: usize = 256 * 1024;
 
 pub fn fold_constants(mir: Mir) -> Mir {
     let mut mir = mir;
@@ -107,58 +109,20 @@ fn depends_on_execution(mir: &Mir) -> bool {
 
 type Rows = Result<Vec<(Row, Diff)>, EvalError>;
 
+/// A constant plan reads no collection.
+struct NoCollections;
+
+impl Collections for NoCollections {
+    fn rows(&self, id: GlobalId) -> Result<Arc<Vec<(Row, Diff)>>, EvalError> {
+        Err(EvalError::new("XX000", format!("a constant plan reads {id}")))
+    }
+}
+
+/// The operator's rows, unless they are too many.
 fn evaluate(mir: &Mir) -> Option<Rows> {
-    let rows = match mir {
-        Mir::Map { .. } | Mir::Filter { .. } | Mir::Project { .. } => row_by_row(mir),
-        Mir::Negate { input } => negated(input)?,
-        Mir::Union { inputs } => {
-            let all: Option<Vec<_>> = inputs.iter().map(rows_of).collect();
-            Ok(all?.concat())
-        }
-        Mir::Constant { .. }
-        | Mir::Get { .. }
-        | Mir::Let { .. }
-        | Mir::FlatMap { .. }
-        | Mir::Join { .. }
-        | Mir::Reduce { .. }
-        | Mir::TopK { .. }
-        | Mir::Threshold { .. }
-        | Mir::ArrangeBy { .. } => return None,
-    };
-    Some(rows.map(consolidated))
-}
-
-fn rows_of(mir: &Mir) -> Option<Vec<(Row, Diff)>> {
-    match mir {
-        Mir::Constant { rows: Ok(rows), .. } => Some(rows.clone()),
-        _ => None,
-    }
-}
-
-fn negated(input: &Mir) -> Option<Rows> {
-    Some(Ok(rows_of(input)?
-        .into_iter()
-        .map(|(row, diff)| (row, -diff))
-        .collect()))
-}
-
-/// A Map, Filter or Project over constant rows.
-fn row_by_row(mir: &Mir) -> Rows {
-    let (mfp, inner) = Mfp::extract_from(mir);
-    let mut output = vec![];
-    for (row, diff) in rows_of(inner).unwrap_or_default() {
-        if let Some(row) = mfp.eval(&EvalCtx::default(), &row.unpack())? {
-            output.push((row, diff));
-        }
-    }
-    Ok(output)
-}
-
-/// Adds up equal rows, in the order of their bytes.
-fn consolidated(rows: Vec<(Row, Diff)>) -> Vec<(Row, Diff)> {
-    let mut sums: BTreeMap<Row, Diff> = BTreeMap::new();
-    for (row, diff) in rows {
-        *sums.entry(row).or_default() += diff;
-    }
-    sums.into_iter().filter(|(_, diff)| *diff != 0).collect()
+    let limits = Limits { rows_max: ROWS_MAX, bytes_max: BYTES_MAX, check: &|| Ok(()) };
+    let env = Env { collections: &NoCollections, ctx: &EvalCtx::default(), limits, time: None };
+    let rows = plan::eval::eval(mir, &env);
+    let over_limit = rows.as_ref().is_err_and(|error| error.sqlstate == "53200");
+    (!over_limit).then_some(rows)
 }
