@@ -63,7 +63,9 @@ impl Interpreter<'_> {
         let arena = RowArena::new();
         let mut packer = RowPacker::new();
         for (e, ty) in group_key.iter().zip(key_types) {
-            packer.push(e.eval(self.env.ctx, &columns, &arena)?.key_canonical(&ty.ty, &arena));
+            let value = e.eval(self.env.ctx, &columns, &arena)?;
+            // A numeric whose scale the type fixes keeps it: equal values are identical already.
+            packer.push(if ty.ty.needs_key_canonical() { value.key_canonical(&ty.ty, &arena) } else { value });
         }
         let key = packer.finish_row();
         for aggregate in aggregates {
