@@ -5,7 +5,11 @@
 //! bytes only. What is imported is collected on the way.
 
 mod join;
+#[cfg(test)]
+mod reference;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 use crate::PlanError;
 use crate::optimize::extract::constant_keys;
@@ -58,18 +62,24 @@ pub fn lower(mir: Mir, imports: &dyn Imports, time: Time) -> Result<Lowered, Pla
     })
 }
 
-/// The key, such that equal values have equal bytes.
+/// The key, such that equal values have equal bytes, whatever their type's modifier: what lookups and joins compare.
 pub fn canonical_key(key: &[ScalarExpr], types: &[ColumnType]) -> Vec<ScalarExpr> {
     key.iter()
-        .map(|e| {
-            let ty = e.typ(types).ty;
-            if ty.needs_key_canonical() {
-                canonical(e.clone(), ty)
-            } else {
-                e.clone()
-            }
+        .map(|e| match canonical_as(&e.typ(types).ty) {
+            Some(ty) => canonical(e.clone(), ty),
+            None => e.clone(),
         })
         .collect()
+}
+
+/// The type to make values canonical with before their bytes are compared with values of the same base type; `None` if equal values
+/// are identical. Numerics of different scales are equal to each other.
+pub(crate) fn canonical_as(ty: &SqlType) -> Option<SqlType> {
+    match ty {
+        SqlType::Numeric(_) => Some(SqlType::Numeric(None)),
+        other if other.needs_key_canonical() => Some(other.clone()),
+        _ => None,
+    }
 }
 
 pub(crate) fn canonical(e: ScalarExpr, ty: SqlType) -> ScalarExpr {

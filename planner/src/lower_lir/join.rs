@@ -1,7 +1,7 @@
 //! Lowers joins: the order is given, here it is decided what each stage checks, computes and keeps.
 
 use crate::PlanError;
-use crate::lower_lir::{Lowering, Time, canonical, finished, to_mfp};
+use crate::lower_lir::{Lowering, Time, canonical, canonical_as, finished, to_mfp};
 use crate::transform::block::Block;
 use crate::transform::equivalences::{input_of, offsets};
 use crate::transform::expr;
@@ -438,16 +438,7 @@ impl Path {
 
 /// The type to make keys of the class canonical with, if that is needed.
 fn canonical_type(class: &[ScalarExpr], types: &[ColumnType]) -> Option<SqlType> {
-    let member_types: Vec<SqlType> = class.iter().map(|e| e.typ(types).ty).collect();
-    if let Some(ty) = member_types.iter().find(|ty| ty.needs_key_canonical()) {
-        return Some(ty.clone());
-    }
-    let numeric = member_types
-        .iter()
-        .any(|ty| matches!(ty, SqlType::Numeric(_)));
-    let differ = member_types.iter().any(|ty| *ty != member_types[0]);
-    // Each scale is fixed, but they are not the same.
-    (numeric && differ).then(|| SqlType::Numeric(None))
+    class.iter().find_map(|e| canonical_as(&e.typ(types).ty))
 }
 
 /// Takes the predicates out of the block where they can be written over the join's columns.

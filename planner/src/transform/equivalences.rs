@@ -132,7 +132,9 @@ fn spread_constant(
         }
     }
     // The filters above compare every member of a single input with the constant; then the constant itself is no longer needed.
-    let all_compared = class.iter().all(|e| is_constant(e) || single_input(offsets, e).is_some());
+    let all_compared = class
+        .iter()
+        .all(|e| is_constant(e) || single_input(offsets, e).is_some());
     if all_compared && class.iter().any(is_constant) {
         class.retain(|e| !is_constant(e));
         if class.len() == 1 {

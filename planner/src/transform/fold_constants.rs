@@ -114,14 +114,26 @@ struct NoCollections;
 
 impl Collections for NoCollections {
     fn rows(&self, id: GlobalId) -> Result<Arc<Vec<(Row, Diff)>>, EvalError> {
-        Err(EvalError::new("XX000", format!("a constant plan reads {id}")))
+        Err(EvalError::new(
+            "XX000",
+            format!("a constant plan reads {id}"),
+        ))
     }
 }
 
 /// The operator's rows, unless they are too many.
 fn evaluate(mir: &Mir) -> Option<Rows> {
-    let limits = Limits { rows_max: ROWS_MAX, bytes_max: BYTES_MAX, check: &|| Ok(()) };
-    let env = Env { collections: &NoCollections, ctx: &EvalCtx::default(), limits, time: None };
+    let limits = Limits {
+        rows_max: ROWS_MAX,
+        bytes_max: BYTES_MAX,
+        check: &|| Ok(()),
+    };
+    let env = Env {
+        collections: &NoCollections,
+        ctx: &EvalCtx::default(),
+        limits,
+        time: None,
+    };
     let rows = plan::eval::eval(mir, &env);
     let over_limit = rows.as_ref().is_err_and(|error| error.sqlstate == "53200");
     (!over_limit).then_some(rows)

@@ -116,10 +116,7 @@ fn random_rows(dice: &mut Dice, types: &[ColumnType], keys: &[Vec<usize>]) -> Ve
         let row = Row::pack(types.iter().map(|ty| random_datum(dice, ty)));
         let unique = keys.iter().all(|key| {
             let datums = row.unpack();
-            seen.insert((
-                key.clone(),
-                Row::pack(key.iter().map(|c| datums[*c])),
-            ))
+            seen.insert((key.clone(), Row::pack(key.iter().map(|c| datums[*c]))))
         });
         if unique {
             let copies = if keys.is_empty() {
@@ -144,9 +141,13 @@ fn random_datum(dice: &mut Dice, ty: &ColumnType) -> Datum<'static> {
         SqlType::Bool => Datum::Bool(n > 1),
         SqlType::Numeric(None) => {
             let scale = dice.roll(3) as u16;
-            Datum::Numeric(Numeric::from_parts(n as i128 * 10i128.pow(scale.into()), scale).unwrap())
+            Datum::Numeric(
+                Numeric::from_parts(n as i128 * 10i128.pow(scale.into()), scale).unwrap(),
+            )
         }
-        SqlType::Numeric(Some(_)) => Datum::Numeric(Numeric::from_parts(n as i128 * 100, 2).unwrap()),
+        SqlType::Numeric(Some(_)) => {
+            Datum::Numeric(Numeric::from_parts(n as i128 * 100, 2).unwrap())
+        }
         _ => Datum::String(["", "a", "b", "ab"][n]),
     }
 }
@@ -232,9 +233,8 @@ impl Plans<'_> {
                 let Some(c) = self.column_of(&types, &SqlType::Int32) else {
                     return *input;
                 };
-                let arg = |e| {
-                    ScalarExpr::call(Func::get("cast_int4_to_int8"), vec![e], SqlType::Int64)
-                };
+                let arg =
+                    |e| ScalarExpr::call(Func::get("cast_int4_to_int8"), vec![e], SqlType::Int64);
                 let one = ScalarExpr::literal(Datum::Int64(1), SqlType::Int64);
                 Mir::FlatMap {
                     input,

@@ -79,12 +79,10 @@ fn scales(mir: &mut Mir, locals: &mut BTreeMap<u64, Vec<Scale>>) -> Vec<Scale> {
             group_key,
             aggregates,
         } => {
+            let types = input.types();
             let columns = scales(input, locals);
-            // A group's key is the canonical one of equal values, whose scale is its own.
-            let keys = group_key
-                .iter()
-                .map(|k| scale(k, &columns).filter(|_| is_fixed(k)));
-            let keys: Vec<Scale> = keys.collect();
+            // A group's key is the canonical one of equal values, whose scale is its own unless the type fixes it.
+            let keys: Vec<Scale> = group_key.iter().map(|k| declared(&k.typ(&types))).collect();
             keys.into_iter()
                 .chain(aggregates.iter_mut().map(|a| aggregate(a, &columns)))
                 .collect()
@@ -97,17 +95,6 @@ fn declared(ty: &ColumnType) -> Scale {
         SqlType::Numeric(Some(typmod)) => u16::try_from(typmod.scale).ok(),
         _ => None,
     }
-}
-
-/// Whether the key's type fixes the scale, so that canonical values have it too.
-fn is_fixed(key: &ScalarExpr) -> bool {
-    matches!(
-        key,
-        ScalarExpr::Call {
-            ty: SqlType::Numeric(Some(_)),
-            ..
-        }
-    )
 }
 
 fn aggregate(aggregate: &mut AggregateExpr, columns: &[Scale]) -> Scale {

@@ -9,7 +9,12 @@ use repr::{Diff, Row};
 const PLANS: u64 = 1500;
 
 fn compare(relations: &Relations, before: &Mir, after: &Mir, expected: &[(Row, Diff)], what: &str) {
-    let types = |mir: &Mir| mir.types().into_iter().map(|t| t.ty.without_typmod()).collect::<Vec<_>>();
+    let types = |mir: &Mir| {
+        mir.types()
+            .into_iter()
+            .map(|t| t.ty.without_typmod())
+            .collect::<Vec<_>>()
+    };
     let text = |mir: &Mir| explain_mir(mir, &NoNames);
     let context = || format!("{what}:\n{}\nbecame\n{}", text(before), text(after));
     assert_eq!(types(before), types(after), "types, {}", context());
@@ -38,7 +43,13 @@ fn each_rewrite_keeps_the_meaning() {
     for_random_plans(PLANS, |seed, relations, plan, expected| {
         for (name, rewrite) in LOGICAL.iter().chain(FINAL) {
             let after = rewrite(plan.clone());
-            compare(relations, &plan, &after, &expected, &format!("{name}, seed {seed}"));
+            compare(
+                relations,
+                &plan,
+                &after,
+                &expected,
+                &format!("{name}, seed {seed}"),
+            );
         }
     });
 }
@@ -51,11 +62,27 @@ fn all_rewrites_together_keep_the_meaning() {
             for (name, rewrite) in LOGICAL {
                 let before = after.clone();
                 after = rewrite(after);
-                compare(relations, &before, &after, &expected, &format!("{name}, round {round}, seed {seed}"));
+                compare(
+                    relations,
+                    &before,
+                    &after,
+                    &expected,
+                    &format!("{name}, round {round}, seed {seed}"),
+                );
             }
         }
         let after = optimize(plan.clone());
-        compare(relations, &plan, &after, &expected, &format!("all, seed {seed}"));
-        assert_eq!(optimize(plan.clone()), after, "the same plan twice, seed {seed}");
+        compare(
+            relations,
+            &plan,
+            &after,
+            &expected,
+            &format!("all, seed {seed}"),
+        );
+        assert_eq!(
+            optimize(plan.clone()),
+            after,
+            "the same plan twice, seed {seed}"
+        );
     });
 }
