@@ -87,7 +87,8 @@ impl Storage {
         self.shared.applied.subscribe()
     }
 
-    /// Waits until the entry at `index` has been applied, and returns a state that has it.
+    /// Waits until the command at `index` (or a later one) has been applied, and returns a state that has it. Entries without a command
+    /// move it only if the driver publishes after [`State::advance`].
     pub async fn wait_applied(&self, index: u64) -> Arc<State> {
         let mut applied = self.watch_applied();
         // The sender lives as long as `self`.
@@ -166,3 +167,6 @@ pub fn lookup(state: &State, shard: ShardId, space: usize, key: &Row, ts: Timest
     state.readable(shard, ts)?.lookup(space, key.as_ref(), ts, |row, diff| found.push((row.to_row(), diff)));
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

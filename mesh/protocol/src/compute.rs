@@ -18,7 +18,8 @@ pub struct Epoch {
 
 /// A command with its place in the order of its epoch.
 ///
-/// `seq` counts from 1 within an epoch without gaps. A replica processes commands in that order.
+/// `seq` counts from 1 without gaps from each [`Command::Hello`] on, that is per epoch and connection: each replica has numbers of its own. A
+/// replica processes commands in that order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Numbered {
     pub epoch: Epoch,
