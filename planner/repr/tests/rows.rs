@@ -289,7 +289,8 @@ proptest! {
     #[test]
     fn bad_row_bytes_are_refused_or_canonical(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         if let Ok(row) = Row::from_bytes(&bytes) {
-            prop_assert_eq!(Row::pack(row.iter()).as_bytes(), bytes.as_slice());
+            let again = Row::pack(row.iter());
+            prop_assert_eq!(again.as_bytes(), bytes.as_slice());
         }
     }
 
@@ -301,7 +302,8 @@ proptest! {
             bytes[at] ^= flip;
         }
         if let Ok(row) = Row::from_bytes(&bytes) {
-            prop_assert_eq!(Row::pack(row.iter()).as_bytes(), bytes.as_slice());
+            let again = Row::pack(row.iter());
+            prop_assert_eq!(again.as_bytes(), bytes.as_slice());
         }
     }
 
@@ -355,10 +357,7 @@ proptest! {
             prop_assert_eq!(read, Ok(true), "{}", shown);
             Ok(())
         };
-        // Negating the least value of a part overflows, in Postgres too.
-        if i.micros != i64::MIN && i.months / 12 != i32::MIN / 12 {
-            check(SqlType::Interval, Datum::Interval(i))?;
-        }
+        check(SqlType::Interval, Datum::Interval(i))?;
         if let Ok(ts) = PgTimestamp::from_micros(ts) {
             check(SqlType::Timestamp(None), Datum::Timestamp(ts))?;
             check(SqlType::TimestampTz(None), Datum::TimestampTz(ts))?;
@@ -468,5 +467,8 @@ fn golden_bytes() {
     let long = "x".repeat(128);
     let row = Row::pack([Datum::String(&long)]);
     assert_eq!(&row.as_bytes()[..6], &[0x3b, 128, 0, 0, 0, b'x']);
-    assert_eq!(Row::pack([Datum::Int64(300)]).hash64(), 0x0);
+    assert_eq!(
+        Row::pack([Datum::Int64(300)]).hash64(),
+        9_926_498_575_889_101_888
+    );
 }

@@ -101,7 +101,8 @@ struct Parsed {
 /// A time as given, not yet checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ClockTime {
-    pub(super) hour: i32,
+    /// Beyond 24 only in intervals.
+    pub(super) hour: i64,
     pub(super) minute: i32,
     pub(super) second: i32,
     pub(super) micros: i32,
@@ -130,7 +131,7 @@ impl ClockTime {
         if hour < 0 || past_end {
             return Err(Problem::FieldRange);
         }
-        Ok(i64::from(hour) * USECS_PER_HOUR + rest)
+        Ok(hour * USECS_PER_HOUR + rest)
     }
 }
 

@@ -241,7 +241,7 @@ impl<'c> Decoder<'c> {
                 .map_err(|_| Problem::Syntax)?;
             let micros = (part * USECS_PER_DAY as f64) as i64;
             self.time(ClockTime {
-                hour: (micros / 3_600_000_000) as i32,
+                hour: micros / 3_600_000_000,
                 minute: (micros / 60_000_000 % 60) as i32,
                 second: (micros / 1_000_000 % 60) as i32,
                 micros: (micros % 1_000_000) as i32,
@@ -404,7 +404,7 @@ impl<'c> Decoder<'c> {
             _ => return Err(Problem::Syntax),
         };
         let time = ClockTime {
-            hour: parse_i32(hour)?,
+            hour: parse_i32(hour)?.into(),
             minute: parse_i32(minute)?,
             second: parse_i32(second)?,
             micros: 0,
@@ -469,6 +469,10 @@ impl<'c> Decoder<'c> {
 }
 
 fn parse_i32(text: &str) -> Result<i32, Problem> {
+    i32::try_from(parse_i64(text)?).map_err(|_| Problem::FieldRange)
+}
+
+fn parse_i64(text: &str) -> Result<i64, Problem> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Problem::Syntax);
     }
@@ -513,9 +517,10 @@ pub(in crate::format) fn parse_clock(text: &str) -> Result<ClockTime, Problem> {
         Some((clock, fraction)) => (clock, Some(fraction)),
         None => (text, None),
     };
-    let mut parts = clock.split(':').map(parse_i32);
-    let mut next = || parts.next().transpose();
-    let (first, second, third) = (next()?, next()?, next()?);
+    let mut parts = clock.split(':');
+    let hour = parse_i64(parts.next().unwrap_or(""))?;
+    let mut next = || parts.next().map(parse_i32).transpose();
+    let (second, third) = (next()?, next()?);
     if parts.next().is_some() {
         return Err(Problem::Syntax);
     }
@@ -525,9 +530,12 @@ pub(in crate::format) fn parse_clock(text: &str) -> Result<ClockTime, Problem> {
         second,
         micros: 0,
     };
-    let time = match (first, second, third) {
-        (Some(minute), Some(second), None) if fraction.is_some() => clock(0, minute, second),
-        (Some(hour), Some(minute), second) => clock(hour, minute, second.unwrap_or(0)),
+    let time = match (second, third) {
+        (Some(second), None) if fraction.is_some() => {
+            let minute = i32::try_from(hour).map_err(|_| Problem::FieldRange)?;
+            clock(0, minute, second)
+        }
+        (Some(minute), second) => clock(hour, minute, second.unwrap_or(0)),
         _ => return Err(Problem::Syntax),
     };
     let time = with_fraction(time, fraction.unwrap_or(""))?;
