@@ -134,6 +134,27 @@ struct State {
     closing: bool,
 }
 
+/// An entry, or where to read it. The file stays readable even when its segment is given up meanwhile.
+enum Pinned {
+    Cached(LogEntry),
+    At(LogPos, Place, Segment),
+}
+
+impl State {
+    fn pin(&self, found: Found) -> Pinned {
+        match found {
+            Found::Cached(entry) => Pinned::Cached(entry),
+            Found::At(pos, place) => {
+                let segment = self
+                    .segments
+                    .get(&place.segment)
+                    .expect("a live entry keeps its segment");
+                Pinned::At(pos, place, segment.clone())
+            }
+        }
+    }
+}
+
 /// Records of one group that belong into one batch.
 struct Request {
     group: GroupId,
@@ -430,7 +451,7 @@ impl Wal {
             .collect()
     }
 
-    fn find(&self, group: GroupId, range: Range<u64>, bytes_max: u64) -> Vec<Found> {
+    fn find(&self, group: GroupId, range: Range<u64>, bytes_max: u64) -> Vec<Pinned> {
         let state = self.shared.lock();
         let Some(log) = state.groups.get(&group) else {
             return Vec::new();
@@ -444,7 +465,7 @@ impl Wal {
             if bytes > bytes_max && !found.is_empty() {
                 break;
             }
-            found.push(entry);
+            found.push(state.pin(entry));
         }
         found
     }
@@ -513,14 +534,11 @@ impl Shared {
     }
 
     /// The entry itself. Errors: the file cannot be read, or has changed since the start.
-    fn resolve(&self, found: Found) -> io::Result<LogEntry> {
-        let (pos, place) = match found {
-            Found::Cached(entry) => return Ok(entry),
-            Found::At(pos, place) => (pos, place),
+    fn resolve(&self, pinned: Pinned) -> io::Result<LogEntry> {
+        let (pos, place, segment) = match pinned {
+            Pinned::Cached(entry) => return Ok(entry),
+            Pinned::At(pos, place, segment) => (pos, place, segment),
         };
-        let segment = self.lock().segments.get(&place.segment).cloned();
-        let segment =
-            segment.ok_or_else(|| io::Error::other("the segment of a log entry is gone"))?;
         let bytes = segment.read_stream(place.at as usize, place.bytes as usize)?;
         match record::decode(&bytes.into()) {
             Some((_, Record::Entry(entry) | Record::Copy(entry), _)) if entry.pos == pos => {
@@ -537,12 +555,8 @@ impl Shared {
         }
     }
 
-    /// After a batch: notes the places of its entries, bounds the cache, removes the dead segments.
-    fn finish(
-        &self,
-        placed: impl Iterator<Item = (GroupId, LogPos, Place)>,
-        dead: &[u64],
-    ) -> Result<(), WalError> {
+    /// After a batch: notes the places of its entries, bounds the cache, gives up the dead segments.
+    fn finish(&self, placed: impl Iterator<Item = (GroupId, LogPos, Place)>, dead: &[u64]) {
         let mut state = self.lock();
         for (group, pos, place) in placed {
             let known = state
@@ -564,13 +578,10 @@ impl Shared {
         }
         self.metrics.segments.set(state.segments.len() as i64);
         drop(state);
-        for segment in dead {
-            let path = segment::path(&self.config.dir, *segment);
-            self.disk
-                .remove(&path)
-                .map_err(|e| WalError::io("remove", path, e))?;
+        if !dead.is_empty() {
+            self.lock_spares().dead.extend(dead);
+            self.spares_changed.notify_all();
         }
-        Ok(())
     }
 
     /// The log is down: everybody learns it.
@@ -618,10 +629,16 @@ impl Shared {
         }
     }
 
-    /// Keeps the reserve full, and watches the free space.
+    /// Removes dead segments, keeps the reserve full, and watches the free space.
     fn make_spares(&self) {
         let mut spares = self.lock_spares();
         while !spares.stop {
+            if let Some(number) = spares.dead.pop_front() {
+                drop(spares);
+                self.remove_segment(number);
+                spares = self.lock_spares();
+                continue;
+            }
             if spares.ready.len() < self.config.spare_segments {
                 let number = spares.next;
                 drop(spares);
@@ -643,6 +660,19 @@ impl Shared {
                 .spares_changed
                 .wait_timeout(spares, SPACE_CHECK_INTERVAL);
             spares = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// One at a time and in order, each durably, so that no crash leaves a gap in the numbers.
+    fn remove_segment(&self, number: u64) {
+        let path = segment::path(&self.config.dir, number);
+        let removed = self
+            .disk
+            .remove(&path)
+            .and_then(|()| self.disk.sync_dir(&self.config.dir));
+        if let Err(error) = removed {
+            // It is found dead, and removed, after the next start.
+            tracing::warn!(path = %path.display(), %error, "cannot remove a segment of the log");
         }
     }
 
@@ -678,3 +708,6 @@ impl Shared {
         self.metrics.low.set(i64::from(low));
     }
 }
+
+#[cfg(test)]
+mod tests;

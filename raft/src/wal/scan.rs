@@ -70,7 +70,8 @@ pub(super) fn scan(
         }
     }
     let Scanner { tail, .. } = scanner;
-    for number in &unused {
+    // The highest first, so that a crash in between leaves no gap.
+    for number in unused.iter().rev() {
         let path = segment::path(dir, *number);
         disk.remove(&path)
             .map_err(|e| WalError::io("remove", path, e))?;
@@ -91,15 +92,6 @@ fn segment_numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, WalError> {
         .iter()
         .filter_map(|name| segment::number(name))
         .collect();
-    for pair in numbers.windows(2) {
-        if pair[1] != pair[0] + 1 {
-            let path = segment::path(dir, pair[0] + 1);
-            return Err(WalError::WrongFile {
-                path,
-                reason: "the file is missing",
-            });
-        }
-    }
     Ok(numbers)
 }
 
@@ -113,7 +105,11 @@ struct Scanner<'a> {
 /// How the batches of one segment end.
 enum End {
     /// The next batch was never written or only in part; `reason` says what damage it is if anything follows.
-    Open { at: usize, reason: &'static str },
+    Open {
+        at: usize,
+        torn: bool,
+        reason: &'static str,
+    },
     /// No room for another batch.
     Full,
 }
@@ -175,6 +171,14 @@ impl Scanner<'_> {
             path: path.clone(),
             reason,
         };
+        let before = self.tail.as_ref().and_then(|tail| tail.segments.last());
+        if let Some(before) = before.filter(|before| before.number + 1 != number) {
+            let path = self.path(before.number + 1);
+            return Err(WalError::WrongFile {
+                path,
+                reason: "the file is missing",
+            });
+        }
         if header.segment != number {
             return Err(wrong("the file holds another segment than its name says"));
         }
@@ -223,9 +227,15 @@ impl Scanner<'_> {
         let capacity = format::stream_capacity(header.file_bytes);
         match self.read_batches(number, capacity, &file)? {
             End::Full => Ok(()),
-            End::Open { at, reason } => {
+            End::Open { at, torn, reason } => {
                 let tail = self.tail.as_ref().expect("entered");
-                if format::find_batch(&file, capacity, at, tail.wal_id, tail.next_batch).is_some() {
+                // The header of a torn batch is sound itself: look for one after it.
+                let (after, from) = if torn {
+                    (at + 1, tail.next_batch + 1)
+                } else {
+                    (at, tail.next_batch)
+                };
+                if format::find_batch(&file, capacity, after, tail.wal_id, from).is_some() {
                     return Err(self.damaged(number, format::file_offset(at), reason));
                 }
                 Ok(())
@@ -249,6 +259,7 @@ impl Scanner<'_> {
             if !format::unframe(file, 0, at, &mut head) {
                 return Ok(End::Open {
                     at,
+                    torn: false,
                     reason: "the file ends early",
                 });
             }
@@ -256,6 +267,7 @@ impl Scanner<'_> {
                 Header::Unwritten => {
                     return Ok(End::Open {
                         at,
+                        torn: false,
                         reason: "a batch header is gone",
                     });
                 }
@@ -271,6 +283,7 @@ impl Scanner<'_> {
             if !format::unframe(file, 0, stream_at, &mut stream) {
                 return Ok(End::Open {
                     at,
+                    torn: false,
                     reason: "the file ends early",
                 });
             }
@@ -278,6 +291,7 @@ impl Scanner<'_> {
                 Body::Torn => {
                     return Ok(End::Open {
                         at,
+                        torn: true,
                         reason: "a batch was written only in part",
                     });
                 }

@@ -92,6 +92,8 @@ impl Segment {
 #[derive(Default)]
 pub(super) struct Spares {
     pub ready: VecDeque<Segment>,
+    /// Numbers of segments to remove, oldest first.
+    pub dead: VecDeque<u64>,
     /// Number of the next segment to create.
     pub next: u64,
     /// True while a new segment cannot be made for lack of space.

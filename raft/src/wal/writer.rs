@@ -7,17 +7,17 @@ use std::sync::Arc;
 use host::metrics::BusyMeter;
 
 use super::format::{self, BatchHeader, HEADER_BYTES, SegmentHeader};
-use super::group::{Found, next_index};
+use super::group::next_index;
 use super::record::{self, GroupState, LogEntry, LogPos, Record};
 use super::scan::{Place, Tail};
 use super::segment::Segment;
-use super::{Done, Request, Shared, WalError};
+use super::{Done, Pinned, Request, Shared, WalError};
 use crate::GroupId;
 
 /// An entry to be repeated in the current segment.
 struct ToCopy {
     group: GroupId,
-    found: Found,
+    pinned: Pinned,
 }
 
 /// What one turn of the loop works on.
@@ -121,7 +121,8 @@ impl Writer {
             done(Ok(()));
         }
         self.shared
-            .finish(placed.into_iter().map(|p| (p.group, p.pos, p.place)), &dead)
+            .finish(placed.into_iter().map(|p| (p.group, p.pos, p.place)), &dead);
+        Ok(())
     }
 
     fn write(
@@ -148,10 +149,10 @@ impl Writer {
                 self.encode(group, &record, &mut placed);
             }
         }
-        for ToCopy { group, found } in copies {
+        for ToCopy { group, pinned } in copies {
             let entry = self
                 .shared
-                .resolve(found)
+                .resolve(pinned)
                 .map_err(|e| WalError::io("read", &self.shared.config.dir, e))?;
             self.encode(group, &Record::Copy(entry), &mut placed);
         }
@@ -375,7 +376,7 @@ impl super::State {
             for found in log.in_segment(victim, bytes_max) {
                 copies.push(ToCopy {
                     group: *group,
-                    found,
+                    pinned: self.pin(found),
                 });
             }
             if !copies.is_empty() {
