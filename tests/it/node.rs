@@ -65,7 +65,10 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the server printed (end):\n{}", self.server.output_end());
+            eprintln!(
+                "--- the server printed (end):\n{}",
+                self.server.output_end()
+            );
         }
     }
 }
