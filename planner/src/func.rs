@@ -9,7 +9,7 @@ mod resolve;
 mod table;
 
 pub use aggregate::{AggregateCall, is_aggregate, plan_aggregate};
-pub use operator::{binary, unary};
+pub use operator::{binary, comparison_type, unary};
 pub use resolve::{Candidate, Choice, select};
 
 use crate::error::PlanError;

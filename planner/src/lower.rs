@@ -273,7 +273,7 @@ impl Lower {
     ) -> Result<Lowered, PlanError> {
         let before = input.types.len();
         let (mut plain, mut exists) = (vec![], vec![]);
-        for predicate in predicates.into_iter().flat_map(HirScalar::into_conjuncts) {
+        for predicate in predicates.into_iter().flat_map(exists::conditions) {
             match exists::as_exists(predicate) {
                 Ok(test) => exists.push(test),
                 Err(predicate) => plain.push(predicate),

@@ -4,7 +4,7 @@ use super::{Lower, Lowered, Outer, bind, canonical, get_local, join, negate, pro
 use crate::error::PlanError;
 use crate::hir::{ColumnRef, Hir, HirScalar};
 use plan::{Mir, ScalarExpr};
-use repr::ColumnType;
+use repr::{ColumnType, Datum, SqlType};
 
 /// The relation whose rows the predicate asks for, and whether it is negated.
 pub(super) fn as_exists(predicate: HirScalar) -> Result<(Hir, bool), HirScalar> {
@@ -19,6 +19,63 @@ pub(super) fn as_exists(predicate: HirScalar) -> Result<(Hir, bool), HirScalar> 
             }),
         },
         other => Err(other),
+    }
+}
+
+/// Conjuncts that are true exactly for the rows for which the predicate is. Whether a predicate is FALSE or NULL does not matter in a
+/// filter, which takes `IN` and `NOT IN` apart into existence tests.
+pub(super) fn conditions(predicate: HirScalar) -> Vec<HirScalar> {
+    match predicate {
+        HirScalar::If { cond, then, els } => match (is_true(&then), is_true(&els)) {
+            (Some(true), Some(false)) => conditions(*cond),
+            (Some(false), Some(false)) => vec![HirScalar::bool(false)],
+            (Some(false), _) if two_valued(&cond) => {
+                let mut all = conditions(negation(*cond));
+                all.extend(conditions(*els));
+                all
+            }
+            _ => vec![HirScalar::If { cond, then, els }],
+        },
+        HirScalar::Call { func, args, .. } if func.is("and") => {
+            args.into_iter().flat_map(conditions).collect()
+        }
+        other if other.as_literal() == Some(Datum::TRUE) => vec![],
+        other => vec![other],
+    }
+}
+
+/// Whether a branch of an IN is TRUE (for some rows: `None`).
+fn is_true(branch: &HirScalar) -> Option<bool> {
+    match branch {
+        HirScalar::If { then, els, .. } => match (is_true(then), is_true(els)) {
+            (Some(a), Some(b)) if a == b => Some(a),
+            _ => None,
+        },
+        other => other.as_literal().map(|d| d.is_true()),
+    }
+}
+
+/// Whether the value is never NULL.
+fn two_valued(scalar: &HirScalar) -> bool {
+    match scalar {
+        HirScalar::Exists(_) => true,
+        HirScalar::Call { func, args, .. } => match func.name() {
+            "is_null" | "is_not_null" => true,
+            "and" | "or" | "not" => args.iter().all(two_valued),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn negation(scalar: HirScalar) -> HirScalar {
+    match scalar {
+        HirScalar::Call { func, args, ty } if func.is("or") => {
+            let args = args.into_iter().map(negation).collect();
+            HirScalar::call("and", args, ty)
+        }
+        HirScalar::Call { func, mut args, .. } if func.is("not") => args.remove(0),
+        other => HirScalar::call("not", vec![other], SqlType::Bool),
     }
 }
 
