@@ -6,6 +6,7 @@ mod scalar;
 
 use crate::lir::{Dataflow, Node};
 use crate::mir::{ColumnOrder, Id, Mir};
+use crate::scalar::ScalarExpr;
 use repr::GlobalId;
 use std::fmt::Write;
 
@@ -43,6 +44,11 @@ pub fn explain_node(node: &Node, names: &dyn Names) -> String {
     let mut printer = Printer::new(names);
     printer.node(node);
     printer.out
+}
+
+/// The text of scalar expressions, separated by commas.
+pub fn explain_scalars(exprs: &[ScalarExpr]) -> String {
+    scalar::scalars_text(exprs, &vec![])
 }
 
 /// The text of a dataflow: its imports, objects and exports.

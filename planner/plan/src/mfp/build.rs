@@ -174,8 +174,9 @@ impl Mfp {
     }
 
     /// Adapts the block to another layout of its input: input column `c` is found at `map(c)` of `input_arity` columns. `map` is
-    /// only asked for columns that occur.
+    /// only asked for the columns in [`Mfp::demand`]; expressions that nothing needs are dropped.
     pub fn permute_input(&mut self, map: &dyn Fn(usize) -> usize, input_arity: usize) {
+        self.drop_unused();
         let old = self.input_arity;
         let renumber = |c: usize| if c < old { map(c) } else { input_arity + c - old };
         self.visit_expressions_mut(&mut |e| e.permute(&renumber));

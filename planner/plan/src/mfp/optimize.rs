@@ -8,16 +8,29 @@ use std::collections::HashMap;
 impl Mfp {
     /// Folds constants, computes common subexpressions once, and drops what is not needed.
     pub fn optimize(&mut self) {
-        let ctx = EvalCtx::default();
-        self.visit_expressions_mut(&mut |e| {
-            if !e.session_dependent() {
-                e.fold(&ctx);
-            }
-        });
+        let fails = self.fold();
         self.share_subexpressions();
         self.inline_single_uses();
         self.drop_unused();
-        self.normalize_predicates();
+        self.normalize_predicates(fails);
+    }
+
+    /// Folds constants in every expression. Returns whether any column of the block can raise an error when it is read.
+    fn fold(&mut self) -> bool {
+        let ctx = EvalCtx::default();
+        let mut fails = vec![false; self.input_arity];
+        let fold = |e: &mut ScalarExpr, fails: &[bool]| {
+            if !e.session_dependent() {
+                e.fold_over(&ctx, &|c| fails[c]);
+            }
+        };
+        for expression in &mut self.expressions {
+            fold(expression, &fails);
+            fails.push(expression.may_fail(&|c| fails[c]));
+        }
+        self.predicates.iter_mut().for_each(|(_, p)| fold(p, &fails));
+        self.temporal.iter_mut().for_each(|bound| fold(bound.expression_mut(), &fails));
+        fails.contains(&true)
     }
 
     /// Gives every computed subexpression a column, one for equal ones; [`Mfp::inline_single_uses`] undoes what was not shared.
@@ -85,7 +98,8 @@ impl Mfp {
         }
     }
 
-    fn drop_unused(&mut self) {
+    /// Drops the expressions that neither the output nor a predicate needs.
+    pub fn drop_unused(&mut self) {
         let mut needed = vec![false; self.mapped_arity()];
         let mark = |e: &ScalarExpr, needed: &mut Vec<bool>| e.support().into_iter().for_each(|c| needed[c] = true);
         self.projection.iter().for_each(|c| needed[*c] = true);
@@ -112,9 +126,14 @@ impl Mfp {
     }
 
     /// Splits conjunctions, drops predicates that are always true or repeated, and orders the rest by what they need.
-    fn normalize_predicates(&mut self) {
+    ///
+    /// A conjunction that folding brought to light is split only if it cannot fail: the error of one conjunct beats the NULL of
+    /// another inside AND, but not between predicates.
+    fn normalize_predicates(&mut self, columns_fail: bool) {
         for (_, predicate) in std::mem::take(&mut self.predicates) {
-            for conjunct in predicate.into_conjuncts() {
+            let fails = columns_fail || predicate.contains_error_potential();
+            let conjuncts = if fails { vec![predicate] } else { predicate.into_conjuncts() };
+            for conjunct in conjuncts {
                 let known = self.predicates.iter().any(|(_, p)| *p == conjunct);
                 if !known && !conjunct.is_literal_true() {
                     self.push_predicate(conjunct);

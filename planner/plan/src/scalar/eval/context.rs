@@ -22,7 +22,7 @@ impl EvalCtx {
     }
 
     /// Appends the text form of a value whose type only the value itself tells.
-    pub(crate) fn write_text(&self, datum: Datum<'_>, out: &mut String) {
+    pub fn write_text(&self, datum: Datum<'_>, out: &mut String) {
         write_text(&type_of(datum), datum, &self.format, out).expect("strings take all text");
     }
 }

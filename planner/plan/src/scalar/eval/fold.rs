@@ -11,7 +11,12 @@ impl ScalarExpr {
     ///
     /// With `ctx` of a session the result is valid for that session only if the expression is [`ScalarExpr::session_dependent`].
     pub fn fold(&mut self, ctx: &EvalCtx) {
-        self.visit_mut_post(&mut |e| fold_node(e, ctx));
+        self.fold_over(ctx, &|_| false);
+    }
+
+    /// As [`ScalarExpr::fold`], over columns of which some raise an error when they are read (see [`crate::mfp`]).
+    pub(crate) fn fold_over(&mut self, ctx: &EvalCtx, column_fails: &dyn Fn(usize) -> bool) {
+        self.visit_mut_post(&mut |e| fold_node(e, ctx, column_fails));
     }
 
     /// Whether this is a literal value or error.
@@ -55,10 +60,10 @@ fn not(e: ScalarExpr) -> ScalarExpr {
     ScalarExpr::call(Func::get("not"), vec![e], SqlType::Bool)
 }
 
-fn fold_node(e: &mut ScalarExpr, ctx: &EvalCtx) {
+fn fold_node(e: &mut ScalarExpr, ctx: &EvalCtx, column_fails: &dyn Fn(usize) -> bool) {
     match e {
         ScalarExpr::Column(_) | ScalarExpr::Literal(..) | ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => {}
-        ScalarExpr::If { .. } => fold_if(e),
+        ScalarExpr::If { .. } => fold_if(e, column_fails),
         ScalarExpr::Call { func, args, .. } => {
             if args.iter().all(ScalarExpr::is_constant) {
                 return evaluate(e, ctx);
@@ -68,7 +73,7 @@ fn fold_node(e: &mut ScalarExpr, ctx: &EvalCtx) {
                 "or" => fold_connective(e, true),
                 "coalesce" => fold_coalesce(e),
                 "not" => fold_not(e),
-                _ => fold_null_argument(e),
+                _ => fold_null_argument(e, column_fails),
             }
         }
     }
@@ -87,15 +92,15 @@ fn evaluate(e: &mut ScalarExpr, ctx: &EvalCtx) {
 }
 
 /// NULL makes a strict call NULL; that may be known only if the other arguments cannot fail.
-fn fold_null_argument(e: &mut ScalarExpr) {
+fn fold_null_argument(e: &mut ScalarExpr, column_fails: &dyn Fn(usize) -> bool) {
     let ScalarExpr::Call { func, args, ty } = e else { return };
     let null = args.iter().any(|a| a.as_literal().is_some_and(|d| d.is_null()));
-    if null && func.propagates_nulls() && !args.iter().any(ScalarExpr::contains_error_potential) {
+    if null && func.propagates_nulls() && !args.iter().any(|a| a.may_fail(column_fails)) {
         *e = ScalarExpr::null(ty.clone());
     }
 }
 
-fn fold_if(e: &mut ScalarExpr) {
+fn fold_if(e: &mut ScalarExpr, column_fails: &dyn Fn(usize) -> bool) {
     let ScalarExpr::If { cond, then, els } = e else { return };
     let chosen = match &**cond {
         ScalarExpr::Literal(Ok(row), _) if row.iter().next() == Some(Datum::TRUE) => then,
@@ -108,7 +113,7 @@ fn fold_if(e: &mut ScalarExpr) {
             }
             return;
         }
-        _ if then == els && !cond.contains_error_potential() => then,
+        _ if then == els && !cond.may_fail(column_fails) => then,
         _ => return,
     };
     *e = std::mem::replace(chosen, ScalarExpr::bool(true));

@@ -39,13 +39,19 @@ impl ScalarExpr {
 
     /// Whether evaluation over some row could raise an error.
     pub fn contains_error_potential(&self) -> bool {
+        self.may_fail(&|_| false)
+    }
+
+    /// As [`ScalarExpr::contains_error_potential`], where reading some columns raises an error.
+    pub(crate) fn may_fail(&self, column_fails: &dyn Fn(usize) -> bool) -> bool {
         match self {
-            ScalarExpr::Column(_) | ScalarExpr::Literal(Ok(_), _) => false,
+            ScalarExpr::Column(c) => column_fails(*c),
+            ScalarExpr::Literal(Ok(_), _) => false,
             ScalarExpr::Literal(Err(_), _) | ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => true,
             ScalarExpr::Call { func, args, .. } => {
-                func.def().can_error || args.iter().any(ScalarExpr::contains_error_potential)
+                func.def().can_error || args.iter().any(|a| a.may_fail(column_fails))
             }
-            ScalarExpr::If { cond, then, els } => [cond, then, els].iter().any(|e| e.contains_error_potential()),
+            ScalarExpr::If { cond, then, els } => [cond, then, els].iter().any(|e| e.may_fail(column_fails)),
         }
     }
 
