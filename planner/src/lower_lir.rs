@@ -6,7 +6,7 @@
 
 mod join;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 mod sources;
 #[cfg(test)]
 mod tests;

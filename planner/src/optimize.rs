@@ -7,6 +7,7 @@
 pub mod bind;
 pub mod catalog;
 pub mod dataflow;
+pub mod explain;
 pub mod extract;
 pub mod lookup;
 pub mod select;
@@ -14,5 +15,9 @@ pub mod select;
 pub use bind::{BoundAccess, BoundPath, BoundSelect, Params};
 pub use catalog::{Arrangement, CatalogOracle, Definitions, OptimizerCatalog, StoredRelation};
 pub use dataflow::{DataflowExec, ExportSpec, optimize_dataflow};
+pub use explain::{explain_optimized, explain_physical};
 pub use lookup::{KeyColumn, KeyExpr, LookupKeys};
 pub use select::{Execution, SelectExec, SelectOptions, SelectPath, TableAccess, optimize_select};
+
+#[cfg(test)]
+mod tests;

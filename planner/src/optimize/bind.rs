@@ -4,10 +4,9 @@
 
 use crate::optimize::select::{SelectExec, SelectPath, TableAccess};
 use plan::lir::{Dataflow, JoinPlan, Node};
-use plan::mfp::TemporalBound;
-use plan::scalar::EvalCtx;
+use plan::scalar::{EvalCtx, Unmaterializable};
 use plan::{EvalError, Finishing, Mfp, Mir, ScalarExpr};
-use repr::{ClusterId, Diff, GlobalId, Row, ShardId, SqlType};
+use repr::{ClusterId, Datum, Diff, GlobalId, Row, ShardId, SqlType, Timestamp};
 use std::sync::Arc;
 
 /// The value of each parameter with the type it was planned with.
@@ -129,14 +128,45 @@ impl SelectExec {
     }
 }
 
+impl BoundSelect {
+    /// Replaces `mz_now()` by the time of the read. [`BoundPath::Interpret`] has it replaced by the interpreter.
+    pub fn fix_time(&mut self, time: Timestamp) {
+        match &mut self.path {
+            BoundPath::Constant { .. } | BoundPath::Interpret { .. } => {}
+            BoundPath::Table { mfp, .. } | BoundPath::Peek { mfp, .. } => {
+                let mut found = false;
+                mfp.visit_expressions(&mut |e| found |= e.contains_mz_now());
+                if found {
+                    Arc::make_mut(mfp).fix_time(time);
+                }
+            }
+            BoundPath::Dataflow { dataflow, .. } => {
+                let mut found = false;
+                let mut fixed = Dataflow::clone(dataflow);
+                dataflow_exprs_mut(&mut fixed, &mut |root| {
+                    root.visit_mut_post(&mut |e| {
+                        if matches!(e, ScalarExpr::Unmaterializable(Unmaterializable::MzNow)) {
+                            found = true;
+                            *e = ScalarExpr::literal(Datum::MzTimestamp(time), SqlType::MzTimestamp);
+                        }
+                    });
+                });
+                if found {
+                    *dataflow = Arc::new(fixed);
+                }
+            }
+        }
+    }
+}
+
 fn bind_mfp(mfp: &Arc<Mfp>, params: Params<'_>) -> Arc<Mfp> {
     let mut has_params = false;
-    mfp_exprs(mfp, &mut |e| has_params |= e.contains_param());
+    mfp.visit_expressions(&mut |e| has_params |= e.contains_param());
     if !has_params {
         return Arc::clone(mfp);
     }
     let mut bound = Mfp::clone(mfp);
-    mfp_exprs_mut(&mut bound, &mut |e| e.bind(params));
+    bound.bind(params);
     Arc::new(bound)
 }
 
@@ -156,51 +186,34 @@ fn bind_dataflow(dataflow: &Arc<Dataflow>, params: Params<'_>) -> Arc<Dataflow> 
         return Arc::clone(dataflow);
     }
     let mut bound = Dataflow::clone(dataflow);
-    let bind = &mut |e: &mut ScalarExpr| e.bind(params);
-    for source in bound.sources.values_mut() {
-        mfp_exprs_mut(&mut source.mfp, bind);
-    }
-    for (_, node) in &mut bound.objects {
-        node_exprs_mut(node, bind);
-    }
+    dataflow_exprs_mut(&mut bound, &mut |e| e.bind(params));
     Arc::new(bound)
 }
 
-fn mfp_exprs(mfp: &Mfp, f: &mut dyn FnMut(&ScalarExpr)) {
-    mfp.expressions.iter().for_each(&mut *f);
-    mfp.predicates.iter().for_each(|(_, p)| f(p));
-    mfp.temporal.iter().for_each(|bound| match bound {
-        TemporalBound::From(e) | TemporalBound::Until(e) => f(e),
-    });
-}
-
-fn mfp_exprs_mut(mfp: &mut Mfp, f: &mut dyn FnMut(&mut ScalarExpr)) {
-    mfp.expressions.iter_mut().for_each(&mut *f);
-    mfp.predicates.iter_mut().for_each(|(_, p)| f(p));
-    mfp.temporal.iter_mut().for_each(|bound| match bound {
-        TemporalBound::From(e) | TemporalBound::Until(e) => f(e),
-    });
+fn dataflow_exprs_mut(dataflow: &mut Dataflow, f: &mut dyn FnMut(&mut ScalarExpr)) {
+    dataflow.sources.values_mut().for_each(|source| source.mfp.visit_expressions_mut(f));
+    dataflow.objects.iter_mut().for_each(|(_, node)| node_exprs_mut(node, f));
 }
 
 /// Visits the expressions of a physical plan that can hold parameters.
 fn node_exprs_mut(node: &mut Node, f: &mut dyn FnMut(&mut ScalarExpr)) {
     match node {
         Node::Constant { .. } | Node::Get { .. } => {}
-        Node::GetArrangement { mfp, .. } => mfp_exprs_mut(mfp, f),
+        Node::GetArrangement { mfp, .. } => mfp.visit_expressions_mut(f),
         Node::Let { value, body, .. } => {
             node_exprs_mut(value, f);
             node_exprs_mut(body, f);
         }
         Node::Mfp { input, mfp } => {
             node_exprs_mut(input, f);
-            mfp_exprs_mut(mfp, f);
+            mfp.visit_expressions_mut(f);
         }
         Node::FlatMap {
             input, args, mfp, ..
         } => {
             node_exprs_mut(input, f);
             args.iter_mut().for_each(&mut *f);
-            mfp_exprs_mut(mfp, f);
+            mfp.visit_expressions_mut(f);
         }
         Node::Join { inputs, plan } => {
             inputs.iter_mut().for_each(|input| node_exprs_mut(input, f));
@@ -210,7 +223,7 @@ fn node_exprs_mut(node: &mut Node, f: &mut dyn FnMut(&mut ScalarExpr)) {
             node_exprs_mut(input, f);
             plan.group_key.iter_mut().for_each(&mut *f);
             plan.aggregates.iter_mut().for_each(|a| f(&mut a.expr));
-            mfp_exprs_mut(&mut plan.mfp, f);
+            plan.mfp.visit_expressions_mut(f);
         }
         Node::TopK { input, plan } => {
             node_exprs_mut(input, f);
@@ -241,10 +254,10 @@ fn join_exprs_mut(plan: &mut JoinPlan, f: &mut dyn FnMut(&mut ScalarExpr)) {
             (initials, all)
         }
     };
-    initials.into_iter().for_each(|mfp| mfp_exprs_mut(mfp, f));
+    initials.into_iter().for_each(|mfp| mfp.visit_expressions_mut(f));
     for stage in stages {
         stage.lookup_key.iter_mut().for_each(&mut *f);
         stage.stream_key.iter_mut().for_each(&mut *f);
-        mfp_exprs_mut(&mut stage.closure, f);
+        stage.closure.visit_expressions_mut(f);
     }
 }
