@@ -63,8 +63,16 @@ impl SelectExec {
     /// Replaces parameters by values and computes lookup keys.
     ///
     /// # Errors
-    /// If an expression that gives a key fails, as evaluating the predicate would have.
+    /// If an expression that gives a key fails, as evaluating the predicate would have, or if parameters are missing (08P01).
     pub fn bind(&self, params: Params<'_>, ctx: &EvalCtx) -> Result<BoundSelect, EvalError> {
+        if params.len() < self.param_count {
+            let message = format!(
+                "{} parameters are given, but {} are required",
+                params.len(),
+                self.param_count
+            );
+            return Err(EvalError::new("08P01", message));
+        }
         let path = match &self.path {
             SelectPath::Constant { rows } => BoundPath::Constant { rows: rows.clone() },
             SelectPath::Interpret { mir } => BoundPath::Interpret {
@@ -147,7 +155,8 @@ impl BoundSelect {
                     root.visit_mut_post(&mut |e| {
                         if matches!(e, ScalarExpr::Unmaterializable(Unmaterializable::MzNow)) {
                             found = true;
-                            *e = ScalarExpr::literal(Datum::MzTimestamp(time), SqlType::MzTimestamp);
+                            *e =
+                                ScalarExpr::literal(Datum::MzTimestamp(time), SqlType::MzTimestamp);
                         }
                     });
                 });
@@ -191,8 +200,14 @@ fn bind_dataflow(dataflow: &Arc<Dataflow>, params: Params<'_>) -> Arc<Dataflow> 
 }
 
 fn dataflow_exprs_mut(dataflow: &mut Dataflow, f: &mut dyn FnMut(&mut ScalarExpr)) {
-    dataflow.sources.values_mut().for_each(|source| source.mfp.visit_expressions_mut(f));
-    dataflow.objects.iter_mut().for_each(|(_, node)| node_exprs_mut(node, f));
+    dataflow
+        .sources
+        .values_mut()
+        .for_each(|source| source.mfp.visit_expressions_mut(f));
+    dataflow
+        .objects
+        .iter_mut()
+        .for_each(|(_, node)| node_exprs_mut(node, f));
 }
 
 /// Visits the expressions of a physical plan that can hold parameters.
@@ -254,7 +269,9 @@ fn join_exprs_mut(plan: &mut JoinPlan, f: &mut dyn FnMut(&mut ScalarExpr)) {
             (initials, all)
         }
     };
-    initials.into_iter().for_each(|mfp| mfp.visit_expressions_mut(f));
+    initials
+        .into_iter()
+        .for_each(|mfp| mfp.visit_expressions_mut(f));
     for stage in stages {
         stage.lookup_key.iter_mut().for_each(&mut *f);
         stage.stream_key.iter_mut().for_each(&mut *f);

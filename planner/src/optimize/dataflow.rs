@@ -155,13 +155,26 @@ pub(crate) fn build(
 }
 
 fn implement_joins(mir: Mir, imports: &ClusterImports<'_>) -> Mir {
-    let keys = |id| imports.arrangements(id).into_iter().map(|(_, key)| key).collect();
+    let keys = |id| {
+        imports
+            .arrangements(id)
+            .into_iter()
+            .map(|(_, key)| key)
+            .collect()
+    };
     join_implementation(mir, &keys)
 }
 
 /// The plan with its joins implemented as they would be in this CLUSTER.
 pub(crate) fn implemented(mir: Mir, catalog: &dyn OptimizerCatalog, cluster: ClusterId) -> Mir {
-    implement_joins(mir, &ClusterImports { catalog, cluster, export: GlobalId(0) })
+    implement_joins(
+        mir,
+        &ClusterImports {
+            catalog,
+            cluster,
+            export: GlobalId(0),
+        },
+    )
 }
 
 impl ExportSpec {

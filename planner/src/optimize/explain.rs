@@ -35,29 +35,57 @@ pub fn explain_physical(exec: &SelectExec, names: &dyn Names) -> String {
     let object = |id: GlobalId| names.object(id).unwrap_or_else(|| id.to_string());
     let (text, arity) = match &exec.path {
         SelectPath::Constant { rows } => {
-            let arity = rows.as_ref().ok().and_then(|rows| rows.first()).map(|(row, _)| row.arity());
+            let arity = rows
+                .as_ref()
+                .ok()
+                .and_then(|rows| rows.first())
+                .map(|(row, _)| row.arity());
             let node = Node::Constant { rows: rows.clone() };
-            (explain_node(&node, names), arity.unwrap_or(exec.finishing.project.len()))
+            (
+                explain_node(&node, names),
+                arity.unwrap_or(exec.finishing.project.len()),
+            )
         }
-        SelectPath::Interpret { mir } => (headed("Interpret", &explain_mir(mir, names)), mir.arity()),
-        SelectPath::Table { table, access, mfp, .. } => {
+        SelectPath::Interpret { mir } => {
+            (headed("Interpret", &explain_mir(mir, names)), mir.arity())
+        }
+        SelectPath::Table {
+            table, access, mfp, ..
+        } => {
             let head = match access {
                 TableAccess::Lookup { space, keys } => {
-                    format!("Table lookup {} constraint={space} keys={}", object(*table), keys_text(keys))
+                    format!(
+                        "Table lookup {} constraint={space} keys={}",
+                        object(*table),
+                        keys_text(keys)
+                    )
                 }
                 TableAccess::Scan => format!("Table scan {}", object(*table)),
             };
             (read(&head, *table, mfp, names), mfp.output_arity())
         }
-        SelectPath::Peek { export, on, keys, mfp, .. } => {
+        SelectPath::Peek {
+            export,
+            on,
+            keys,
+            mfp,
+            ..
+        } => {
             let keys = keys.as_ref().map_or("all".to_owned(), keys_text);
-            let via = if export == on { String::new() } else { format!(" through {}", object(*export)) };
+            let via = if export == on {
+                String::new()
+            } else {
+                format!(" through {}", object(*export))
+            };
             let head = format!("Peek {}{via} keys={keys}", object(*on));
             (read(&head, *on, mfp, names), mfp.output_arity())
         }
-        SelectPath::Dataflow { dataflow, arity, .. } => {
-            (headed("Temporary dataflow", &explain_dataflow(dataflow, names)), *arity)
-        }
+        SelectPath::Dataflow {
+            dataflow, arity, ..
+        } => (
+            headed("Temporary dataflow", &explain_dataflow(dataflow, names)),
+            *arity,
+        ),
     };
     with_finishing(&text, Some(&exec.finishing), arity)
 }
@@ -71,7 +99,10 @@ fn read(head: &str, on: GlobalId, mfp: &Mfp, names: &dyn Names) -> String {
     if mfp.is_identity() {
         return format!("{head}\n");
     }
-    let node = Node::Mfp { input: Box::new(Node::Get { id: Id::Global(on) }), mfp: mfp.clone() };
+    let node = Node::Mfp {
+        input: Box::new(Node::Get { id: Id::Global(on) }),
+        mfp: mfp.clone(),
+    };
     headed(head, &explain_node(&node, names))
 }
 
@@ -94,7 +125,11 @@ fn finishing_text(finishing: &Finishing) -> String {
             .iter()
             .map(|o| {
                 let direction = if o.desc { "desc" } else { "asc" };
-                let nulls = if o.nulls_last { "nulls_last" } else { "nulls_first" };
+                let nulls = if o.nulls_last {
+                    "nulls_last"
+                } else {
+                    "nulls_first"
+                };
                 format!("#{} {direction} {nulls}", o.column)
             })
             .collect();
@@ -135,13 +170,21 @@ fn keys_text(keys: &LookupKeys) -> String {
 
 fn column_text(column: &KeyColumn) -> String {
     match column {
-        KeyColumn::AnyElement(array) => format!("any {}", explain_scalars(std::slice::from_ref(array))),
+        KeyColumn::AnyElement(array) => {
+            format!("any {}", explain_scalars(std::slice::from_ref(array)))
+        }
         KeyColumn::OneOf(values) => {
-            let shown: Vec<ScalarExpr> = values.iter().take(KEYS_SHOWN_MAX).map(|key| key.expr.clone()).collect();
+            let shown: Vec<ScalarExpr> = values
+                .iter()
+                .take(KEYS_SHOWN_MAX)
+                .map(|key| key.expr.clone())
+                .collect();
             let text = explain_scalars(&shown);
             match values.len() {
                 1 => text,
-                n if n > KEYS_SHOWN_MAX => format!("one of {text}, ... {} more", n - KEYS_SHOWN_MAX),
+                n if n > KEYS_SHOWN_MAX => {
+                    format!("one of {text}, ... {} more", n - KEYS_SHOWN_MAX)
+                }
                 _ => format!("one of {text}"),
             }
         }

@@ -42,7 +42,10 @@ pub fn constant_keys(
     types: &[ColumnType],
 ) -> Option<(Vec<Row>, Block)> {
     let (keys, rest) = lookup_keys(block, key, types)?;
-    // A parameter makes binding fail, and so do errors, which the scan will raise.
+    if keys.has_params() {
+        return None;
+    }
+    // Where evaluation fails, the scan will raise the error.
     let rows = keys.bind(&[], &EvalCtx::default()).ok()?;
     Some((rows, rest))
 }

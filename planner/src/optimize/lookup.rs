@@ -63,6 +63,18 @@ impl LookupKeys {
         Ok(keys)
     }
 
+    /// Whether the keys depend on parameters.
+    pub fn has_params(&self) -> bool {
+        let of = |key: &KeyExpr| key.expr.contains_param();
+        match self {
+            LookupKeys::Product { columns, .. } => columns.iter().any(|column| match column {
+                KeyColumn::OneOf(exprs) => exprs.iter().any(of),
+                KeyColumn::AnyElement(array) => array.contains_param(),
+            }),
+            LookupKeys::Tuples { tuples, .. } => tuples.iter().flatten().any(of),
+        }
+    }
+
     /// The most rows that the lookup asks for, if the plan knows.
     pub fn count(&self) -> Option<usize> {
         match self {

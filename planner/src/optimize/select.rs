@@ -9,6 +9,7 @@ use crate::optimize::lookup::LookupKeys;
 use crate::transform::block::Block;
 use crate::transform::inline_views::{Keep, inline_views};
 use crate::transform::pipeline::optimize;
+use crate::transform::visit_scalars;
 use plan::lir::Dataflow;
 use plan::mir::Id;
 use plan::{EvalError, Finishing, Mfp, Mir, ScalarExpr};
@@ -46,6 +47,8 @@ pub struct SelectExec {
     pub shards: BTreeSet<ShardId>,
     /// All objects that the plan reads or was made from: views, tables, indexes.
     pub depends_on: BTreeSet<GlobalId>,
+    /// How many parameters must be bound.
+    pub param_count: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -108,11 +111,13 @@ pub fn optimize_select(
             cluster: options.cluster,
         }
     };
+    let param_count = param_count(&mir);
     let mut chooser = Chooser {
         catalog,
         options,
         finishing,
         inlined: BTreeSet::new(),
+        param_count,
     };
     let logical = chooser.logical(mir.clone(), first)?;
     if let Some(exec) = chooser.without_dataflow(logical.clone())? {
@@ -142,11 +147,27 @@ pub fn optimize_select(
     chooser.dataflow(mir)
 }
 
+/// The number of parameters up to the last one that occurs.
+fn param_count(mir: &Mir) -> usize {
+    let mut count = 0;
+    mir.visit(&mut |node| {
+        visit_scalars(node, &mut |root| {
+            root.visit(&mut |e| {
+                if let ScalarExpr::Param(n, _) = e {
+                    count = count.max(n + 1);
+                }
+            });
+        });
+    });
+    count
+}
+
 struct Chooser<'a> {
     catalog: &'a dyn OptimizerCatalog,
     options: &'a SelectOptions,
     finishing: Finishing,
     inlined: BTreeSet<GlobalId>,
+    param_count: usize,
 }
 
 impl Chooser<'_> {
@@ -168,6 +189,7 @@ impl Chooser<'_> {
             finishing: Arc::new(self.finishing.clone()),
             shards,
             depends_on,
+            param_count: self.param_count,
         }
     }
 

@@ -4,8 +4,8 @@ use crate::PlanError;
 use crate::lower_lir::Lowered;
 use crate::lower_lir::reference::{Reference, Rows, consolidated};
 use crate::optimize::{
-    Arrangement, BoundAccess, BoundPath, BoundSelect, Execution, OptimizerCatalog, SelectOptions, StoredRelation,
-    optimize_select,
+    Arrangement, BoundAccess, BoundPath, BoundSelect, Execution, OptimizerCatalog, SelectOptions,
+    StoredRelation, optimize_select,
 };
 use crate::transform::random::{Dice, Relation, Relations, random_plan};
 use plan::explain::{NoNames, explain_mir};
@@ -45,12 +45,20 @@ impl OptimizerCatalog for TestCatalog {
     fn stored(&self, id: GlobalId) -> Option<StoredRelation> {
         let stored = id < VIEW;
         let relation = self.relations.0.get(&id).filter(|_| stored)?;
-        Some(StoredRelation { shard: ShardId(id.0), types: relation.types.clone(), keys: relation.keys.clone() })
+        Some(StoredRelation {
+            shard: ShardId(id.0),
+            types: relation.types.clone(),
+            keys: relation.keys.clone(),
+        })
     }
 
     fn shards(&self, id: GlobalId) -> BTreeSet<ShardId> {
         match self.definitions.get(&id) {
-            Some(mir) => mir.depends_on().into_iter().flat_map(|id| self.shards(id)).collect(),
+            Some(mir) => mir
+                .depends_on()
+                .into_iter()
+                .flat_map(|id| self.shards(id))
+                .collect(),
             None => BTreeSet::from([ShardId(id.0)]),
         }
     }
@@ -85,7 +93,14 @@ impl TestCatalog {
             };
             let types = definition.types();
             catalog.definitions.insert(id, Arc::new(definition));
-            catalog.relations.0.insert(id, Relation { types, keys: vec![], rows: Arc::new(rows) });
+            catalog.relations.0.insert(
+                id,
+                Relation {
+                    types,
+                    keys: vec![],
+                    rows: Arc::new(rows),
+                },
+            );
         }
         for id in [MATERIALIZED, REMOTE] {
             let arity = catalog.relations.0[&id].types.len();
@@ -102,7 +117,11 @@ impl TestCatalog {
 
     fn arrange(&mut self, on: GlobalId, export: GlobalId, key: Vec<usize>, cluster: ClusterId) {
         let key = key.into_iter().map(ScalarExpr::Column).collect();
-        self.arrangements.entry(on).or_default().push(Arrangement { export, key, cluster });
+        self.arrangements.entry(on).or_default().push(Arrangement {
+            export,
+            key,
+            cluster,
+        });
     }
 
     fn key_matches(&self, id: GlobalId, key: &[ScalarExpr], keys: &[Row], rows: &mut Rows) {
@@ -124,19 +143,35 @@ impl TestCatalog {
         match &bound.path {
             BoundPath::Constant { rows } => rows.clone().unwrap(),
             BoundPath::Interpret { mir } => {
-                assert!(mir.depends_on().iter().all(|id| *id < VIEW), "the interpreter reads tables only");
+                assert!(
+                    mir.depends_on().iter().all(|id| *id < VIEW),
+                    "the interpreter reads tables only"
+                );
                 self.relations.eval(mir).unwrap()
             }
-            BoundPath::Table { table, access, mfp, .. } => {
+            BoundPath::Table {
+                table, access, mfp, ..
+            } => {
                 let mut rows = stored(table);
                 if let BoundAccess::Lookup { space, keys } = access {
-                    let key = self.relations.0[table].keys[*space as usize].iter().map(|c| ScalarExpr::Column(*c));
+                    let key = self.relations.0[table].keys[*space as usize]
+                        .iter()
+                        .map(|c| ScalarExpr::Column(*c));
                     self.key_matches(*table, &key.collect::<Vec<_>>(), keys, &mut rows);
                 }
                 through(mfp, rows)
             }
-            BoundPath::Peek { export, on, keys, mfp, cluster } => {
-                let arrangement = self.arrangements[on].iter().find(|a| a.export == *export).unwrap();
+            BoundPath::Peek {
+                export,
+                on,
+                keys,
+                mfp,
+                cluster,
+            } => {
+                let arrangement = self.arrangements[on]
+                    .iter()
+                    .find(|a| a.export == *export)
+                    .unwrap();
                 assert_eq!(arrangement.cluster, *cluster);
                 let mut rows = stored(on);
                 if let Some(keys) = keys {
@@ -150,26 +185,44 @@ impl TestCatalog {
 
     fn run_dataflow(&self, dataflow: &Dataflow) -> Rows {
         for (index, import) in &dataflow.indexes {
-            let arrangement = self.arrangements[&import.on].iter().find(|a| a.export == *index);
-            assert_eq!(arrangement.map(|a| a.cluster), Some(HERE), "only arrangements of the session's CLUSTER are imported");
+            let arrangement = self.arrangements[&import.on]
+                .iter()
+                .find(|a| a.export == *index);
+            assert_eq!(
+                arrangement.map(|a| a.cluster),
+                Some(HERE),
+                "only arrangements of the session's CLUSTER are imported"
+            );
         }
         let (_, node) = &dataflow.objects[0];
-        let lowered = Lowered { node: node.clone(), sources: dataflow.sources.clone(), indexes: dataflow.indexes.clone() };
-        let mut reference = Reference { relations: &self.relations, lowered: &lowered, locals: BTreeMap::new() };
+        let lowered = Lowered {
+            node: node.clone(),
+            sources: dataflow.sources.clone(),
+            indexes: dataflow.indexes.clone(),
+        };
+        let mut reference = Reference {
+            relations: &self.relations,
+            lowered: &lowered,
+            locals: BTreeMap::new(),
+        };
         reference.eval(node).unwrap()
     }
 }
 
 fn through(mfp: &Mfp, rows: Rows) -> Rows {
     let eval = |row: &Row| mfp.eval(&EvalCtx::default(), &row.unpack()).unwrap();
-    rows.into_iter().filter_map(|(row, diff)| eval(&row).map(|row| (row, diff))).collect()
+    rows.into_iter()
+        .filter_map(|(row, diff)| eval(&row).map(|row| (row, diff)))
+        .collect()
 }
 
 /// Replaces some literals in predicates by parameters.
 fn parametrized(mir: &mut Mir, dice: &mut Dice) -> Vec<(Row, SqlType)> {
     let mut params = vec![];
     mir.visit_mut_post(&mut |node| {
-        let Mir::Filter { predicates, .. } = node else { return };
+        let Mir::Filter { predicates, .. } = node else {
+            return;
+        };
         for predicate in predicates {
             predicate.visit_mut_post(&mut |e| {
                 if let ScalarExpr::Literal(Ok(row), ColumnType { ty, .. }) = e
@@ -211,19 +264,37 @@ fn equality(dice: &mut Dice, c: usize, ty: &ColumnType) -> Option<ScalarExpr> {
     match &ty.ty {
         SqlType::Int32 => Some(match dice.roll(3) {
             0 => eq(int(dice.roll(4))),
-            1 => call("or", vec![eq(int(dice.roll(4))), eq(int(dice.roll(4)))], SqlType::Bool),
+            1 => call(
+                "or",
+                vec![eq(int(dice.roll(4))), eq(int(dice.roll(4)))],
+                SqlType::Bool,
+            ),
             _ => {
-                let wide = call("cast_int4_to_int8", vec![ScalarExpr::Column(c)], SqlType::Int64);
-                let n = if dice.chance(20) { i64::MAX } else { dice.roll(4) as i64 };
+                let wide = call(
+                    "cast_int4_to_int8",
+                    vec![ScalarExpr::Column(c)],
+                    SqlType::Int64,
+                );
+                let n = if dice.chance(20) {
+                    i64::MAX
+                } else {
+                    dice.roll(4) as i64
+                };
                 let value = ScalarExpr::literal(repr::Datum::Int64(n), SqlType::Int64);
                 call("eq", vec![wide, value], SqlType::Bool)
             }
         }),
         SqlType::Numeric(_) => {
             let n = repr::Numeric::from_parts(dice.roll(4) as i128 * 10, 1).unwrap();
-            Some(eq(ScalarExpr::literal(repr::Datum::Numeric(n), SqlType::Numeric(None))))
+            Some(eq(ScalarExpr::literal(
+                repr::Datum::Numeric(n),
+                SqlType::Numeric(None),
+            )))
         }
-        SqlType::Text => Some(eq(ScalarExpr::literal(repr::Datum::String("a"), SqlType::Text))),
+        SqlType::Text => Some(eq(ScalarExpr::literal(
+            repr::Datum::String("a"),
+            SqlType::Text,
+        ))),
         _ => None,
     }
 }
@@ -235,41 +306,66 @@ fn every_path_answers_as_the_interpreter() {
         let mut dice = Dice::new(seed);
         let catalog = TestCatalog::random(&mut dice);
         let query = random_query(&mut dice, &catalog);
-        let Ok(expected) = catalog.relations.eval(&query) else { continue };
+        let Ok(expected) = catalog.relations.eval(&query) else {
+            continue;
+        };
         let mut mir = query.clone();
         let params = parametrized(&mut mir, &mut dice);
         let options = SelectOptions {
             cluster: HERE,
-            execution: if dice.chance(30) { Execution::Interpreter } else { Execution::Auto },
+            execution: if dice.chance(30) {
+                Execution::Interpreter
+            } else {
+                Execution::Auto
+            },
             inline_materialized: dice.chance(20),
             transient: GlobalId(99_999),
         };
         let finishing = Finishing::trivial(mir.arity());
         let text = format!("seed {seed}, {options:?}:\n{}", explain_mir(&mir, &NoNames));
-        let exec = optimize_select(mir, finishing, &catalog, &options).unwrap_or_else(|e| panic!("{e} {text}"));
+        let exec = optimize_select(mir, finishing, &catalog, &options)
+            .unwrap_or_else(|e| panic!("{e} {text}"));
         let text = format!("{text}\nby {:?}", exec.path);
-        let bound = exec.bind(&params, &EvalCtx::default()).unwrap_or_else(|e| panic!("{e} {text}"));
-        let base: BTreeSet<ShardId> = query.depends_on().into_iter().flat_map(|id| catalog.shards(id)).collect();
+        let bound = exec
+            .bind(&params, &EvalCtx::default())
+            .unwrap_or_else(|e| panic!("{e} {text}"));
+        let base: BTreeSet<ShardId> = query
+            .depends_on()
+            .into_iter()
+            .flat_map(|id| catalog.shards(id))
+            .collect();
         assert!(exec.shards.is_subset(&base), "{text}");
         let mut rows = catalog.run(&bound);
         // An ORDER BY and LIMIT at the top became finishing.
         if !bound.finishing.is_trivial(query.arity()) {
-            let finished = bound.finishing.finish(consolidated(rows)).unwrap_or_else(|e| panic!("{e} {text}"));
+            let finished = bound
+                .finishing
+                .finish(consolidated(rows))
+                .unwrap_or_else(|e| panic!("{e} {text}"));
             rows = finished.map(|row| (row, 1)).collect();
         }
         assert_eq!(consolidated(rows), expected, "{text}");
         let name = match &bound.path {
             BoundPath::Constant { .. } => "constant",
             BoundPath::Interpret { .. } => "interpret",
-            BoundPath::Table { access: BoundAccess::Lookup { .. }, .. } => "table lookup",
-            BoundPath::Table { access: BoundAccess::Scan, .. } => "table scan",
+            BoundPath::Table {
+                access: BoundAccess::Lookup { .. },
+                ..
+            } => "table lookup",
+            BoundPath::Table {
+                access: BoundAccess::Scan,
+                ..
+            } => "table scan",
             BoundPath::Peek { keys: Some(_), .. } => "peek by key",
             BoundPath::Peek { keys: None, .. } => "peek",
             BoundPath::Dataflow { .. } => "dataflow",
         };
         *paths.entry(name).or_default() += 1;
     }
-    assert!(paths.len() == 7 && paths.values().all(|n| *n >= 20), "each path is taken: {paths:?}");
+    assert!(
+        paths.len() == 7 && paths.values().all(|n| *n >= 20),
+        "each path is taken: {paths:?}"
+    );
 }
 
 /// Only equality on all columns of a constraint is a lookup, which a transaction checks by key.
@@ -279,22 +375,44 @@ fn a_table_is_looked_up_by_a_whole_key() {
     let mut catalog = TestCatalog::random(&mut dice);
     catalog.arrangements.clear();
     let table = GlobalId(20_001);
-    let options =
-        SelectOptions { cluster: HERE, execution: Execution::Auto, inline_materialized: false, transient: GlobalId(99_999) };
+    let options = SelectOptions {
+        cluster: HERE,
+        execution: Execution::Auto,
+        inline_materialized: false,
+        transient: GlobalId(99_999),
+    };
     let access = |predicates: Vec<ScalarExpr>| {
         let input = Box::new(catalog.relations.get(table));
         let mir = Mir::Filter { input, predicates };
         let exec = optimize_select(mir, Finishing::trivial(3), &catalog, &options).unwrap();
-        let bound = exec.bind(&[(Row::pack_slice(&[repr::Datum::Int32(7)]), SqlType::Int32)], &EvalCtx::default());
+        let bound = exec.bind(
+            &[(Row::pack_slice(&[repr::Datum::Int32(7)]), SqlType::Int32)],
+            &EvalCtx::default(),
+        );
         match bound.unwrap().path {
             BoundPath::Table { access, mfp, .. } => (access, mfp.predicates.len()),
             other => panic!("{other:?}"),
         }
     };
-    let eq = |c, value| ScalarExpr::call(plan::Func::get("eq"), vec![ScalarExpr::Column(c), value], SqlType::Bool);
+    let eq = |c, value| {
+        ScalarExpr::call(
+            plan::Func::get("eq"),
+            vec![ScalarExpr::Column(c), value],
+            SqlType::Bool,
+        )
+    };
     let one = || ScalarExpr::literal(repr::Datum::Int32(1), SqlType::Int32);
     let param = || ScalarExpr::Param(0, SqlType::Int32);
     assert_eq!(access(vec![eq(0, one())]), (BoundAccess::Scan, 1));
     let key = Row::pack_slice(&[repr::Datum::Int32(1), repr::Datum::Int32(7)]);
-    assert_eq!(access(vec![eq(1, param()), eq(0, one())]), (BoundAccess::Lookup { space: 0, keys: vec![key] }, 0));
+    assert_eq!(
+        access(vec![eq(1, param()), eq(0, one())]),
+        (
+            BoundAccess::Lookup {
+                space: 0,
+                keys: vec![key]
+            },
+            0
+        )
+    );
 }
