@@ -45,7 +45,7 @@ pub use format::FormatCtx;
 pub use ids::{ClusterId, DatabaseId, GlobalId, NodeId, ReplicaId, RoleId, SchemaId, ShardId};
 pub use numeric::{Numeric, NumericError};
 pub use relation::{ColumnType, RelationDesc};
-pub use row::{DatumIter, Row, RowPacker, RowRef, decode_columns};
+pub use row::{DatumIter, DatumSink, Row, RowPacker, RowRef, decode_columns};
 pub use time::{Date, DateField, Interval, PgTimestamp, Time, TimeError, TimeZone};
 pub use types::{NumericTypmod, SqlType};
 

@@ -125,6 +125,7 @@ enum Kind {
 /// NaN equals itself and is greatest.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(try_from = "NumericParts")]
+#[repr(C)]
 pub struct Numeric {
     // The mantissa as two words, which keeps the alignment at 8 and a `Datum` at 24 bytes.
     // Invariant: |mantissa| < 10^38; zero, with scale zero, unless the kind is Finite.
@@ -179,11 +180,17 @@ impl Numeric {
 
     /// From the parts of a packed datum, which was checked when it was made.
     #[inline]
-    pub(crate) fn from_packed(mantissa: i128, scale: u16) -> Numeric {
-        Numeric::finite_unchecked(mantissa, scale)
+    pub(crate) fn from_packed(high: i64, low: u64, scale: u16) -> Numeric {
+        Numeric {
+            high,
+            low,
+            scale,
+            kind: Kind::Finite,
+        }
     }
 
     /// The digits as one integer. Zero for NaN and the infinities.
+    #[inline]
     pub fn mantissa(&self) -> i128 {
         (i128::from(self.high) << 64) | i128::from(self.low)
     }

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::datum::Datum;
 use crate::error::ReprError;
 
-pub use iter::{DatumIter, decode_columns};
+pub use iter::{DatumIter, DatumSink, decode_columns};
 pub use pack::RowPacker;
 
 /// An owned row: 24 bytes, of which 23 hold short rows inline.
@@ -91,12 +91,13 @@ impl Row {
 
     /// All datums.
     pub fn unpack(&self) -> Vec<Datum<'_>> {
-        self.iter().collect()
+        self.as_ref().unpack()
     }
 
-    /// Appends all datums to a `Vec`, `SmallVec` or the like.
-    pub fn unpack_into<'a>(&'a self, out: &mut impl Extend<Datum<'a>>) {
-        out.extend(self.iter());
+    /// Appends all datums to a `Vec` or `SmallVec`.
+    #[inline]
+    pub fn unpack_into<'a>(&'a self, out: &mut impl DatumSink<'a>) {
+        iter::unpack_into(self.iter(), out);
     }
 
     /// Decodes the columns in `demand` (ascending) into `out` (as long as `demand`).
@@ -187,12 +188,15 @@ impl<'a> RowRef<'a> {
 
     /// All datums.
     pub fn unpack(self) -> Vec<Datum<'a>> {
-        self.iter().collect()
+        let mut out = Vec::with_capacity(8);
+        self.unpack_into(&mut out);
+        out
     }
 
-    /// Appends all datums to a `Vec`, `SmallVec` or the like.
-    pub fn unpack_into(self, out: &mut impl Extend<Datum<'a>>) {
-        out.extend(self.iter());
+    /// Appends all datums to a `Vec` or `SmallVec`.
+    #[inline]
+    pub fn unpack_into(self, out: &mut impl DatumSink<'a>) {
+        iter::unpack_into(self.iter(), out);
     }
 
     /// Decodes the columns in `demand` (ascending) into `out` (as long as `demand`).

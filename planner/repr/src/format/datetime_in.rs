@@ -188,31 +188,84 @@ impl Parsed {
     }
 }
 
+/// The value of digits; `None` if there are others.
+fn digits(text: &[u8]) -> Option<i32> {
+    text.iter().try_fold(0, |value, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit <= 9).then(|| value * 10 + i32::from(digit))
+    })
+}
+
 /// `YYYY-MM-DD`, by far the most common form.
-fn parse_iso_date(text: &str) -> Option<Date> {
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *text.as_bytes() else {
+fn parse_iso_date(text: &[u8]) -> Option<Date> {
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *text else {
         return None;
     };
-    let number = |digits: &[u8]| {
-        digits.iter().try_fold(0i32, |value, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| value * 10 + i32::from(digit - b'0'))
-        })
+    let year = digits(&[y1, y2, y3, y4]).filter(|year| *year > 0)?;
+    Date::from_civil(year, digits(&[m1, m2])?, digits(&[d1, d2])?).ok()
+}
+
+/// `YYYY-MM-DD[ HH:MM:SS[.ffffff][+HH[:MM]]]`: the local time and the seconds east of UTC. What does not
+/// look exactly like this, or is out of range, is left to the general way.
+fn parse_iso_moment(text: &str) -> Option<(PgTimestamp, Option<i32>)> {
+    let (date, rest) = text.as_bytes().split_at_checked(10)?;
+    let midnight = parse_iso_date(date)?.to_timestamp().ok()?;
+    let [
+        b' ' | b'T',
+        h1,
+        h2,
+        b':',
+        m1,
+        m2,
+        b':',
+        s1,
+        s2,
+        ref rest @ ..,
+    ] = *rest
+    else {
+        return rest.is_empty().then_some((midnight, None));
     };
-    let (year, month, day) = (
-        number(&[y1, y2, y3, y4])?,
-        number(&[m1, m2])?,
-        number(&[d1, d2])?,
-    );
-    if year == 0 {
+    let (hour, minute, second) = (digits(&[h1, h2])?, digits(&[m1, m2])?, digits(&[s1, s2])?);
+    if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    Date::from_civil(year, month, day).ok()
+    let (fraction, zone) = match rest {
+        [b'.', rest @ ..] => rest.split_at(rest.iter().take_while(|b| b.is_ascii_digit()).count()),
+        zone => (&[][..], zone),
+    };
+    if fraction.len() > 6 {
+        return None;
+    }
+    let micros = digits(fraction)? * 10i32.pow(6 - fraction.len() as u32);
+    let offset = match *zone {
+        [] => None,
+        [b'Z'] => Some(0),
+        [sign @ (b'+' | b'-'), h1, h2, ref rest @ ..] => {
+            let minute = match *rest {
+                [] => 0,
+                [b':', m1, m2] => digits(&[m1, m2])?,
+                _ => return None,
+            };
+            let hour = digits(&[h1, h2])?;
+            if hour > 15 || minute > 59 {
+                return None;
+            }
+            let secs = hour * 3600 + minute * 60;
+            Some(if sign == b'-' { -secs } else { secs })
+        }
+        _ => return None,
+    };
+    let time = ClockTime {
+        hour: hour.into(),
+        minute,
+        second,
+        micros,
+    };
+    Some((PgTimestamp(midnight.0 + time.to_micros(None).ok()?), offset))
 }
 
 pub(super) fn parse_date(text: &str, ctx: &FormatCtx) -> Result<Date, FormatError> {
-    if let Some(date) = parse_iso_date(text) {
+    if let Some(date) = parse_iso_date(text.as_bytes()) {
         return Ok(date);
     }
     let fail = |problem: Problem| problem.into_error("date", text);
@@ -267,8 +320,9 @@ fn parse_moment(
 ) -> Result<PgTimestamp, FormatError> {
     let fail = |problem: Problem| problem.into_error(ty, text);
     let out_of_range = || FormatError::new("22008", format!("timestamp out of range: \"{text}\""));
-    if let Some(midnight) = parse_iso_date(text).and_then(|date| date.to_timestamp().ok()) {
-        return place(midnight, None).map_err(|_| out_of_range());
+    if let Some((local, offset)) = parse_iso_moment(text) {
+        let placed = place(local, offset.map(TimeZone::Fixed)).map_err(|_| out_of_range())?;
+        return PgTimestamp::from_micros(placed.0).map_err(|_| out_of_range());
     }
     let parsed = Decoder::new(ctx).decode(text).map_err(fail)?;
     let utc = TimeZone::UTC;

@@ -4,6 +4,8 @@
 //! A fixed-point number here is a big integer in units of `10^-digits`. Where a power's result at
 //! Postgres's scale would not fit in 38 digits, it is rounded at the largest scale that fits.
 
+use std::f64::consts::LOG10_E;
+
 use num_bigint::{BigInt, Sign};
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
@@ -14,7 +16,6 @@ use super::{Kind, Numeric, NumericError, wide};
 const GUARD_DIGITS: u32 = 12;
 /// Exact powers with up to this many digits are computed by multiplication.
 const EXACT_POWER_DIGITS_MAX: u64 = 4000;
-const LOG10_E: f64 = 0.434_294_481_903_252;
 /// e to this power has more than 38 digits.
 const EXP_ARGUMENT_MAX: f64 = 88.0;
 

@@ -187,3 +187,61 @@ fn div_step(high: u128, next: u128, divisor: u128) -> (u128, u128) {
         .wrapping_sub(digit.wrapping_mul(divisor));
     (digit, rest)
 }
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::{BigInt, BigUint};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mantissa() -> impl Strategy<Value = i128> {
+        prop_oneof![
+            -(TEN_TO_38 - 1)..TEN_TO_38,
+            any::<i64>().prop_map(i128::from),
+            (0u32..38, -9i128..10).prop_map(|(n, d)| d * 10i128.pow(n)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn wide_products_and_quotients_are_exact(a in any::<u128>(), b in any::<u128>(), d in 1u128..) {
+            let (high, low) = mul_wide(a, b);
+            let product = BigUint::from(a) * b;
+            prop_assert_eq!((BigUint::from(high) << 128) + low, product.clone());
+            if high < d {
+                let (quotient, rest) = div_wide(high, low, d);
+                prop_assert_eq!(BigUint::from(quotient), &product / d);
+                prop_assert_eq!(BigUint::from(rest), &product % d);
+            }
+        }
+
+        #[test]
+        fn division_rounds_like_big_integers(a in mantissa(), digits in 0u32..60, b in mantissa(), round: bool) {
+            prop_assume!(b != 0);
+            let numerator = BigInt::from(a) * big_ten_to(digits);
+            let exact = match round {
+                true => big_div_round(&numerator, &BigInt::from(b)),
+                false => numerator / b,
+            };
+            prop_assert_eq!(mul_pow_div(a, digits, b, round), narrow(&exact));
+        }
+
+        #[test]
+        fn rescaling_is_like_big_integers(a in mantissa(), digits in 0u32..50) {
+            let power = big_ten_to(digits);
+            prop_assert_eq!(scale_up(a, digits), narrow(&(BigInt::from(a) * &power)));
+            let rounded = big_div_round(&BigInt::from(a), &power);
+            prop_assert_eq!(Ok(scale_down_round(a, digits)), narrow(&rounded));
+        }
+
+        #[test]
+        fn comparison_is_like_big_integers(a in mantissa(), a_scale in 0u16..80, b in mantissa(), b_scale in 0u16..80) {
+            let exact = (BigInt::from(a) * big_ten_to(b_scale.into()))
+                .cmp(&(BigInt::from(b) * big_ten_to(a_scale.into())));
+            prop_assert_eq!(cmp_scaled(a, a_scale, b, b_scale), exact);
+        }
+    }
+}

@@ -55,10 +55,8 @@ impl<'a> Validator<'a> {
                 check_long(&datum[5..], usize::from(u8::MAX)).map_err(malformed)?;
             }
             tag::INT16..=tag::INT64_END => check_minimal(&datum[1..]).map_err(malformed)?,
-            tag::OID..=tag::OID_END => {
-                if width > 1 && datum[width - 1] == 0 {
-                    return Err(malformed("oid has leading zeros"));
-                }
+            tag::OID..=tag::OID_END if width > 1 && datum[width - 1] == 0 => {
+                return Err(malformed("oid has leading zeros"));
             }
             tag::NUMERIC..=tag::NUMERIC_END => check_mantissa(&datum[2..]).map_err(malformed)?,
             tag::NUMERIC_WIDE => check_numeric_wide(datum).map_err(malformed)?,
