@@ -2,6 +2,11 @@
 //!
 //! `cargo run --release -p raft --example propose -- [directory]`
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock itself"
+)]
+
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -594,4 +594,8 @@ async fn drive_snapshots(
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests have deadlines of their own"
+)]
 mod tests;

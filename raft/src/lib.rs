@@ -5,11 +5,11 @@
 //! Raft travel. What this is not: it does not know what an entry means, and has no network of its own.
 //!
 //! Life of one proposal: [`RaftGroup::propose`] hands the bytes to openraft's core task, which appends them to the
-//! group's log ([`store`]) and to the followers; the log's writer thread gathers the appends of all groups into one
+//! group's log (`store`) and to the followers; the log's writer thread gathers the appends of all groups into one
 //! batch, writes it, syncs once, and reports ([`wal`]); once a quorum has the entry, the apply task gives the whole run
-//! of committed entries to the state machine ([`machine`]), and the response travels back, unencoded, to the proposer.
+//! of committed entries to the state machine (`machine`), and the response travels back, unencoded, to the proposer.
 //!
-//! Caveats: openraft 0.10 is an alpha, pinned exactly; formats on disk and on the wire are our own ([`codec`], [`rpc`]),
+//! Caveats: openraft 0.10 is an alpha, pinned exactly; formats on disk and on the wire are our own (`codec`, `rpc`),
 //! so a new version of it changes neither. A term has at most one leader, as in the paper: fencing by term depends on
 //! it. Reads use ReadIndex, never a lease. A node that was leader before a restart has to be elected again.
 

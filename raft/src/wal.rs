@@ -283,6 +283,7 @@ impl Wal {
             at: 0,
             next_batch: 1,
             chain: 0,
+            dirty_to: 0,
         })
     }
 
@@ -710,4 +711,8 @@ impl Shared {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests have deadlines of their own"
+)]
 mod tests;

@@ -37,6 +37,8 @@ pub(super) struct Tail {
     pub next_batch: u64,
     /// CRC of the last batch's body.
     pub chain: u32,
+    /// File offset in the last segment after which all is zero.
+    pub dirty_to: usize,
 }
 
 /// Reads the whole log in `dir`; `visit` gets every record in order. `None`: there is no log.
@@ -81,7 +83,7 @@ pub(super) fn scan(
             .segments
             .last()
             .expect("a tail has the segment it is in");
-        clear_rest(dir, last, tail.at)?;
+        clear_rest(dir, last, tail)?;
     }
     Ok(tail)
 }
@@ -200,6 +202,7 @@ impl Scanner<'_> {
             at: 0,
             next_batch: header.first_batch,
             chain: 0,
+            dirty_to: 0,
         });
         if tail.wal_id != header.wal_id {
             return Err(wrong("the file belongs to another log"));
@@ -225,6 +228,8 @@ impl Scanner<'_> {
         file: Bytes,
     ) -> Result<(), WalError> {
         let capacity = format::stream_capacity(header.file_bytes);
+        let dirty_to = written_end(&file);
+        self.tail.as_mut().expect("entered").dirty_to = dirty_to;
         match self.read_batches(number, capacity, &file)? {
             End::Full => Ok(()),
             End::Open { at, torn, reason } => {
@@ -235,7 +240,10 @@ impl Scanner<'_> {
                 } else {
                     (at, tail.next_batch)
                 };
-                if format::find_batch(&file, capacity, after, tail.wal_id, from).is_some() {
+                let written = &file[..dirty_to
+                    .next_multiple_of(format::SECTOR_BYTES)
+                    .min(file.len())];
+                if format::find_batch(written, capacity, after, tail.wal_id, from).is_some() {
                     return Err(self.damaged(number, format::file_offset(at), reason));
                 }
                 Ok(())
@@ -358,30 +366,35 @@ impl Scanner<'_> {
     }
 }
 
-/// Zeroes what a torn batch left after stream offset `at`, and makes the segment durable.
-fn clear_rest(dir: &Path, segment: &Segment, at: usize) -> Result<(), WalError> {
-    const CHUNK: usize = 1 << 20;
+/// Offset after which `file` holds only zeros. Most of an unfinished segment is, so whole chunks are compared.
+fn written_end(file: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = file.len();
+    while end > 0 {
+        let start = end.saturating_sub(ZEROS.len());
+        if file[start..end] != ZEROS[..end - start] {
+            break;
+        }
+        end = start;
+    }
+    file[..end]
+        .iter()
+        .rposition(|b| *b != 0)
+        .map_or(0, |last| last + 1)
+}
+
+/// Zeroes what a torn batch left after the tail, and makes the segment durable.
+fn clear_rest(dir: &Path, segment: &Segment, tail: &Tail) -> Result<(), WalError> {
     let path = segment::path(dir, segment.number);
     let io = |e| WalError::io("clear the tail of", &path, e);
-    // The byte at `at`, or the tag before it, is the first that no acknowledged batch owns.
-    let (mut from, end) = (format::file_offset(at), segment.file_bytes as usize);
+    // The byte at the tail, or the tag before it, is the first that no acknowledged batch owns.
+    let mut from = format::file_offset(tail.at);
     if from % format::SECTOR_BYTES == format::TAG.len() {
         from -= format::TAG.len();
     }
-    let mut chunk = vec![0; CHUNK];
-    while from < end {
-        let n = (end - from).min(CHUNK);
-        let read = segment
-            .file
-            .read_at(from as u64, &mut chunk[..n])
-            .map_err(io)?;
-        if let Some(last) = chunk[..read].iter().rposition(|b| *b != 0) {
-            segment
-                .file
-                .write_at(from as u64, &vec![0; last + 1])
-                .map_err(io)?;
-        }
-        from += n;
+    if from < tail.dirty_to {
+        let zeros = vec![0; tail.dirty_to - from];
+        segment.file.write_at(from as u64, &zeros).map_err(io)?;
     }
     segment.file.sync_data().map_err(io)
 }

@@ -452,7 +452,7 @@ async fn missing_and_foreign_segments_are_refused() {
         .unwrap()
         .write_at(0, &foreign)
         .unwrap();
-    let error = read_log(&fork).err().expect("refused").to_string();
+    let error = read_log(&fork).expect_err("refused").to_string();
     assert!(error.contains("belongs to another log"), "{error}");
 }
 

@@ -60,6 +60,7 @@ impl Writer {
             at,
             next_batch,
             chain,
+            dirty_to: _,
         } = tail;
         let segment = segments.pop().expect("a tail has the segment it is in");
         let busy = BusyMeter::named("wal-writer");
