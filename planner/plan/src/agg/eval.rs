@@ -128,14 +128,15 @@ impl AggregateFunc {
             AggregateFunc::SumNumeric { .. } => fold(values, |sum: Numeric, value, diff| {
                 Ok(sum.checked_add(value.unwrap_numeric().checked_mul(Numeric::from(diff))?)?)
             }),
+            // Copies of a value are added at once, rounded once.
             AggregateFunc::SumFloat32 => fold(values, |sum: f32, value, diff| {
                 let value = value.unwrap_float32();
-                let next = sum + value * diff as f32;
+                let next = value.mul_add(diff as f32, sum);
                 if next.is_infinite() && sum.is_finite() && value.is_finite() { Err(overflow()) } else { Ok(next) }
             }),
             AggregateFunc::SumFloat64 => fold(values, |sum: f64, value, diff| {
                 let value = value.unwrap_float64();
-                let next = sum + value * diff as f64;
+                let next = value.mul_add(diff as f64, sum);
                 if next.is_infinite() && sum.is_finite() && value.is_finite() { Err(overflow()) } else { Ok(next) }
             }),
             AggregateFunc::SumInterval => fold(values, |sum: Interval, value, diff| {

@@ -39,7 +39,7 @@ pub fn show(ctx: &EvalCtx, result: &Result<Datum<'_>, EvalError>) -> String {
         Ok(datum) => {
             let mut text = String::new();
             ctx.write_text(*datum, &mut text);
-            text
+            if text.is_empty() { "''".to_owned() } else { text }
         }
         Err(error) => {
             let mut text = format!("ERROR {}: {}", error.sqlstate, error.message);

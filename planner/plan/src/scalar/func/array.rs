@@ -149,6 +149,10 @@ fn array_cat<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena)
     Ok(arena.make_datum(|packer| packer.push_array(&outer, x.iter().chain(y.iter()))))
 }
 
+fn incompatible(detail: String) -> EvalError {
+    EvalError { detail: Some(detail), ..EvalError::new("2202E", "cannot concatenate incompatible arrays") }
+}
+
 /// The dimensions of `x || y`: of the same rank, or one is an element of the other.
 fn cat_dims(x: ArrayRef<'_>, y: ArrayRef<'_>) -> Result<(Vec<ArrayDim>, Vec<ArrayDim>), EvalError> {
     let (xs, ys): (Vec<_>, Vec<_>) = (x.dims().collect(), y.dims().collect());
@@ -159,10 +163,10 @@ fn cat_dims(x: ArrayRef<'_>, y: ArrayRef<'_>) -> Result<(Vec<ArrayDim>, Vec<Arra
     } else if xs.len() + 1 == ys.len() {
         (ys[0], &xs[..], &ys[1..], ys[0].length + 1)
     } else {
-        return Err(EvalError::new("2202E", "cannot concatenate incompatible arrays"));
+        return Err(incompatible(format!("Arrays of {} and {} dimensions are not compatible for concatenation.", xs.len(), ys.len())));
     };
     if x_inner.iter().map(|d| d.length).ne(y_inner.iter().map(|d| d.length)) {
-        return Err(EvalError::new("2202E", "cannot concatenate incompatible arrays"));
+        return Err(incompatible("Arrays with differing dimensions are not compatible for concatenation.".to_owned()));
     }
     Ok((vec![ArrayDim { length, ..first }], x_inner.to_vec()))
 }

@@ -109,7 +109,7 @@ fn like_escape<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowAren
     let mut escape_chars = escape.chars();
     let escape = escape_chars.next();
     if escape_chars.next().is_some() {
-        let mut error = EvalError::new("22019", "invalid escape string");
+        let mut error = EvalError::new("22025", "invalid escape string");
         error.hint = Some("Escape string must be empty or one character.".to_owned());
         return Err(error);
     }

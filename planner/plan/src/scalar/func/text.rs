@@ -230,7 +230,7 @@ fn chr<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> Ev
         return Err(EvalError::new("54000", "null character not permitted"));
     }
     if code < 0 {
-        return Err(EvalError::new("54000", "character number must be positive"));
+        return Err(EvalError::new("22023", "character number must be positive"));
     }
     match char::from_u32(code as u32) {
         Some(c) => Ok(Datum::String(arena.push_str(c.encode_utf8(&mut [0; 4])))),

@@ -76,7 +76,11 @@ fn float8_timestamptz<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowA
         let infinity = if seconds > 0.0 { PgTimestamp::INFINITY } else { PgTimestamp::NEG_INFINITY };
         return Ok(Datum::TimestampTz(infinity));
     }
-    let out_of_range = |_| EvalError::new("22008", format!("timestamp out of range: \"{seconds}\""));
+    let out_of_range = |_| {
+        let mut text = String::new();
+        repr::format::write_float64(seconds, 1, &mut text).expect("strings take all text");
+        EvalError::new("22008", format!("timestamp out of range: \"{text}\""))
+    };
     // The shift to the epoch first, then the rounding: as PostgreSQL does it.
     let shifted = seconds - (UNIX_TO_PG_EPOCH_USECS / USECS_PER_SEC) as f64;
     let micros = (shifted * USECS_PER_SEC as f64).round_ties_even();

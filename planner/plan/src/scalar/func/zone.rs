@@ -2,6 +2,7 @@
 
 use super::FuncDef;
 use crate::error::EvalError;
+use crate::scalar::eval::EvalCtx;
 use repr::time::{TimeZone, USECS_PER_SEC};
 use repr::{Datum, Interval};
 
@@ -24,7 +25,11 @@ pub(super) static TABLE: &[FuncDef] = &[
 
 /// The zone with this offset from UTC, positive to the east.
 fn offset_zone(offset: Interval) -> Result<TimeZone, EvalError> {
-    let invalid = || EvalError::new("22023", "interval time zone must not include months or days");
+    let invalid = || {
+        let mut text = String::new();
+        EvalCtx::default().write_text(Datum::Interval(offset), &mut text);
+        EvalError::new("22023", format!("interval time zone \"{text}\" must not include months or days"))
+    };
     if offset.months != 0 || offset.days != 0 {
         return Err(invalid());
     }
