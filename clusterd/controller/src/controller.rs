@@ -23,7 +23,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { read_window_us: state::state::READ_WINDOW_US }
+        Config {
+            read_window_us: state::state::READ_WINDOW_US,
+        }
     }
 }
 
@@ -102,21 +104,34 @@ impl Controller {
             Event::Response { replica, response } => self.response(replica, response, actions),
             Event::GrantCommitted { grants } => self.grant_committed(grants, actions),
             Event::HoldsApplied { holds } => self.inputs = holds,
-            Event::Tick { last_ts, oldest_lease } => self.tick(last_ts, oldest_lease, actions),
-            Event::CreateTransient { id, hash, dataflow } => self.create_transient(id, hash, dataflow, actions),
+            Event::Tick {
+                last_ts,
+                oldest_lease,
+            } => self.tick(last_ts, oldest_lease, actions),
+            Event::CreateTransient { id, hash, dataflow } => {
+                self.create_transient(id, hash, dataflow, actions)
+            }
             Event::DropTransient { id } => self.drop_transient(id, actions),
         }
     }
 
     fn lead(&mut self, epoch: Epoch, actions: &mut Vec<Action>) {
         self.step_down();
-        self.leading = Some(Leading { epoch, replicas: BTreeMap::new(), published: BTreeMap::new() });
+        self.leading = Some(Leading {
+            epoch,
+            replicas: BTreeMap::new(),
+            published: BTreeMap::new(),
+        });
         for (id, desired) in &self.desired {
             let frontier = self.readable_from(*id, desired);
-            desired.exports().for_each(|export| self.holds.open(export, frontier));
+            desired
+                .exports()
+                .for_each(|export| self.holds.open(export, frontier));
         }
         let connected: Vec<ReplicaId> = self.connected.iter().copied().collect();
-        connected.into_iter().for_each(|replica| self.greet(replica, actions));
+        connected
+            .into_iter()
+            .for_each(|replica| self.greet(replica, actions));
     }
 
     fn step_down(&mut self) {
@@ -129,16 +144,30 @@ impl Controller {
     /// Where a dataflow's outputs may be read from: its grant. Without one (it is new, or the group's log was lost) its creation, but not
     /// before its inputs can be read.
     pub(crate) fn readable_from(&self, id: GlobalId, desired: &Desired) -> Timestamp {
-        let held = || shards(&desired.dataflow).filter_map(|shard| self.inputs.get(&shard).copied()).max();
+        let held = || {
+            shards(&desired.dataflow)
+                .filter_map(|shard| self.inputs.get(&shard).copied())
+                .max()
+        };
         let granted = self.granted.get(&id).copied().or_else(held).unwrap_or(0);
         granted.max(desired.as_of)
     }
 
-    fn catalog_changed(&mut self, dataflows: BTreeMap<GlobalId, Desired>, actions: &mut Vec<Action>) {
+    fn catalog_changed(
+        &mut self,
+        dataflows: BTreeMap<GlobalId, Desired>,
+        actions: &mut Vec<Action>,
+    ) {
         let before = std::mem::replace(&mut self.desired, dataflows);
-        let gone: Vec<GlobalId> = before.keys().filter(|id| !self.desired.contains_key(id)).copied().collect();
+        let gone: Vec<GlobalId> = before
+            .keys()
+            .filter(|id| !self.desired.contains_key(id))
+            .copied()
+            .collect();
         if self.leading.is_some() {
-            for id in crate::order::creation_order(self.desired.iter().map(|(id, d)| (*id, &d.dataflow))) {
+            for id in
+                crate::order::creation_order(self.desired.iter().map(|(id, d)| (*id, &d.dataflow)))
+            {
                 let old = before.get(&id);
                 if old.map(|old| old.hash) != Some(self.desired[&id].hash) {
                     self.start(id, old, actions);
@@ -146,9 +175,19 @@ impl Controller {
             }
             for id in &gone {
                 self.close_exports(&before[id]);
-                self.broadcast(&Command::AllowCompaction { id: *id, frontier: None }, actions);
+                self.broadcast(
+                    &Command::AllowCompaction {
+                        id: *id,
+                        frontier: None,
+                    },
+                    actions,
+                );
             }
-            let granted: Vec<GlobalId> = gone.iter().filter(|id| self.granted.contains_key(id)).copied().collect();
+            let granted: Vec<GlobalId> = gone
+                .iter()
+                .filter(|id| self.granted.contains_key(id))
+                .copied()
+                .collect();
             actions.extend((!granted.is_empty()).then_some(Action::ForgetGrants(granted)));
         }
         for id in gone {
@@ -164,16 +203,25 @@ impl Controller {
             self.broadcast(&Command::AllowCompaction { id, frontier: None }, actions);
         }
         let frontier = self.readable_from(id, &desired);
-        desired.exports().for_each(|export| self.holds.open(export, frontier));
-        let created = self.broadcast(&create(id, desired.hash, &desired.dataflow, frontier), actions);
+        desired
+            .exports()
+            .for_each(|export| self.holds.open(export, frontier));
+        let created = self.broadcast(
+            &create(id, desired.hash, &desired.dataflow, frontier),
+            actions,
+        );
         self.created += created.len() as u64;
-        created.into_iter().for_each(|replica| self.await_start(replica, id, frontier));
+        created
+            .into_iter()
+            .for_each(|replica| self.await_start(replica, id, frontier));
     }
 
     fn close_exports(&mut self, desired: &Desired) {
         for export in desired.exports() {
             self.holds.close(export);
-            self.leading.as_mut().map(|leading| leading.published.remove(&export));
+            self.leading
+                .as_mut()
+                .map(|leading| leading.published.remove(&export));
         }
     }
 
@@ -183,8 +231,17 @@ impl Controller {
 }
 
 /// The command that builds a dataflow which is valid from `as_of` on.
-pub(crate) fn create(id: GlobalId, hash: u64, dataflow: &Arc<Dataflow>, as_of: Timestamp) -> Command {
+pub(crate) fn create(
+    id: GlobalId,
+    hash: u64,
+    dataflow: &Arc<Dataflow>,
+    as_of: Timestamp,
+) -> Command {
     let mut dataflow = Dataflow::clone(dataflow);
     dataflow.as_of = Some(as_of);
-    Command::CreateDataflow { id, hash, dataflow: Arc::new(dataflow) }
+    Command::CreateDataflow {
+        id,
+        hash,
+        dataflow: Arc::new(dataflow),
+    }
 }

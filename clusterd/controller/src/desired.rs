@@ -40,12 +40,26 @@ pub fn from_catalog(
     before: &BTreeMap<GlobalId, Desired>,
 ) -> (BTreeMap<GlobalId, Desired>, Vec<(GlobalId, CodecError)>) {
     let (mut found, mut unreadable) = (BTreeMap::new(), vec![]);
-    let plans = catalog.items.values().filter_map(|item| Some((item.id, item.plan()?)));
+    let plans = catalog
+        .items
+        .values()
+        .filter_map(|item| Some((item.id, item.plan()?)));
     for (id, plan) in plans.filter(|(_, plan)| plan.cluster == cluster) {
-        let known = before.get(&id).filter(|known| known.hash == plan.hash).map(|known| Ok(known.dataflow.clone()));
-        let decode = || repr::codec::decode(1..=FORMAT_VERSION, PLAN_BYTES_MAX, &plan.bytes).map(Arc::new);
+        let known = before
+            .get(&id)
+            .filter(|known| known.hash == plan.hash)
+            .map(|known| Ok(known.dataflow.clone()));
+        let decode =
+            || repr::codec::decode(1..=FORMAT_VERSION, PLAN_BYTES_MAX, &plan.bytes).map(Arc::new);
         match known.unwrap_or_else(decode) {
-            Ok(dataflow) => drop(found.insert(id, Desired { hash: plan.hash, dataflow, as_of: plan.as_of })),
+            Ok(dataflow) => drop(found.insert(
+                id,
+                Desired {
+                    hash: plan.hash,
+                    dataflow,
+                    as_of: plan.as_of,
+                },
+            )),
             Err(error) => unreadable.push((id, error)),
         }
     }

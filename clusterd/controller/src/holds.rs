@@ -24,7 +24,11 @@ pub enum HoldError {
     #[error("{id} is not known here")]
     Unknown { id: GlobalId },
     #[error("{id} is readable from {since} on, not at {ts}")]
-    Lost { id: GlobalId, since: Timestamp, ts: Timestamp },
+    Lost {
+        id: GlobalId,
+        since: Timestamp,
+        ts: Timestamp,
+    },
 }
 
 /// The exports of a CLUSTER while this node leads it, and the holds on them.
@@ -62,7 +66,12 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut stripe = self.table.stripe(self.id);
-        let Some(export) = stripe.get_mut(&self.id).filter(|export| export.opening == self.opening) else { return };
+        let Some(export) = stripe
+            .get_mut(&self.id)
+            .filter(|export| export.opening == self.opening)
+        else {
+            return;
+        };
         if let Some(count) = export.holds.get_mut(&self.ts) {
             *count -= 1;
             if *count == 0 {
@@ -74,12 +83,17 @@ impl Drop for Hold {
 
 impl HoldTable {
     pub fn new() -> Arc<HoldTable> {
-        Arc::new(HoldTable { stripes: (0..STRIPES).map(|_| Mutex::default()).collect(), opened: AtomicU64::new(0) })
+        Arc::new(HoldTable {
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            opened: AtomicU64::new(0),
+        })
     }
 
     /// A map stays valid if a holder of its lock panics: each change is one insertion or assignment.
     fn stripe(&self, id: GlobalId) -> MutexGuard<'_, BTreeMap<GlobalId, Export>> {
-        self.stripes[(id.0 % STRIPES) as usize].lock().unwrap_or_else(PoisonError::into_inner)
+        self.stripes[(id.0 % STRIPES) as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Holds an export at a timestamp.
@@ -90,12 +104,21 @@ impl HoldTable {
         let mut stripe = self.stripe(id);
         let export = stripe.get_mut(&id).ok_or(HoldError::Unknown { id })?;
         if ts < export.frontier {
-            return Err(HoldError::Lost { id, since: export.frontier, ts });
+            return Err(HoldError::Lost {
+                id,
+                since: export.frontier,
+                ts,
+            });
         }
         *export.holds.entry(ts).or_insert(0) += 1;
         let opening = export.opening;
         drop(stripe);
-        Ok(Hold { table: self.clone(), id, opening, ts })
+        Ok(Hold {
+            table: self.clone(),
+            id,
+            opening,
+            ts,
+        })
     }
 
     /// Where an export can be read from, if it is known.
@@ -107,7 +130,10 @@ impl HoldTable {
     pub fn outstanding(&self) -> usize {
         let in_stripe = |stripe: &Mutex<BTreeMap<GlobalId, Export>>| {
             let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-            stripe.values().flat_map(|export| export.holds.values()).sum::<usize>()
+            stripe
+                .values()
+                .flat_map(|export| export.holds.values())
+                .sum::<usize>()
         };
         self.stripes.iter().map(in_stripe).sum()
     }
@@ -127,7 +153,12 @@ impl HoldTable {
     pub(crate) fn give_up(&self, id: GlobalId, wish: Timestamp) -> Option<Timestamp> {
         let mut stripe = self.stripe(id);
         let export = stripe.get_mut(&id)?;
-        let least = export.holds.keys().next().copied().unwrap_or(Timestamp::MAX);
+        let least = export
+            .holds
+            .keys()
+            .next()
+            .copied()
+            .unwrap_or(Timestamp::MAX);
         export.frontier = export.frontier.max(wish.min(least));
         Some(export.frontier)
     }
@@ -137,7 +168,12 @@ impl HoldTable {
     }
 
     pub(crate) fn close_all(&self) {
-        let clear = |stripe: &Mutex<BTreeMap<GlobalId, Export>>| stripe.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let clear = |stripe: &Mutex<BTreeMap<GlobalId, Export>>| {
+            stripe
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear()
+        };
         self.stripes.iter().for_each(clear);
     }
 }

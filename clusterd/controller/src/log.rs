@@ -22,7 +22,10 @@ pub enum Entry {
     /// These dataflows are gone.
     Forget(Vec<GlobalId>),
     /// The oldest timestamp that the gateway's transactions may still read here; only up; `None` ends the lease.
-    Lease { gateway: Gateway, oldest: Option<Timestamp> },
+    Lease {
+        gateway: Gateway,
+        oldest: Option<Timestamp>,
+    },
     /// The gateway was silent for too long.
     ExpireLease { gateway: Gateway },
 }
@@ -60,13 +63,26 @@ impl LogState {
     /// Applies an entry. The answer is the grants that rose, for [`crate::Event::GrantCommitted`].
     pub fn apply(&mut self, entry: &Entry) -> BTreeMap<GlobalId, Timestamp> {
         match entry {
-            Entry::Grants(grants) => return grants.iter().filter(|(id, ts)| self.raise(**id, **ts)).map(|(id, ts)| (*id, *ts)).collect(),
+            Entry::Grants(grants) => {
+                return grants
+                    .iter()
+                    .filter(|(id, ts)| self.raise(**id, **ts))
+                    .map(|(id, ts)| (*id, *ts))
+                    .collect();
+            }
             Entry::Forget(ids) => self.grants.retain(|id, _| !ids.contains(id)),
-            Entry::Lease { gateway, oldest: Some(oldest) } => {
+            Entry::Lease {
+                gateway,
+                oldest: Some(oldest),
+            } => {
                 let held = self.leases.entry(*gateway).or_insert(*oldest);
                 *held = (*held).max(*oldest);
             }
-            Entry::Lease { gateway, oldest: None } | Entry::ExpireLease { gateway } => {
+            Entry::Lease {
+                gateway,
+                oldest: None,
+            }
+            | Entry::ExpireLease { gateway } => {
                 self.leases.remove(gateway);
             }
         }

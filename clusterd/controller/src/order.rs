@@ -7,11 +7,20 @@ use plan::lir::Dataflow;
 use repr::GlobalId;
 
 /// The ids such that each dataflow comes after those whose arrangements it imports; by id otherwise.
-pub(crate) fn creation_order<'a>(dataflows: impl Iterator<Item = (GlobalId, &'a Arc<Dataflow>)>) -> Vec<GlobalId> {
+pub(crate) fn creation_order<'a>(
+    dataflows: impl Iterator<Item = (GlobalId, &'a Arc<Dataflow>)>,
+) -> Vec<GlobalId> {
     let dataflows: BTreeMap<GlobalId, &Arc<Dataflow>> = dataflows.collect();
-    let exports = dataflows.iter().flat_map(|(id, dataflow)| dataflow.exports.iter().map(|export| (export.id, *id)));
+    let exports = dataflows
+        .iter()
+        .flat_map(|(id, dataflow)| dataflow.exports.iter().map(|export| (export.id, *id)));
     let exporters: BTreeMap<GlobalId, GlobalId> = exports.collect();
-    let mut order = Order { dataflows: &dataflows, exporters: &exporters, seen: BTreeSet::new(), done: vec![] };
+    let mut order = Order {
+        dataflows: &dataflows,
+        exporters: &exporters,
+        seen: BTreeSet::new(),
+        done: vec![],
+    };
     dataflows.keys().for_each(|id| order.visit(*id));
     order.done
 }
@@ -30,7 +39,9 @@ impl Order<'_> {
         }
         let exporters = self.exporters;
         let imports = self.dataflows[&id].indexes.keys();
-        imports.filter_map(|import| exporters.get(import)).for_each(|exporter| self.visit(*exporter));
+        imports
+            .filter_map(|import| exporters.get(import))
+            .for_each(|exporter| self.visit(*exporter));
         self.done.push(id);
     }
 }

@@ -43,37 +43,78 @@ impl Controller {
     }
 
     fn send(&mut self, replica: ReplicaId, command: Command, actions: &mut Vec<Action>) {
-        let Some(Leading { epoch, replicas, .. }) = &mut self.leading else { return };
-        let Some(state) = replicas.get_mut(&replica) else { return };
+        let Some(Leading {
+            epoch, replicas, ..
+        }) = &mut self.leading
+        else {
+            return;
+        };
+        let Some(state) = replicas.get_mut(&replica) else {
+            return;
+        };
         state.seq += 1;
         if state.ready {
             self.routes.set(replica, *epoch, state.seq);
         }
-        actions.push(Action::Send { replica, command: Numbered { epoch: *epoch, seq: state.seq, command } });
+        actions.push(Action::Send {
+            replica,
+            command: Numbered {
+                epoch: *epoch,
+                seq: state.seq,
+                command,
+            },
+        });
     }
 
     /// Sends a command to every replica that knows the wishes; the others will be told all at once. The answer is who was told.
-    pub(crate) fn broadcast(&mut self, command: &Command, actions: &mut Vec<Action>) -> Vec<ReplicaId> {
-        let ready = |leading: &Leading| leading.replicas.iter().filter(|(_, r)| r.ready).map(|(id, _)| *id).collect();
+    pub(crate) fn broadcast(
+        &mut self,
+        command: &Command,
+        actions: &mut Vec<Action>,
+    ) -> Vec<ReplicaId> {
+        let ready = |leading: &Leading| {
+            leading
+                .replicas
+                .iter()
+                .filter(|(_, r)| r.ready)
+                .map(|(id, _)| *id)
+                .collect()
+        };
         let ready: Vec<ReplicaId> = self.leading.as_ref().map(ready).unwrap_or_default();
-        ready.iter().for_each(|replica| self.send(*replica, command.clone(), actions));
+        ready
+            .iter()
+            .for_each(|replica| self.send(*replica, command.clone(), actions));
         ready
     }
 
     /// Keeps the inputs readable at `as_of` until the replica reports the dataflow's first frontier.
     pub(crate) fn await_start(&mut self, replica: ReplicaId, id: GlobalId, as_of: Timestamp) {
-        if let Some(state) = self.leading.as_mut().and_then(|leading| leading.replicas.get_mut(&replica)) {
+        if let Some(state) = self
+            .leading
+            .as_mut()
+            .and_then(|leading| leading.replicas.get_mut(&replica))
+        {
             state.starting.insert(id, as_of);
         }
     }
 
     /// The least time at which some replica has yet to read the dataflow's inputs.
     pub(crate) fn starting_from(&self, id: GlobalId) -> Option<Timestamp> {
-        let replicas = self.leading.iter().flat_map(|leading| leading.replicas.values());
-        replicas.filter_map(|replica| replica.starting.get(&id).copied()).min()
+        let replicas = self
+            .leading
+            .iter()
+            .flat_map(|leading| leading.replicas.values());
+        replicas
+            .filter_map(|replica| replica.starting.get(&id).copied())
+            .min()
     }
 
-    pub(crate) fn response(&mut self, replica: ReplicaId, response: Response, actions: &mut Vec<Action>) {
+    pub(crate) fn response(
+        &mut self,
+        replica: ReplicaId,
+        response: Response,
+        actions: &mut Vec<Action>,
+    ) {
         let epoch = match &response {
             Response::Inventory { epoch, .. }
             | Response::Frontiers { epoch, .. }
@@ -81,7 +122,9 @@ impl Controller {
             | Response::Subscribe { epoch, .. } => *epoch,
         };
         // What was said to another leader says nothing about this conversation.
-        let current = self.leading.as_ref().is_some_and(|leading| leading.epoch == epoch && leading.replicas.contains_key(&replica));
+        let current = self.leading.as_ref().is_some_and(|leading| {
+            leading.epoch == epoch && leading.replicas.contains_key(&replica)
+        });
         if !current {
             return;
         }
@@ -94,12 +137,23 @@ impl Controller {
     }
 
     /// Tells a replica all wishes, keeping what it runs already.
-    fn reconcile(&mut self, replica: ReplicaId, inventory: &[InventoryEntry], actions: &mut Vec<Action>) {
-        let running: BTreeMap<GlobalId, &InventoryEntry> = inventory.iter().map(|entry| (entry.id, entry)).collect();
-        let wanted = |id: &GlobalId| self.desired.contains_key(id) || self.transients.contains_key(id);
+    fn reconcile(
+        &mut self,
+        replica: ReplicaId,
+        inventory: &[InventoryEntry],
+        actions: &mut Vec<Action>,
+    ) {
+        let running: BTreeMap<GlobalId, &InventoryEntry> =
+            inventory.iter().map(|entry| (entry.id, entry)).collect();
+        let wanted =
+            |id: &GlobalId| self.desired.contains_key(id) || self.transients.contains_key(id);
         let unknown: Vec<GlobalId> = running.keys().filter(|id| !wanted(id)).copied().collect();
         for id in unknown {
-            self.send(replica, Command::AllowCompaction { id, frontier: None }, actions);
+            self.send(
+                replica,
+                Command::AllowCompaction { id, frontier: None },
+                actions,
+            );
         }
         for id in creation_order(self.desired.iter().map(|(id, d)| (*id, &d.dataflow))) {
             self.reconcile_one(replica, id, running.get(&id).copied(), actions);
@@ -108,21 +162,39 @@ impl Controller {
             let create = self.transients[&id].create(id);
             self.send(replica, create, actions);
         }
-        if let Some(state) = self.leading.as_mut().and_then(|leading| leading.replicas.get_mut(&replica)) {
+        if let Some(state) = self
+            .leading
+            .as_mut()
+            .and_then(|leading| leading.replicas.get_mut(&replica))
+        {
             state.ready = true;
         }
         self.send(replica, Command::InitializationComplete, actions);
     }
 
-    fn reconcile_one(&mut self, replica: ReplicaId, id: GlobalId, running: Option<&InventoryEntry>, actions: &mut Vec<Action>) {
+    fn reconcile_one(
+        &mut self,
+        replica: ReplicaId,
+        id: GlobalId,
+        running: Option<&InventoryEntry>,
+        actions: &mut Vec<Action>,
+    ) {
         let desired = self.desired[&id].clone();
         let frontier = self.readable_from(id, &desired);
         let kept = running.filter(|entry| entry.hash == desired.hash);
         if running.is_some() && kept.is_none() {
-            self.send(replica, Command::AllowCompaction { id, frontier: None }, actions);
+            self.send(
+                replica,
+                Command::AllowCompaction { id, frontier: None },
+                actions,
+            );
         }
         // A kept one is named too: what is not named is dropped.
-        self.send(replica, create(id, desired.hash, &desired.dataflow, frontier), actions);
+        self.send(
+            replica,
+            create(id, desired.hash, &desired.dataflow, frontier),
+            actions,
+        );
         match kept {
             None => {
                 self.count_created();
@@ -130,27 +202,74 @@ impl Controller {
             }
             Some(entry) => {
                 // Beyond the grant only if the group's log was lost.
-                desired.exports().for_each(|export| self.holds.open(export, entry.since));
-                if let Some(granted) = self.granted.get(&id).copied().filter(|granted| *granted > entry.since) {
-                    self.send(replica, Command::AllowCompaction { id, frontier: Some(granted) }, actions);
+                desired
+                    .exports()
+                    .for_each(|export| self.holds.open(export, entry.since));
+                if let Some(granted) = self
+                    .granted
+                    .get(&id)
+                    .copied()
+                    .filter(|granted| *granted > entry.since)
+                {
+                    self.send(
+                        replica,
+                        Command::AllowCompaction {
+                            id,
+                            frontier: Some(granted),
+                        },
+                        actions,
+                    );
                 }
             }
         }
     }
 
-    fn frontiers(&mut self, replica: ReplicaId, frontiers: &[(GlobalId, Timestamp, Option<Timestamp>)], actions: &mut Vec<Action>) {
-        let Some(Leading { replicas, published, .. }) = &mut self.leading else { return };
-        let Some(state) = replicas.get_mut(&replica) else { return };
-        state.uppers.extend(frontiers.iter().map(|(id, _, upper)| (*id, *upper)));
-        let reported = |id: &GlobalId| frontiers.iter().any(|(export, _, _)| export == id);
+    fn frontiers(
+        &mut self,
+        replica: ReplicaId,
+        frontiers: &[(GlobalId, Timestamp, Option<Timestamp>)],
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(Leading {
+            replicas,
+            published,
+            ..
+        }) = &mut self.leading
+        else {
+            return;
+        };
+        let Some(state) = replicas.get_mut(&replica) else {
+            return;
+        };
+        state
+            .uppers
+            .extend(frontiers.iter().map(|(id, _, upper)| (*id, *upper)));
+        // What an older plan of the same id still reports began before the one that is awaited.
+        let reported = |export: GlobalId, as_of| {
+            frontiers
+                .iter()
+                .any(|(id, since, _)| *id == export && *since >= as_of)
+        };
         let desired = &self.desired;
-        state.starting.retain(|id, _| desired.get(id).is_some_and(|desired| !desired.exports().any(|export| reported(&export))));
+        let waits = |id: &GlobalId, as_of| {
+            desired
+                .get(id)
+                .is_some_and(|desired| !desired.exports().any(|export| reported(export, as_of)))
+        };
+        state.starting.retain(|id, as_of| waits(id, *as_of));
         let mut moved = BTreeMap::new();
         for (id, _, _) in frontiers {
-            let Some(since) = self.holds.since(*id) else { continue };
-            let uppers = replicas.values().filter_map(|replica| replica.uppers.get(id));
+            let Some(since) = self.holds.since(*id) else {
+                continue;
+            };
+            let uppers = replicas
+                .values()
+                .filter_map(|replica| replica.uppers.get(id));
             // The replica that is furthest serves first; no upper is furthest of all.
-            let upper = uppers.copied().max_by_key(|upper| upper.unwrap_or(Timestamp::MAX)).flatten();
+            let upper = uppers
+                .copied()
+                .max_by_key(|upper| upper.unwrap_or(Timestamp::MAX))
+                .flatten();
             let frontier = ExportFrontier { since, upper };
             if published.insert(*id, frontier) != Some(frontier) {
                 moved.insert(*id, frontier);
@@ -159,13 +278,29 @@ impl Controller {
         actions.extend((!moved.is_empty()).then_some(Action::Frontiers(moved)));
     }
 
-    fn failed(&mut self, replica: ReplicaId, id: GlobalId, error: plan::EvalError, actions: &mut Vec<Action>) {
-        let Some(leading) = &mut self.leading else { return };
+    fn failed(
+        &mut self,
+        replica: ReplicaId,
+        id: GlobalId,
+        error: plan::EvalError,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
         if let Some(state) = leading.replicas.get_mut(&replica) {
             state.failed.insert(id);
             state.starting.remove(&id);
         }
-        let last = leading.replicas.values().all(|state| state.failed.contains(&id));
-        actions.push(Action::Failed { id, replica, error, last });
+        let last = leading
+            .replicas
+            .values()
+            .all(|state| state.failed.contains(&id));
+        actions.push(Action::Failed {
+            id,
+            replica,
+            error,
+            last,
+        });
     }
 }

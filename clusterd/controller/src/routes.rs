@@ -32,7 +32,11 @@ impl Routes {
 
     /// Everywhere a peek should be sent; empty if this node does not lead or no replica is ready.
     pub fn all(&self) -> Vec<Route> {
-        let route = |(replica, (epoch, after)): (&ReplicaId, &(Epoch, u64))| Route { replica: *replica, epoch: *epoch, after: *after };
+        let route = |(replica, (epoch, after)): (&ReplicaId, &(Epoch, u64))| Route {
+            replica: *replica,
+            epoch: *epoch,
+            after: *after,
+        };
         self.lock().iter().map(route).collect()
     }
 

@@ -26,8 +26,17 @@ impl Transient {
             ExportKind::Subscribe { .. } => true,
             ExportKind::Index { .. } => false,
         };
-        let is_subscribe = dataflow.exports.iter().any(|export| subscribes(&export.kind));
-        Transient { hash, dataflow, as_of, delivered: Some(0), is_subscribe }
+        let is_subscribe = dataflow
+            .exports
+            .iter()
+            .any(|export| subscribes(&export.kind));
+        Transient {
+            hash,
+            dataflow,
+            as_of,
+            delivered: Some(0),
+            is_subscribe,
+        }
     }
 
     /// The oldest time at which a replica that begins anew would read the inputs.
@@ -45,10 +54,17 @@ impl Transient {
         dataflow.as_of = Some(from);
         for export in &mut dataflow.exports {
             if let ExportKind::Subscribe { with_snapshot, .. } = &mut export.kind {
-                *with_snapshot = *with_snapshot && self.delivered.is_some_and(|delivered| delivered <= self.as_of);
+                *with_snapshot = *with_snapshot
+                    && self
+                        .delivered
+                        .is_some_and(|delivered| delivered <= self.as_of);
             }
         }
-        Command::CreateDataflow { id, hash: self.hash, dataflow: Arc::new(dataflow) }
+        Command::CreateDataflow {
+            id,
+            hash: self.hash,
+            dataflow: Arc::new(dataflow),
+        }
     }
 
     /// What of a batch is new. Replicas send the same changes; each is handed on once.
@@ -70,7 +86,13 @@ impl Transient {
 }
 
 impl Controller {
-    pub(crate) fn create_transient(&mut self, id: GlobalId, hash: u64, dataflow: Arc<Dataflow>, actions: &mut Vec<Action>) {
+    pub(crate) fn create_transient(
+        &mut self,
+        id: GlobalId,
+        hash: u64,
+        dataflow: Arc<Dataflow>,
+        actions: &mut Vec<Action>,
+    ) {
         if self.leading.is_none() {
             return;
         }
@@ -84,13 +106,27 @@ impl Controller {
     }
 
     pub(crate) fn drop_transient(&mut self, id: GlobalId, actions: &mut Vec<Action>) {
-        let Some(transient) = self.transients.remove(&id) else { return };
-        transient.dataflow.exports.iter().for_each(|export| self.holds.close(export.id));
+        let Some(transient) = self.transients.remove(&id) else {
+            return;
+        };
+        transient
+            .dataflow
+            .exports
+            .iter()
+            .for_each(|export| self.holds.close(export.id));
         self.broadcast(&Command::AllowCompaction { id, frontier: None }, actions);
     }
 
-    pub(crate) fn subscribe_batch(&mut self, id: GlobalId, batch: SubscribeBatch, actions: &mut Vec<Action>) {
-        let accepted = self.transients.get_mut(&id).and_then(|transient| transient.accept(batch));
+    pub(crate) fn subscribe_batch(
+        &mut self,
+        id: GlobalId,
+        batch: SubscribeBatch,
+        actions: &mut Vec<Action>,
+    ) {
+        let accepted = self
+            .transients
+            .get_mut(&id)
+            .and_then(|transient| transient.accept(batch));
         actions.extend(accepted.map(|batch| Action::Subscribe { id, batch }));
     }
 }

@@ -21,7 +21,10 @@ pub struct History {
 /// See [`State::readable`].
 pub fn history(state: &State, shard: ShardId, as_of: Timestamp) -> Result<History, ReadError> {
     let shard = state.readable(shard, as_of)?;
-    Ok(History { batches: shard.batches().into(), upper: state.upper() })
+    Ok(History {
+        batches: shard.batches().into(),
+        upper: state.upper(),
+    })
 }
 
 impl History {
@@ -37,7 +40,11 @@ impl History {
 
     /// A new pass over the updates, in no particular order.
     pub fn scan(&self) -> HistoryScan {
-        HistoryScan { batches: self.batches.clone(), batch: 0, row: 0 }
+        HistoryScan {
+            batches: self.batches.clone(),
+            batch: 0,
+            row: 0,
+        }
     }
 }
 
@@ -50,12 +57,20 @@ pub struct HistoryScan {
 
 impl HistoryScan {
     /// Visits up to `rows_max` further rows with all their updates. False: that was the end.
-    pub fn next_chunk(&mut self, rows_max: usize, mut visit: impl FnMut(RowRef<'_>, Timestamp, Diff)) -> bool {
+    pub fn next_chunk(
+        &mut self,
+        rows_max: usize,
+        mut visit: impl FnMut(RowRef<'_>, Timestamp, Diff),
+    ) -> bool {
         for _ in 0..rows_max {
-            let Some(batch) = self.batches.get(self.batch) else { return false };
+            let Some(batch) = self.batches.get(self.batch) else {
+                return false;
+            };
             if self.row < batch.rows() {
                 let row = batch.row(self.row);
-                batch.updates_of(self.row).for_each(|(time, diff)| visit(row, time, diff));
+                batch
+                    .updates_of(self.row)
+                    .for_each(|(time, diff)| visit(row, time, diff));
                 self.row += 1;
             } else {
                 self.batch += 1;

@@ -28,21 +28,35 @@ impl Jump {
     pub fn shard(&self, id: ShardId) -> Option<ShardJump> {
         let (to, since) = (self.to.shard(id)?, self.to.since(id)?);
         let Some(from) = self.from.shard(id) else {
-            return Some(ShardJump { lost_before: None, updates: to.updates_after(0) });
+            return Some(ShardJump {
+                lost_before: None,
+                updates: to.updates_after(0),
+            });
         };
         let seen = self.from.last_ts();
         if since <= seen {
-            return Some(ShardJump { lost_before: None, updates: to.updates_after(seen) });
+            return Some(ShardJump {
+                lost_before: None,
+                updates: to.updates_after(seen),
+            });
         }
         let mut updates = difference(from, seen, to, since);
         updates.extend(to.updates_after(since));
         updates.sort();
-        Some(ShardJump { lost_before: Some(since), updates })
+        Some(ShardJump {
+            lost_before: Some(since),
+            updates,
+        })
     }
 }
 
 /// What must be added, at time `since`, to the old content to get the new content at `since`.
-fn difference(from: &Shard, seen: Timestamp, to: &Shard, since: Timestamp) -> Vec<(Row, Timestamp, Diff)> {
+fn difference(
+    from: &Shard,
+    seen: Timestamp,
+    to: &Shard,
+    since: Timestamp,
+) -> Vec<(Row, Timestamp, Diff)> {
     let (mut old, mut new) = (from.cursor(seen), to.cursor(since));
     let mut take_old = || old.next().map(|(row, diff)| (row.to_row(), diff));
     let mut take_new = || new.next().map(|(row, diff)| (row.to_row(), diff));
@@ -55,9 +69,18 @@ fn difference(from: &Shard, seen: Timestamp, to: &Shard, since: Timestamp) -> Ve
             (None, Some(_)) => std::cmp::Ordering::Greater,
             (Some((old, _)), Some((new, _))) => old.cmp(new),
         };
-        let gone = if order.is_le() { std::mem::replace(&mut before, take_old()) } else { None };
-        let come = if order.is_ge() { std::mem::replace(&mut after, take_new()) } else { None };
-        let diff = come.as_ref().map_or(0, |(_, diff)| *diff) - gone.as_ref().map_or(0, |(_, diff)| *diff);
+        let gone = if order.is_le() {
+            std::mem::replace(&mut before, take_old())
+        } else {
+            None
+        };
+        let come = if order.is_ge() {
+            std::mem::replace(&mut after, take_new())
+        } else {
+            None
+        };
+        let diff =
+            come.as_ref().map_or(0, |(_, diff)| *diff) - gone.as_ref().map_or(0, |(_, diff)| *diff);
         if let Some((row, _)) = come.or(gone)
             && diff != 0
         {

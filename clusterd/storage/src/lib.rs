@@ -31,8 +31,8 @@ use tokio::sync::watch;
 pub use env_log::{EnvLog, ProposeError, ReadPoint};
 pub use history::{History, HistoryScan, history};
 pub use jump::{Jump, ShardJump};
-pub use listen::{Event, LISTENER_EVENTS_MAX, Listener};
 use listen::Listeners;
+pub use listen::{Event, LISTENER_EVENTS_MAX, Listener};
 pub use maintain::{MergeRun, merge_once};
 
 /// The newest applied state and those who follow it. Cloning shares it.
@@ -52,7 +52,13 @@ impl Storage {
     pub fn new(state: Arc<State>) -> Storage {
         let applied = watch::Sender::new(state.applied());
         let listeners = Listeners::default();
-        Storage { shared: Arc::new(Shared { view: ArcSwap::new(state), applied, listeners }) }
+        Storage {
+            shared: Arc::new(Shared {
+                view: ArcSwap::new(state),
+                applied,
+                listeners,
+            }),
+        }
     }
 
     /// Makes a state visible, and what led to it from the one before: the changes of all entries in between, in order. Without changes
@@ -61,15 +67,23 @@ impl Storage {
     /// Called by the one driver that applies entries.
     pub fn publish(&self, view: Arc<State>, changes: Vec<Arc<Changes>>) {
         let applied = view.applied();
-        self.shared.listeners.publish(&changes, || self.shared.view.store(view.clone()), &view);
-        self.shared.applied.send_if_modified(|now| std::mem::replace(now, applied) != applied);
+        self.shared
+            .listeners
+            .publish(&changes, || self.shared.view.store(view.clone()), &view);
+        self.shared
+            .applied
+            .send_if_modified(|now| std::mem::replace(now, applied) != applied);
     }
 
     /// Makes a state visible that did not come about entry by entry: a snapshot was installed. Listeners get a [`Jump`].
     pub fn install(&self, view: Arc<State>) {
         let applied = view.applied();
-        self.shared.listeners.jump(|| self.shared.view.store(view.clone()), &view);
-        self.shared.applied.send_if_modified(|now| std::mem::replace(now, applied) != applied);
+        self.shared
+            .listeners
+            .jump(|| self.shared.view.store(view.clone()), &view);
+        self.shared
+            .applied
+            .send_if_modified(|now| std::mem::replace(now, applied) != applied);
     }
 
     /// The newest applied state.
@@ -79,7 +93,9 @@ impl Storage {
 
     /// The newest state and every change after it, without a gap.
     pub fn listen(&self) -> (Arc<State>, Listener) {
-        self.shared.listeners.listen(|| self.shared.view.load_full())
+        self.shared
+            .listeners
+            .listen(|| self.shared.view.load_full())
     }
 
     /// The index of the newest state, as it moves.
@@ -108,7 +124,13 @@ impl Storage {
     ///
     /// # Errors
     /// See [`State::readable`].
-    pub fn lookup(&self, shard: ShardId, space: usize, key: &Row, ts: Timestamp) -> Result<Vec<(Row, Diff)>, ReadError> {
+    pub fn lookup(
+        &self,
+        shard: ShardId,
+        space: usize,
+        key: &Row,
+        ts: Timestamp,
+    ) -> Result<Vec<(Row, Diff)>, ReadError> {
         lookup(&self.view(), shard, space, key, ts)
     }
 
@@ -116,7 +138,12 @@ impl Storage {
     ///
     /// # Errors
     /// See [`State::readable`].
-    pub fn scan_with(&self, shard: ShardId, ts: Timestamp, f: impl FnMut(RowRef<'_>, Diff)) -> Result<(), ReadError> {
+    pub fn scan_with(
+        &self,
+        shard: ShardId,
+        ts: Timestamp,
+        f: impl FnMut(RowRef<'_>, Diff),
+    ) -> Result<(), ReadError> {
         self.view().readable(shard, ts)?.for_each(ts, f);
         Ok(())
     }
@@ -155,16 +182,28 @@ impl Iterator for Snapshot {
 /// # Errors
 /// See [`State::readable`].
 pub fn snapshot(state: &State, shard: ShardId, ts: Timestamp) -> Result<Snapshot, ReadError> {
-    Ok(Snapshot { cursor: state.readable(shard, ts)?.cursor(ts) })
+    Ok(Snapshot {
+        cursor: state.readable(shard, ts)?.cursor(ts),
+    })
 }
 
 /// The rows with a key at `ts`, in a given state.
 ///
 /// # Errors
 /// See [`State::readable`].
-pub fn lookup(state: &State, shard: ShardId, space: usize, key: &Row, ts: Timestamp) -> Result<Vec<(Row, Diff)>, ReadError> {
+pub fn lookup(
+    state: &State,
+    shard: ShardId,
+    space: usize,
+    key: &Row,
+    ts: Timestamp,
+) -> Result<Vec<(Row, Diff)>, ReadError> {
     let mut found = vec![];
-    state.readable(shard, ts)?.lookup(space, key.as_ref(), ts, |row, diff| found.push((row.to_row(), diff)));
+    state
+        .readable(shard, ts)?
+        .lookup(space, key.as_ref(), ts, |row, diff| {
+            found.push((row.to_row(), diff))
+        });
     Ok(found)
 }
 

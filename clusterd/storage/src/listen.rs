@@ -106,7 +106,10 @@ impl Queue {
 impl Inner {
     fn collapse(&mut self) {
         self.events.clear();
-        self.events.push_back(Event::Jump(Jump { from: self.base.clone(), to: self.newest.clone() }));
+        self.events.push_back(Event::Jump(Jump {
+            from: self.base.clone(),
+            to: self.newest.clone(),
+        }));
     }
 }
 
@@ -118,8 +121,15 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// Makes a state visible by `store` and tells everybody, as one step.
-    pub(crate) fn publish(&self, changes: &[Arc<Changes>], store: impl FnOnce(), newest: &Arc<State>) {
-        self.each(store, |queue| queue.push(changes.iter().cloned().map(Event::Changes), newest));
+    pub(crate) fn publish(
+        &self,
+        changes: &[Arc<Changes>],
+        store: impl FnOnce(),
+        newest: &Arc<State>,
+    ) {
+        self.each(store, |queue| {
+            queue.push(changes.iter().cloned().map(Event::Changes), newest)
+        });
     }
 
     pub(crate) fn jump(&self, store: impl FnOnce(), newest: &Arc<State>) {
@@ -135,8 +145,16 @@ impl Listeners {
     pub(crate) fn listen(&self, load: impl FnOnce() -> Arc<State>) -> (Arc<State>, Listener) {
         let mut queues = lock(&self.queues);
         let view = load();
-        let inner = Inner { events: VecDeque::new(), base: view.clone(), newest: view.clone(), waker: None };
-        let queue = Arc::new(Queue { inner: Mutex::new(inner), notify: Notify::new() });
+        let inner = Inner {
+            events: VecDeque::new(),
+            base: view.clone(),
+            newest: view.clone(),
+            waker: None,
+        };
+        let queue = Arc::new(Queue {
+            inner: Mutex::new(inner),
+            notify: Notify::new(),
+        });
         queues.push(Arc::downgrade(&queue));
         (view, Listener { queue })
     }

@@ -31,9 +31,23 @@ fn row(a: i32, b: i32) -> Row {
 }
 
 fn table() -> Item {
-    let column = |name: &str| Column { name: name.into(), ty: SqlType::Int32, nullable: false };
-    let key = KeyConstraint { name: "k".into(), id: GlobalId(16385), kind: KeyConstraintKind::Primary, columns: vec![0] };
-    let table = Table { shard: SHARD, columns: vec![column("a"), column("b")], defaults: vec![], keys: vec![key] };
+    let column = |name: &str| Column {
+        name: name.into(),
+        ty: SqlType::Int32,
+        nullable: false,
+    };
+    let key = KeyConstraint {
+        name: "k".into(),
+        id: GlobalId(16385),
+        kind: KeyConstraintKind::Primary,
+        columns: vec![0],
+    };
+    let table = Table {
+        shard: SHARD,
+        columns: vec![column("a"), column("b")],
+        defaults: vec![],
+        keys: vec![key],
+    };
     Item {
         id: GlobalId(16384),
         schema: DEFAULT_SCHEMA,
@@ -49,35 +63,91 @@ fn table() -> Item {
 impl Driver {
     fn new() -> Driver {
         let mut state = State::new();
-        state.apply(1, &Command::Init { environment: 1, generation: 0, wall_us: 1, superusers: vec!["u".into()] });
+        state.apply(
+            1,
+            &Command::Init {
+                environment: 1,
+                generation: 0,
+                wall_us: 1,
+                superusers: vec!["u".into()],
+            },
+        );
         let storage = Storage::new(Arc::new(state.clone()));
-        let mut driver = Driver { state, storage, seq: 0, versions: BTreeMap::new() };
+        let mut driver = Driver {
+            state,
+            storage,
+            seq: 0,
+            versions: BTreeMap::new(),
+        };
         driver.commit(2, vec![], vec![CatalogOp::CreateItem(Arc::new(table()))]);
-        driver.versions.insert(driver.state.last_ts(), BTreeMap::new());
+        driver
+            .versions
+            .insert(driver.state.last_ts(), BTreeMap::new());
         driver
     }
 
     fn commit(&mut self, wall_us: u64, updates: Vec<(Row, Diff)>, catalog_ops: Vec<CatalogOp>) {
         self.seq += 1;
-        let session = Session { gateway: Gateway { node: NodeId(1), incarnation: 1 }, number: 1 };
-        let token = Token { session, seq: self.seq, base: 0 };
-        let writes = if updates.is_empty() { vec![] } else { vec![Write { shard: SHARD, updates, truncate: false }] };
-        let txn = Txn { token, schema: vec![], catalog_ops, checks: vec![], writes, staged: 0 };
-        let command = Command::Batch(Batch { wall_us, txns: vec![txn] });
+        let session = Session {
+            gateway: Gateway {
+                node: NodeId(1),
+                incarnation: 1,
+            },
+            number: 1,
+        };
+        let token = Token {
+            session,
+            seq: self.seq,
+            base: 0,
+        };
+        let writes = if updates.is_empty() {
+            vec![]
+        } else {
+            vec![Write {
+                shard: SHARD,
+                updates,
+                truncate: false,
+            }]
+        };
+        let txn = Txn {
+            token,
+            schema: vec![],
+            catalog_ops,
+            checks: vec![],
+            writes,
+            staged: 0,
+        };
+        let command = Command::Batch(Batch {
+            wall_us,
+            txns: vec![txn],
+        });
         let applied = self.state.apply(self.state.applied() + 1, &command);
-        assert!(matches!(applied.outcomes[..], [Outcome::Committed { .. }]), "{:?}", applied.outcomes);
-        self.storage.publish(Arc::new(self.state.clone()), vec![applied.changes]);
+        assert!(
+            matches!(applied.outcomes[..], [Outcome::Committed { .. }]),
+            "{:?}",
+            applied.outcomes
+        );
+        self.storage
+            .publish(Arc::new(self.state.clone()), vec![applied.changes]);
     }
 
     fn content(&self) -> BTreeMap<Row, Diff> {
-        self.versions.values().next_back().cloned().unwrap_or_default()
+        self.versions
+            .values()
+            .next_back()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Sets `a` to `b`, whatever it was.
     fn set(&mut self, wall_us: u64, a: i32, b: i32) {
         let mut content = self.content();
         let mut updates = vec![];
-        if let Some(old) = content.keys().find(|row| row.column(0) == Datum::Int32(a)).cloned() {
+        if let Some(old) = content
+            .keys()
+            .find(|row| row.column(0) == Datum::Int32(a))
+            .cloned()
+        {
             content.remove(&old);
             updates.push((old, -1));
         }
@@ -106,14 +176,23 @@ struct Follower {
 
 impl Follower {
     fn of(view: &State) -> Follower {
-        let mut follower = Follower { since: view.since(SHARD).unwrap(), upper: view.upper(), ..Follower::default() };
+        let mut follower = Follower {
+            since: view.since(SHARD).unwrap(),
+            upper: view.upper(),
+            ..Follower::default()
+        };
         let mut scan = crate::history(view, SHARD, view.last_ts()).unwrap().scan();
         while scan.next_chunk(7, |row, time, diff| follower.add(row.to_row(), time, diff)) {}
         follower
     }
 
     fn add(&mut self, row: Row, time: Timestamp, diff: Diff) {
-        *self.updates.entry(row).or_default().entry(time).or_default() += diff;
+        *self
+            .updates
+            .entry(row)
+            .or_default()
+            .entry(time)
+            .or_default() += diff;
     }
 
     fn take(&mut self, event: Event) {
@@ -130,7 +209,11 @@ impl Follower {
             }
             Event::Jump(jump) => {
                 self.jumps += 1;
-                assert_eq!(jump.from.upper(), self.upper, "a jump starts where the listener stood");
+                assert_eq!(
+                    jump.from.upper(),
+                    self.upper,
+                    "a jump starts where the listener stood"
+                );
                 let shard = jump.shard(SHARD).unwrap();
                 self.since = self.since.max(shard.lost_before.unwrap_or(0));
                 for (row, time, diff) in shard.updates {
@@ -144,14 +227,24 @@ impl Follower {
 
     fn at(&self, ts: Timestamp) -> BTreeMap<Row, Diff> {
         assert!(ts >= self.since && ts < self.upper);
-        let sum = |times: &BTreeMap<Timestamp, Diff>| times.range(..=ts).map(|(_, diff)| diff).sum::<Diff>();
-        self.updates.iter().map(|(row, times)| (row.clone(), sum(times))).filter(|(_, diff)| *diff != 0).collect()
+        let sum = |times: &BTreeMap<Timestamp, Diff>| {
+            times.range(..=ts).map(|(_, diff)| diff).sum::<Diff>()
+        };
+        self.updates
+            .iter()
+            .map(|(row, times)| (row.clone(), sum(times)))
+            .filter(|(_, diff)| *diff != 0)
+            .collect()
     }
 
     /// Every version that the follower may still be asked for is right.
     fn compare(&self, driver: &Driver) {
         let readable = driver.versions.range(self.since..self.upper);
-        let first = driver.versions.range(..=self.since).next_back().map(|(_, content)| (self.since, content));
+        let first = driver
+            .versions
+            .range(..=self.since)
+            .next_back()
+            .map(|(_, content)| (self.since, content));
         for (ts, content) in readable.map(|(ts, content)| (*ts, content)).chain(first) {
             assert_eq!(&self.at(ts), content, "at {ts}");
         }
@@ -160,7 +253,10 @@ impl Follower {
 }
 
 fn drain(listener: &mut Listener, follower: &mut Follower) {
-    listener.drain().into_iter().for_each(|event| follower.take(event));
+    listener
+        .drain()
+        .into_iter()
+        .for_each(|event| follower.take(event));
 }
 
 #[test]
@@ -177,7 +273,9 @@ fn listeners_miss_nothing_whenever_they_begin() {
             driver.merge();
         }
         if i % 5 == 0 {
-            all.iter_mut().step_by(2).for_each(|(listener, follower)| drain(listener, follower));
+            all.iter_mut()
+                .step_by(2)
+                .for_each(|(listener, follower)| drain(listener, follower));
         }
     }
     for (listener, follower) in &mut all {
@@ -195,8 +293,13 @@ fn a_slow_listener_gets_one_jump() {
     let mut follower = Follower::of(&view);
     driver.set(100, 1, 1);
     for i in 0..LISTENER_EVENTS_MAX as u64 + 10 {
-        let applied = driver.state.apply(driver.state.applied() + 1, &Command::Close { wall_us: 200 + i });
-        driver.storage.publish(Arc::new(driver.state.clone()), vec![applied.changes]);
+        let applied = driver.state.apply(
+            driver.state.applied() + 1,
+            &Command::Close { wall_us: 200 + i },
+        );
+        driver
+            .storage
+            .publish(Arc::new(driver.state.clone()), vec![applied.changes]);
     }
     driver.set(100_000, 1, 2);
     let events = slow.drain();
@@ -215,7 +318,10 @@ fn an_installed_snapshot_is_a_jump_that_may_lose_history() {
         (0..20).for_each(|i| driver.set(100 + i, i as i32 % 7, i as i32));
         drain(&mut listener, &mut follower);
         // Another node's storage hears nothing of this; then it is sent a snapshot.
-        let behind = std::mem::replace(&mut driver.storage, Storage::new(Arc::new(driver.state.clone())));
+        let behind = std::mem::replace(
+            &mut driver.storage,
+            Storage::new(Arc::new(driver.state.clone())),
+        );
         (0..20).for_each(|i| driver.set(200 + i * gap, i as i32 % 5, 100 + i as i32));
         driver.merge();
         let mut bytes = vec![];
@@ -224,7 +330,11 @@ fn an_installed_snapshot_is_a_jump_that_may_lose_history() {
         behind.install(Arc::new(restored));
         drain(&mut listener, &mut follower);
         assert_eq!(follower.jumps, 1);
-        assert_eq!(follower.since > 1000, gap > 1, "history is lost only if it had to be");
+        assert_eq!(
+            follower.since > 1000,
+            gap > 1,
+            "history is lost only if it had to be"
+        );
         follower.compare(&driver);
     }
 }
@@ -236,16 +346,45 @@ fn reads_answer_or_say_why_not() {
     driver.set(200, 2, 20);
     driver.set(300, 1, 11);
     let storage = &driver.storage;
-    assert_eq!(storage.snapshot(SHARD, 250).unwrap().collect::<Vec<_>>(), [(row(1, 10), 1), (row(2, 20), 1)]);
+    assert_eq!(
+        storage.snapshot(SHARD, 250).unwrap().collect::<Vec<_>>(),
+        [(row(1, 10), 1), (row(2, 20), 1)]
+    );
     let key = Row::pack_slice(&[Datum::Int32(1)]);
-    assert_eq!(storage.lookup(SHARD, 0, &key, 299), Ok(vec![(row(1, 10), 1)]));
-    assert_eq!(storage.lookup(SHARD, 0, &key, 300), Ok(vec![(row(1, 11), 1)]));
+    assert_eq!(
+        storage.lookup(SHARD, 0, &key, 299),
+        Ok(vec![(row(1, 10), 1)])
+    );
+    assert_eq!(
+        storage.lookup(SHARD, 0, &key, 300),
+        Ok(vec![(row(1, 11), 1)])
+    );
     assert_eq!(storage.lookup(SHARD, 0, &key, 50), Ok(vec![]));
-    assert_eq!(storage.lookup(SHARD, 0, &key, 301), Err(ReadError::NotYet { upper: 301, ts: 301 }));
-    assert_eq!(storage.lookup(SHARD, 0, &key, 1), Err(ReadError::SinceBeyondTs { shard: SHARD, since: 2, ts: 1 }));
-    assert_eq!(storage.lookup(ShardId(1), 0, &key, 300), Err(ReadError::UnknownShard { shard: ShardId(1) }));
+    assert_eq!(
+        storage.lookup(SHARD, 0, &key, 301),
+        Err(ReadError::NotYet {
+            upper: 301,
+            ts: 301
+        })
+    );
+    assert_eq!(
+        storage.lookup(SHARD, 0, &key, 1),
+        Err(ReadError::SinceBeyondTs {
+            shard: SHARD,
+            since: 2,
+            ts: 1
+        })
+    );
+    assert_eq!(
+        storage.lookup(ShardId(1), 0, &key, 300),
+        Err(ReadError::UnknownShard { shard: ShardId(1) })
+    );
     let mut sum = 0;
-    storage.scan_with(SHARD, 300, |row, diff| sum += i64::from(row.column(1).unwrap_int32()) * diff).unwrap();
+    storage
+        .scan_with(SHARD, 300, |row, diff| {
+            sum += i64::from(row.column(1).unwrap_int32()) * diff
+        })
+        .unwrap();
     assert_eq!(sum, 31);
 }
 
@@ -260,10 +399,12 @@ fn readers_see_consistent_states_beside_a_writer() {
         loop {
             let view = storage.view();
             let mut total = 0;
-            view.shard(SHARD).unwrap().for_each(view.last_ts(), |row, diff| {
-                assert_eq!(diff, 1);
-                total += i64::from(row.column(1).unwrap_int32());
-            });
+            view.shard(SHARD)
+                .unwrap()
+                .for_each(view.last_ts(), |row, diff| {
+                    assert_eq!(diff, 1);
+                    total += i64::from(row.column(1).unwrap_int32());
+                });
             assert_eq!(total, 0, "each commit keeps the sum");
             count.fetch_add(1, Ordering::Relaxed);
             if view.last_ts() >= 1_000_000 {
@@ -304,7 +445,16 @@ async fn waiters_wake() {
     driver.set(100, 1, 1);
     tokio::task::yield_now().await;
     driver.set(200, 2, 2);
-    assert_eq!(tokio::time::timeout(DEADLINE, waiter).await.unwrap().unwrap(), 4);
-    tokio::time::timeout(DEADLINE, follower).await.unwrap().unwrap();
+    assert_eq!(
+        tokio::time::timeout(DEADLINE, waiter)
+            .await
+            .unwrap()
+            .unwrap(),
+        4
+    );
+    tokio::time::timeout(DEADLINE, follower)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(woken.load(Ordering::Relaxed), 2);
 }

@@ -6,7 +6,8 @@
 pub mod item;
 
 pub use item::{
-    Column, ColumnDefault, Index, IndexKey, Item, ItemKind, KeyConstraint, KeyConstraintKind, LoadGenerator, MaterializedView, Plan, Source, Table, View,
+    Column, ColumnDefault, Index, IndexKey, Item, ItemKind, KeyConstraint, KeyConstraintKind,
+    LoadGenerator, MaterializedView, Plan, Source, Table, View,
 };
 
 use repr::{ClusterId, DatabaseId, GlobalId, ReplicaId, RoleId, SchemaId};
@@ -74,7 +75,9 @@ impl Catalog {
     }
 
     pub fn item_by_name(&self, schema: SchemaId, name: &str) -> Option<&Arc<Item>> {
-        self.names.get(&(schema, name.to_owned())).and_then(|id| self.items.get(id))
+        self.names
+            .get(&(schema, name.to_owned()))
+            .and_then(|id| self.items.get(id))
     }
 
     pub fn database_by_name(&self, name: &str) -> Option<&Arc<Database>> {
@@ -82,7 +85,9 @@ impl Catalog {
     }
 
     pub fn schema_by_name(&self, database: DatabaseId, name: &str) -> Option<&Arc<Schema>> {
-        self.schemas.values().find(|s| s.database == database && s.name == name)
+        self.schemas
+            .values()
+            .find(|s| s.database == database && s.name == name)
     }
 
     pub fn cluster_by_name(&self, name: &str) -> Option<&Arc<Cluster>> {
@@ -95,14 +100,22 @@ impl Catalog {
 
     /// The indexes on an item, in id order.
     pub fn indexes_on(&self, id: GlobalId) -> impl Iterator<Item = (&Arc<Item>, &Index)> {
-        self.items.values().filter_map(move |item| match &item.kind {
-            ItemKind::Index(index) if index.on == id => Some((item, index)),
-            ItemKind::Index(_) | ItemKind::Table(_) | ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Source(_) => None,
-        })
+        self.items
+            .values()
+            .filter_map(move |item| match &item.kind {
+                ItemKind::Index(index) if index.on == id => Some((item, index)),
+                ItemKind::Index(_)
+                | ItemKind::Table(_)
+                | ItemKind::View(_)
+                | ItemKind::MaterializedView(_)
+                | ItemKind::Source(_) => None,
+            })
     }
 
     /// The items that directly depend on `id`, in id order.
     pub fn dependents_of(&self, id: GlobalId) -> impl Iterator<Item = &Arc<Item>> {
-        self.items.values().filter(move |item| item.depends_on.contains(&id))
+        self.items
+            .values()
+            .filter(move |item| item.depends_on.contains(&id))
     }
 }

@@ -5,7 +5,9 @@ mod codec;
 pub use codec::{COMMAND_BYTES_MAX, COMMAND_VERSION};
 
 use crate::catalog::{Cluster, Database, Item, Role, Schema};
-use repr::{ClusterId, DatabaseId, Diff, GlobalId, NodeId, RoleId, Row, SchemaId, ShardId, Timestamp};
+use repr::{
+    ClusterId, DatabaseId, Diff, GlobalId, NodeId, RoleId, Row, SchemaId, ShardId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,20 +16,36 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// First entry of an environment: ids, the default database, roles and cluster. Applied once; later ones are refused.
-    Init { environment: u128, generation: u64, wall_us: u64, superusers: Vec<String> },
+    Init {
+        environment: u128,
+        generation: u64,
+        wall_us: u64,
+        superusers: Vec<String>,
+    },
     /// A group commit.
     Batch(Batch),
     /// Moves time on while nothing is written, so that frontiers and temporal filters progress.
     Close { wall_us: u64 },
     /// Raises input holds: the CLUSTER will read each shard only from its frontier on. Entries with an old incarnation, and frontiers
     /// that would go back, change nothing.
-    Holds { cluster: ClusterId, incarnation: u64, frontiers: BTreeMap<ShardId, Timestamp> },
+    Holds {
+        cluster: ClusterId,
+        incarnation: u64,
+        frontiers: BTreeMap<ShardId, Timestamp>,
+    },
     /// A gateway's standing lease: the oldest timestamp its transactions may still read; `None` ends it.
-    Lease { gateway: Gateway, oldest: Option<Timestamp> },
+    Lease {
+        gateway: Gateway,
+        oldest: Option<Timestamp>,
+    },
     /// The gateway's lease was silent for too long.
     ExpireLease { gateway: Gateway },
     /// A chunk of a transaction larger than one entry; invisible until a transaction links it.
-    Stage { token: Token, number: u32, writes: Vec<Write> },
+    Stage {
+        token: Token,
+        number: u32,
+        writes: Vec<Write>,
+    },
     /// Staged chunks of this session are dropped and its token forgotten.
     EndSession { session: Session },
     /// This incarnation of a gateway has started: sessions of older ones are over.
@@ -83,7 +101,12 @@ pub enum Check {
     /// No commit after `since` has touched the shard.
     ShardUnchanged { shard: ShardId, since: Timestamp },
     /// No commit after `since` has inserted or deleted a row with this key in key space `space` of the shard.
-    KeyUnchanged { shard: ShardId, space: u32, key: Row, since: Timestamp },
+    KeyUnchanged {
+        shard: ShardId,
+        space: u32,
+        key: Row,
+        since: Timestamp,
+    },
     /// The catalog is still at this version.
     CatalogUnchanged { version: u64 },
 }
@@ -113,7 +136,10 @@ pub enum CatalogOp {
     DropItems(Vec<GlobalId>),
     /// Only of an empty schema.
     DropSchema(SchemaId),
-    RenameItem { id: GlobalId, name: String },
+    RenameItem {
+        id: GlobalId,
+        name: String,
+    },
     /// Replaces a cluster of the same id: settings, replicas, a higher incarnation.
     UpdateCluster(Cluster),
     /// Only of a cluster that no item uses.
@@ -127,19 +153,33 @@ pub enum CatalogOp {
 /// What became of one transaction. Every variant but `Committed` means: nothing was changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
-    Committed { ts: Timestamp },
+    Committed {
+        ts: Timestamp,
+    },
     /// A check failed; a retry at a new read point may succeed.
-    Conflict { shard: Option<ShardId> },
+    Conflict {
+        shard: Option<ShardId>,
+    },
     /// A key exists already (23505). `space` indexes the table's constraints.
-    UniqueViolation { shard: ShardId, space: u32, key: Row },
+    UniqueViolation {
+        shard: ShardId,
+        space: u32,
+        key: Row,
+    },
     /// An object was changed or dropped since planning: plan again.
     CatalogMoved,
     /// A name is taken (42P07, 42P06, 42710 by kind), known only at commit.
-    NameTaken { name: String },
+    NameTaken {
+        name: String,
+    },
     /// The session is over or its horizon passed: the outcome of an earlier attempt is unknown.
     TokenExpired,
     /// A delete of a row that is not there, a chunk that is missing, a broken command: our bug or a lost stage.
-    Invalid { reason: String },
+    Invalid {
+        reason: String,
+    },
     /// Beyond the stated cap of stored rows (53100).
-    TooLarge { limit_bytes: u64 },
+    TooLarge {
+        limit_bytes: u64,
+    },
 }

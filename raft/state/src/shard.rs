@@ -17,8 +17,8 @@ use repr::{Diff, Row, RowRef, ShardId, Timestamp};
 pub use batch::Batch;
 pub(crate) use batch::{BatchBuilder, Entry, consolidate, hash_row_key};
 pub use cursor::Cursor;
-pub use keys::KeySpace;
 pub(crate) use keys::KeyList;
+pub use keys::KeySpace;
 pub(crate) use merge::BATCH_BYTES_MAX;
 pub use merge::{MergeDone, MergeJob};
 
@@ -43,7 +43,12 @@ pub struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(id: ShardId, arity: usize, spaces: Arc<[KeySpace]>, created: Timestamp) -> Shard {
+    pub(crate) fn new(
+        id: ShardId,
+        arity: usize,
+        spaces: Arc<[KeySpace]>,
+        created: Timestamp,
+    ) -> Shard {
         Shard {
             id,
             arity,
@@ -99,8 +104,15 @@ impl Shard {
 
     /// The rows at `ts`, in the order of their bytes. The caller has checked that `ts` is readable.
     pub fn cursor(&self, ts: Timestamp) -> SnapshotCursor {
-        let visible = self.batches.iter().filter(|batch| batch.time_min() <= ts).cloned();
-        SnapshotCursor { cursor: Cursor::new(visible), ts }
+        let visible = self
+            .batches
+            .iter()
+            .filter(|batch| batch.time_min() <= ts)
+            .cloned();
+        SnapshotCursor {
+            cursor: Cursor::new(visible),
+            ts,
+        }
     }
 
     /// Calls `f` with each row at `ts` and its multiplicity, in the order of the rows' bytes.
@@ -113,17 +125,35 @@ impl Shard {
 
     /// All updates with times after `after`, by row and time.
     pub fn updates_after(&self, after: Timestamp) -> Vec<(Row, Timestamp, Diff)> {
-        let mut cursor = Cursor::new(self.batches.iter().filter(|batch| batch.time_max() > after).cloned());
+        let mut cursor = Cursor::new(
+            self.batches
+                .iter()
+                .filter(|batch| batch.time_max() > after)
+                .cloned(),
+        );
         let (mut out, mut updates) = (vec![], vec![]);
         while let Some(row) = cursor.next_updates(0, &mut updates) {
-            out.extend(updates.iter().filter(|(time, _)| *time > after).map(|(time, diff)| (row.to_row(), *time, *diff)));
+            out.extend(
+                updates
+                    .iter()
+                    .filter(|(time, _)| *time > after)
+                    .map(|(time, diff)| (row.to_row(), *time, *diff)),
+            );
         }
         out
     }
 
     /// Calls `f` with each row that has this key at `ts`. `key` is canonical, in the order of the constraint's columns.
-    pub fn lookup(&self, space: usize, key: RowRef<'_>, ts: Timestamp, mut f: impl FnMut(RowRef<'_>, Diff)) {
-        let Some(keys) = self.spaces.get(space) else { return };
+    pub fn lookup(
+        &self,
+        space: usize,
+        key: RowRef<'_>,
+        ts: Timestamp,
+        mut f: impl FnMut(RowRef<'_>, Diff),
+    ) {
+        let Some(keys) = self.spaces.get(space) else {
+            return;
+        };
         let hash = hash_row_key(key);
         let mut found: Vec<(RowRef<'_>, Diff)> = vec![];
         for batch in self.batches.iter().filter(|batch| batch.time_min() <= ts) {
@@ -142,29 +172,43 @@ impl Shard {
 
     /// How often a row occurs at the latest time.
     pub(crate) fn count_row(&self, row: RowRef<'_>) -> Diff {
-        let key = self.spaces.iter().enumerate().find_map(|(i, space)| Some((i, space, space.key(row)?)));
+        let key = self
+            .spaces
+            .iter()
+            .enumerate()
+            .find_map(|(i, space)| Some((i, space, space.key(row)?)));
         let in_batch = |batch: &Batch| match &key {
             Some((i, space, key)) => {
-                let mut same = batch.find_key(*i, space, key.as_ref(), key.hash64()).filter(|r| batch.row(*r) == row);
+                let mut same = batch
+                    .find_key(*i, space, key.as_ref(), key.hash64())
+                    .filter(|r| batch.row(*r) == row);
                 same.next()
             }
             None => batch.find_row(row),
         };
-        let counts = self.batches.iter().filter_map(|batch| Some(batch.count_at(in_batch(batch)?, Timestamp::MAX)));
+        let counts = self
+            .batches
+            .iter()
+            .filter_map(|batch| Some(batch.count_at(in_batch(batch)?, Timestamp::MAX)));
         counts.fold(0, Diff::wrapping_add)
     }
 
     /// How many rows have a key at the latest time.
     pub(crate) fn count_key(&self, space: usize, key: RowRef<'_>, hash: u64) -> Diff {
         let keys = &self.spaces[space];
-        let counts = self.batches.iter().map(|batch| batch.count_key(space, keys, key, hash));
+        let counts = self
+            .batches
+            .iter()
+            .map(|batch| batch.count_key(space, keys, key, hash));
         counts.fold(0, Diff::wrapping_add)
     }
 
     /// Whether rows with this key were inserted or deleted after `since`. What came and went at one timestamp does not count,
     /// wherever it lies.
     pub(crate) fn key_changed(&self, space: usize, key: RowRef<'_>, since: Timestamp) -> bool {
-        let Some(keys) = self.spaces.get(space) else { return true };
+        let Some(keys) = self.spaces.get(space) else {
+            return true;
+        };
         let hash = hash_row_key(key);
         let mut entries: Vec<Entry<'_>> = vec![];
         for batch in self.batches.iter().filter(|batch| batch.time_max() > since) {

@@ -89,7 +89,11 @@ pub enum ReadError {
     #[error("{shard} is not there")]
     UnknownShard { shard: ShardId },
     #[error("{shard} is readable from {since} on, not at {ts}")]
-    SinceBeyondTs { shard: ShardId, since: Timestamp, ts: Timestamp },
+    SinceBeyondTs {
+        shard: ShardId,
+        since: Timestamp,
+        ts: Timestamp,
+    },
     #[error("tables are complete below {upper}, not at {ts}")]
     NotYet { upper: Timestamp, ts: Timestamp },
 }
@@ -143,7 +147,11 @@ impl State {
     /// The first time at which a shard can be read: `since <= t < upper`.
     pub fn since(&self, id: ShardId) -> Option<Timestamp> {
         let created = self.shards.get(&id)?.created;
-        Some(self.least_hold(id).map_or(self.read_floor, |hold| hold.min(self.read_floor)).max(created))
+        Some(
+            self.least_hold(id)
+                .map_or(self.read_floor, |hold| hold.min(self.read_floor))
+                .max(created),
+        )
     }
 
     /// The shard, if it can be read at `ts`.
@@ -151,13 +159,25 @@ impl State {
     /// # Errors
     /// If it is not there, `ts` has been forgotten, or `ts` is not complete yet.
     pub fn readable(&self, id: ShardId, ts: Timestamp) -> Result<&Arc<Shard>, ReadError> {
-        let shard = self.shards.get(&id).ok_or(ReadError::UnknownShard { shard: id })?;
-        let since = self.since(id).ok_or(ReadError::UnknownShard { shard: id })?;
+        let shard = self
+            .shards
+            .get(&id)
+            .ok_or(ReadError::UnknownShard { shard: id })?;
+        let since = self
+            .since(id)
+            .ok_or(ReadError::UnknownShard { shard: id })?;
         if ts < since {
-            return Err(ReadError::SinceBeyondTs { shard: id, since, ts });
+            return Err(ReadError::SinceBeyondTs {
+                shard: id,
+                since,
+                ts,
+            });
         }
         if ts >= self.upper() {
-            return Err(ReadError::NotYet { upper: self.upper(), ts });
+            return Err(ReadError::NotYet {
+                upper: self.upper(),
+                ts,
+            });
         }
         Ok(shard)
     }
@@ -185,7 +205,11 @@ impl State {
     /// # Panics
     /// If the index does not rise.
     pub fn advance(&mut self, index: u64) {
-        assert!(index > self.applied, "entry {index} applied after {}", self.applied);
+        assert!(
+            index > self.applied,
+            "entry {index} applied after {}",
+            self.applied
+        );
         self.applied = index;
     }
 
@@ -198,6 +222,8 @@ impl State {
 
     /// Puts merged batches in place of their inputs. Physical only: contents and hash stay. False if the inputs are gone.
     pub fn install_merge(&mut self, done: &MergeDone) -> bool {
-        self.shards.get_mut(&done.shard).is_some_and(|shard| Arc::make_mut(shard).install(done))
+        self.shards
+            .get_mut(&done.shard)
+            .is_some_and(|shard| Arc::make_mut(shard).install(done))
     }
 }

@@ -125,7 +125,10 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LoadGenerator {
     /// One row `counter int8` more per tick; with a maximum, only the last `max_cardinality` are kept.
-    Counter { tick_interval_us: u64, max_cardinality: Option<u64> },
+    Counter {
+        tick_interval_us: u64,
+        max_cardinality: Option<u64>,
+    },
 }
 
 impl Item {

@@ -39,23 +39,66 @@ mod tests {
     /// These bytes are in logs: they must decode for ever.
     #[test]
     fn golden_bytes() {
-        let gateway = Gateway { node: NodeId(1), incarnation: 2 };
+        let gateway = Gateway {
+            node: NodeId(1),
+            incarnation: 2,
+        };
         let session = Session { gateway, number: 3 };
         let key = Row::pack_slice(&[Datum::Int32(7)]);
         let txn = Txn {
-            token: Token { session, seq: 4, base: 5 },
+            token: Token {
+                session,
+                seq: 4,
+                base: 5,
+            },
             schema: vec![(repr::GlobalId(16384), 1)],
             catalog_ops: vec![],
-            checks: vec![Check::KeyUnchanged { shard: ShardId(9), space: 0, key: key.clone(), since: 300 }],
-            writes: vec![Write { shard: ShardId(9), updates: vec![(key, -1)], truncate: false }],
+            checks: vec![Check::KeyUnchanged {
+                shard: ShardId(9),
+                space: 0,
+                key: key.clone(),
+                since: 300,
+            }],
+            writes: vec![Write {
+                shard: ShardId(9),
+                updates: vec![(key, -1)],
+                truncate: false,
+            }],
             staged: 0,
         };
         let commands = [
-            (Command::Init { environment: 1, generation: 0, wall_us: 2, superusers: vec!["u".into()] }, "01000100020101 75"),
-            (Command::Batch(Batch { wall_us: 70_000, txns: vec![txn] }), "0101fc701101000101020304050 1fb004001000101090002 0707fb2c01010901020707010000"),
+            (
+                Command::Init {
+                    environment: 1,
+                    generation: 0,
+                    wall_us: 2,
+                    superusers: vec!["u".into()],
+                },
+                "01000100020101 75",
+            ),
+            (
+                Command::Batch(Batch {
+                    wall_us: 70_000,
+                    txns: vec![txn],
+                }),
+                "0101fc701101000101020304050 1fb004001000101090002 0707fb2c01010901020707010000",
+            ),
             (Command::Close { wall_us: 1 }, "010201"),
-            (Command::Holds { cluster: ClusterId(1), incarnation: 2, frontiers: BTreeMap::from([(ShardId(3), 4)]) }, "01030102010304"),
-            (Command::Lease { gateway, oldest: Some(9) }, "010401020109"),
+            (
+                Command::Holds {
+                    cluster: ClusterId(1),
+                    incarnation: 2,
+                    frontiers: BTreeMap::from([(ShardId(3), 4)]),
+                },
+                "01030102010304",
+            ),
+            (
+                Command::Lease {
+                    gateway,
+                    oldest: Some(9),
+                },
+                "010401020109",
+            ),
             (Command::ExpireLease { gateway }, "01050102"),
             (Command::EndSession { session }, "0107010203"),
             (Command::GatewayStarted { gateway }, "01080102"),

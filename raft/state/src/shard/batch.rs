@@ -86,7 +86,10 @@ impl Batch {
     pub fn heap_bytes(&self) -> usize {
         self.bytes.len()
             + size_of_val(&*self.row_ends)
-            + self.update_ends.as_ref().map_or(0, |ends| size_of_val(&**ends))
+            + self
+                .update_ends
+                .as_ref()
+                .map_or(0, |ends| size_of_val(&**ends))
             + self.times.heap_bytes()
             + self.diffs.heap_bytes()
             + self.indexes.iter().map(KeyIndex::heap_bytes).sum::<usize>()
@@ -116,7 +119,11 @@ impl Batch {
     /// If there are not that many.
     #[inline]
     pub fn row(&self, index: usize) -> RowRef<'_> {
-        let start = if index == 0 { 0 } else { self.row_ends[index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.row_ends[index - 1] as usize
+        };
         // SAFETY: `bytes[start..end]` was copied from one row by the builder.
         unsafe { RowRef::from_bytes_unchecked(&self.bytes[start..self.row_ends[index] as usize]) }
     }
@@ -132,7 +139,8 @@ impl Batch {
     /// The updates of row `index`, by time.
     #[inline]
     pub fn updates_of(&self, index: usize) -> impl Iterator<Item = (Timestamp, Diff)> + '_ {
-        self.update_range(index).map(|u| (self.times.get(u), self.diffs.get(u)))
+        self.update_range(index)
+            .map(|u| (self.times.get(u), self.diffs.get(u)))
     }
 
     /// How often row `index` occurs at `ts`, as far as this batch tells.
@@ -144,7 +152,10 @@ impl Batch {
 
     /// All updates, sorted by row and time.
     pub fn iter(&self) -> impl Iterator<Item = (RowRef<'_>, Timestamp, Diff)> + '_ {
-        (0..self.rows()).flat_map(move |r| self.updates_of(r).map(move |(time, diff)| (self.row(r), time, diff)))
+        (0..self.rows()).flat_map(move |r| {
+            self.updates_of(r)
+                .map(move |(time, diff)| (self.row(r), time, diff))
+        })
     }
 
     /// The number of a row.
@@ -170,10 +181,13 @@ impl Batch {
         hash: u64,
     ) -> impl Iterator<Item = usize> + 'a {
         let mut packer = repr::RowPacker::new();
-        self.indexes[space].candidates(hash).map(|row| row as usize).filter(move |row| {
-            packer.clear();
-            keys.pack_key(self.row(*row), &mut packer) && packer.as_bytes() == key.as_bytes()
-        })
+        self.indexes[space]
+            .candidates(hash)
+            .map(|row| row as usize)
+            .filter(move |row| {
+                packer.clear();
+                keys.pack_key(self.row(*row), &mut packer) && packer.as_bytes() == key.as_bytes()
+            })
     }
 }
 
@@ -278,7 +292,11 @@ impl BatchBuilder {
     /// The row pushed last.
     pub(crate) fn last_row(&self) -> Option<&[u8]> {
         let end = *self.row_ends.last()? as usize;
-        let start = self.row_ends.len().checked_sub(2).map_or(0, |r| self.row_ends[r] as usize);
+        let start = self
+            .row_ends
+            .len()
+            .checked_sub(2)
+            .map_or(0, |r| self.row_ends[r] as usize);
         Some(&self.bytes[start..end])
     }
 
@@ -338,10 +356,18 @@ impl Batch {
     }
 
     /// The updates of several batches, with times up to `since` moved to `since`.
-    pub(crate) fn merge<'a>(batches: impl Iterator<Item = &'a Batch> + Clone, since: Timestamp, spaces: &[KeySpace]) -> Batch {
+    pub(crate) fn merge<'a>(
+        batches: impl Iterator<Item = &'a Batch> + Clone,
+        since: Timestamp,
+        spaces: &[KeySpace],
+    ) -> Batch {
         let mut entries = Vec::with_capacity(batches.clone().map(Batch::updates).sum());
         for batch in batches {
-            entries.extend(batch.iter().map(|(row, time, diff)| Entry::new(row, time.max(since), diff)));
+            entries.extend(
+                batch
+                    .iter()
+                    .map(|(row, time, diff)| Entry::new(row, time.max(since), diff)),
+            );
         }
         consolidate(&mut entries);
         BatchBuilder::of_entries(&entries).finish(spaces)
@@ -355,19 +381,30 @@ impl Batch {
         if self.update_ends.is_none() {
             return 0;
         }
-        let left = (0..self.rows()).filter(|row| self.count_at(*row, Timestamp::MAX) != 0).count();
+        let left = (0..self.rows())
+            .filter(|row| self.count_at(*row, Timestamp::MAX) != 0)
+            .count();
         self.updates() - left
     }
 
     /// How often a row with this key occurs at the latest time, as far as this batch tells.
-    pub(crate) fn count_key(&self, space: usize, keys: &KeySpace, key: RowRef<'_>, hash: u64) -> Diff {
-        self.find_key(space, keys, key, hash)
-            .fold(0, |sum, row| sum.wrapping_add(self.count_at(row, Timestamp::MAX)))
+    pub(crate) fn count_key(
+        &self,
+        space: usize,
+        keys: &KeySpace,
+        key: RowRef<'_>,
+        hash: u64,
+    ) -> Diff {
+        self.find_key(space, keys, key, hash).fold(0, |sum, row| {
+            sum.wrapping_add(self.count_at(row, Timestamp::MAX))
+        })
     }
 
     /// Copies of the rows, with their counts, at `ts`.
     pub fn rows_at(&self, ts: Timestamp) -> impl Iterator<Item = (Row, Diff)> + '_ {
-        (0..self.rows()).map(move |r| (self.row(r).to_row(), self.count_at(r, ts))).filter(|(_, diff)| *diff != 0)
+        (0..self.rows())
+            .map(move |r| (self.row(r).to_row(), self.count_at(r, ts)))
+            .filter(|(_, diff)| *diff != 0)
     }
 }
 

@@ -38,21 +38,33 @@ impl Head {
 impl Cursor {
     pub(crate) fn new(batches: impl Iterator<Item = Arc<Batch>>) -> Cursor {
         let heads = batches.filter(|batch| batch.rows() > 0).map(|batch| {
-            let mut head = Head { batch, next: 0, prefix: 0 };
+            let mut head = Head {
+                batch,
+                next: 0,
+                prefix: 0,
+            };
             head.settle();
             head
         });
-        Cursor { heads: heads.collect(), current: vec![] }
+        Cursor {
+            heads: heads.collect(),
+            current: vec![],
+        }
     }
 
     /// Moves to the next different row; false at the end.
     #[inline]
     fn advance(&mut self) -> bool {
         self.current.clear();
-        let Some(least) = self.least() else { return false };
+        let Some(least) = self.least() else {
+            return false;
+        };
         self.current.push((least, self.heads[least].next));
         if self.heads.len() > 1 {
-            let (prefix, row) = (self.heads[least].prefix, self.heads[least].batch.row(self.heads[least].next));
+            let (prefix, row) = (
+                self.heads[least].prefix,
+                self.heads[least].batch.row(self.heads[least].next),
+            );
             for (i, head) in self.heads.iter().enumerate() {
                 if i != least && head.prefix == prefix && head.batch.row(head.next) == row {
                     self.current.push((i, head.next));
@@ -73,7 +85,9 @@ impl Cursor {
         let mut least = 0;
         for i in 1..self.heads.len() {
             let (a, b) = (&self.heads[least], &self.heads[i]);
-            if b.prefix < a.prefix || (b.prefix == a.prefix && b.batch.row(b.next) < a.batch.row(a.next)) {
+            if b.prefix < a.prefix
+                || (b.prefix == a.prefix && b.batch.row(b.next) < a.batch.row(a.next))
+            {
                 least = i;
             }
         }
@@ -100,14 +114,23 @@ impl Cursor {
     }
 
     /// The next row with any update, and its updates with times moved up to `since`, consolidated, by time.
-    pub(crate) fn next_updates(&mut self, since: Timestamp, out: &mut Vec<(Timestamp, Diff)>) -> Option<RowRef<'_>> {
+    pub(crate) fn next_updates(
+        &mut self,
+        since: Timestamp,
+        out: &mut Vec<(Timestamp, Diff)>,
+    ) -> Option<RowRef<'_>> {
         loop {
             out.clear();
             if !self.advance() {
                 return None;
             }
             for (head, row) in &self.current {
-                out.extend(self.heads[*head].batch.updates_of(*row).map(|(time, diff)| (time.max(since), diff)));
+                out.extend(
+                    self.heads[*head]
+                        .batch
+                        .updates_of(*row)
+                        .map(|(time, diff)| (time.max(since), diff)),
+                );
             }
             sum_by_time(out);
             if !out.is_empty() {

@@ -19,7 +19,8 @@ pub(crate) struct KeyIndex {
 
 impl KeyIndex {
     pub(crate) fn new(keys: &KeyList) -> KeyIndex {
-        let hashes = || (0..keys.len()).filter_map(|row| Some((upper(keys.hash(row)?), row as u32)));
+        let hashes =
+            || (0..keys.len()).filter_map(|row| Some((upper(keys.hash(row)?), row as u32)));
         let bits = (keys.len() / BUCKET_ROWS).max(1).ilog2();
         let shift = 32 - bits;
         let mut starts = vec![0u32; (1 << bits) + 1];
@@ -49,7 +50,10 @@ impl KeyIndex {
         let hash = upper(hash);
         let b = bucket(hash, self.shift);
         let range = self.starts[b] as usize..self.starts[b + 1] as usize;
-        self.entries[range].iter().filter(move |(h, _)| *h == hash).map(|(_, row)| *row)
+        self.entries[range]
+            .iter()
+            .filter(move |(h, _)| *h == hash)
+            .map(|(_, row)| *row)
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

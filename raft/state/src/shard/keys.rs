@@ -55,7 +55,10 @@ impl KeySpace {
             datums.skip_n(column - at);
             at = column + 1;
             let packed = datums.take_packed(1);
-            let datum = packed.iter().next().expect("the row has the table's columns");
+            let datum = packed
+                .iter()
+                .next()
+                .expect("the row has the table's columns");
             if datum.is_null() {
                 return false;
             }
@@ -90,7 +93,8 @@ impl KeyList {
         self.starts.push(start);
         let whole = space.pack_key(row, &mut self.packer);
         let bytes = &self.packer.as_bytes()[start..];
-        self.keys.push(whole.then(|| (self.packer.byte_len(), hash_key(bytes))));
+        self.keys
+            .push(whole.then(|| (self.packer.byte_len(), hash_key(bytes))));
     }
 
     pub(crate) fn bytes(&self, index: usize) -> Option<&[u8]> {
@@ -104,7 +108,8 @@ impl KeyList {
     /// The key as a row.
     pub(crate) fn row(&self, index: usize) -> Option<Row> {
         // SAFETY: the bytes are whole datums that a packer has packed.
-        self.bytes(index).map(|bytes| unsafe { Row::from_bytes_unchecked(bytes) })
+        self.bytes(index)
+            .map(|bytes| unsafe { Row::from_bytes_unchecked(bytes) })
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -49,7 +49,11 @@ impl MergeJob {
 
     /// Does the work; takes about 100 ns per update.
     pub fn run(self) -> MergeDone {
-        let output = Batch::merge(self.inputs.iter().map(|batch| &**batch), self.since, &self.spaces);
+        let output = Batch::merge(
+            self.inputs.iter().map(|batch| &**batch),
+            self.since,
+            &self.spaces,
+        );
         MergeDone {
             shard: self.shard,
             inputs: self.inputs,
@@ -65,7 +69,9 @@ fn is_settled(batch: &Batch) -> bool {
 impl Shard {
     /// Merges young batches while the one before is at most twice what is to be merged with it.
     pub(super) fn merge_young(&mut self, since: Timestamp) {
-        let Some(last) = self.batches.last() else { return };
+        let Some(last) = self.batches.last() else {
+            return;
+        };
         if is_settled(last) {
             return;
         }
@@ -81,9 +87,14 @@ impl Shard {
             first -= 1;
         }
         if first + 1 < self.batches.len() {
-            let merged = Batch::merge(self.batches[first..].iter().map(|batch| &**batch), since, &self.spaces);
+            let merged = Batch::merge(
+                self.batches[first..].iter().map(|batch| &**batch),
+                since,
+                &self.spaces,
+            );
             self.batches.truncate(first);
-            self.batches.extend((merged.updates() > 0).then(|| Arc::new(merged)));
+            self.batches
+                .extend((merged.updates() > 0).then(|| Arc::new(merged)));
         }
     }
 
@@ -106,7 +117,9 @@ impl Shard {
             size(at) <= 2 * total && self.batches[at].row_bytes() + bytes <= BATCH_BYTES_MAX
         };
         let bytes = |at: usize| self.batches[at].row_bytes();
-        let last = (1..settled).rev().find(|at| fits(at - 1, size(*at), bytes(*at)))?;
+        let last = (1..settled)
+            .rev()
+            .find(|at| fits(at - 1, size(*at), bytes(*at)))?;
         let (mut first, mut total, mut total_bytes) = (last, size(last), bytes(last));
         while first > 0 && fits(first - 1, total, total_bytes) {
             first -= 1;
@@ -119,7 +132,9 @@ impl Shard {
     /// A settled batch that is largely history nobody can read any more.
     fn worn(&self, since: Timestamp) -> Option<std::ops::Range<usize>> {
         let worn = |batch: &Batch| {
-            is_settled(batch) && batch.removable() * REMOVABLE_FRACTION >= batch.updates() && batch.time_max() <= since
+            is_settled(batch)
+                && batch.removable() * REMOVABLE_FRACTION >= batch.updates()
+                && batch.time_max() <= since
         };
         let at = self.batches.iter().position(|batch| worn(batch))?;
         Some(at..at + 1)
@@ -127,8 +142,16 @@ impl Shard {
 
     /// Puts a merge's result in place of its inputs; false if they are gone.
     pub(crate) fn install(&mut self, done: &MergeDone) -> bool {
-        let is_input = |at: usize| (0..done.inputs.len()).all(|i| self.batches.get(at + i).is_some_and(|b| Arc::ptr_eq(b, &done.inputs[i])));
-        let Some(at) = (0..self.batches.len()).find(|at| is_input(*at)) else { return false };
+        let is_input = |at: usize| {
+            (0..done.inputs.len()).all(|i| {
+                self.batches
+                    .get(at + i)
+                    .is_some_and(|b| Arc::ptr_eq(b, &done.inputs[i]))
+            })
+        };
+        let Some(at) = (0..self.batches.len()).find(|at| is_input(*at)) else {
+            return false;
+        };
         let output = (done.output.updates() > 0).then(|| done.output.clone());
         self.batches.splice(at..at + done.inputs.len(), output);
         true

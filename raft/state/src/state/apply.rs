@@ -43,14 +43,26 @@ impl State {
             writes: effects.writes,
             catalog_changed: effects.catalog_changed,
         };
-        Applied { outcomes, changes: Arc::new(changes) }
+        Applied {
+            outcomes,
+            changes: Arc::new(changes),
+        }
     }
 
     fn dispatch(&mut self, command: &Command, effects: &mut Effects) -> Vec<Outcome> {
         match command {
-            Command::Init { .. } if self.initialized() => return refused(command, "the environment is initialized already"),
-            Command::Init { environment: 0, .. } => return refused(command, "an environment's id is not zero"),
-            Command::Init { environment, generation, wall_us, superusers } => {
+            Command::Init { .. } if self.initialized() => {
+                return refused(command, "the environment is initialized already");
+            }
+            Command::Init { environment: 0, .. } => {
+                return refused(command, "an environment's id is not zero");
+            }
+            Command::Init {
+                environment,
+                generation,
+                wall_us,
+                superusers,
+            } => {
                 effects.ts = Some(self.next_ts(*wall_us));
                 effects.catalog_changed = true;
                 self.init(*environment, *generation, superusers, self.applied);
@@ -61,10 +73,18 @@ impl State {
                     self.last_ts = *wall_us;
                 }
             }
-            Command::Holds { cluster, incarnation, frontiers } => self.raise_holds(*cluster, *incarnation, frontiers),
+            Command::Holds {
+                cluster,
+                incarnation,
+                frontiers,
+            } => self.raise_holds(*cluster, *incarnation, frontiers),
             Command::Lease { gateway, oldest } => self.set_lease(*gateway, *oldest),
             Command::ExpireLease { gateway } => self.set_lease(*gateway, None),
-            Command::Stage { token, number, writes } => return self.stage(token, *number, writes).into_iter().collect(),
+            Command::Stage {
+                token,
+                number,
+                writes,
+            } => return self.stage(token, *number, writes).into_iter().collect(),
             Command::EndSession { session } => {
                 Arc::make_mut(&mut self.stages).drop_session(session);
                 self.sessions.end(*session, self.applied);
@@ -81,7 +101,11 @@ impl State {
     fn batch(&mut self, batch: &Batch, effects: &mut Effects) -> Vec<Outcome> {
         let ts = self.next_ts(batch.wall_us);
         effects.ts = Some(ts);
-        batch.txns.iter().map(|txn| self.txn(txn, ts, effects)).collect()
+        batch
+            .txns
+            .iter()
+            .map(|txn| self.txn(txn, ts, effects))
+            .collect()
     }
 
     /// Hands out the next timestamp: after all before, and as late as the proposer's clock.
@@ -94,7 +118,9 @@ impl State {
 
 /// The answer to a command that cannot be.
 fn refused(command: &Command, reason: &str) -> Vec<Outcome> {
-    let outcome = Outcome::Invalid { reason: reason.to_owned() };
+    let outcome = Outcome::Invalid {
+        reason: reason.to_owned(),
+    };
     match command {
         Command::Batch(batch) => vec![outcome; batch.txns.len()],
         Command::Init { .. }

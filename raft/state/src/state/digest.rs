@@ -20,14 +20,28 @@ impl State {
         self.chain
     }
 
-    pub(super) fn chain(&mut self, command: &Command, outcomes: &[Outcome], touched: &BTreeSet<ShardId>) {
+    pub(super) fn chain(
+        &mut self,
+        command: &Command,
+        outcomes: &[Outcome],
+        touched: &BTreeSet<ShardId>,
+    ) {
         let mut hasher = Xxh3::new();
-        for number in [self.chain, self.applied, self.last_ts, self.read_floor, self.stored_bytes] {
+        for number in [
+            self.chain,
+            self.applied,
+            self.last_ts,
+            self.read_floor,
+            self.stored_bytes,
+        ] {
             hasher.update(&number.to_le_bytes());
         }
         digest(&mut hasher, outcomes);
         match command {
-            Command::Batch(batch) => batch.txns.iter().for_each(|txn| digest(&mut hasher, &txn.catalog_ops)),
+            Command::Batch(batch) => batch
+                .txns
+                .iter()
+                .for_each(|txn| digest(&mut hasher, &txn.catalog_ops)),
             Command::Stage { token, number, .. } => digest(&mut hasher, &(token, number)),
             Command::Init { .. }
             | Command::Close { .. }
@@ -38,8 +52,12 @@ impl State {
             | Command::GatewayStarted { .. } => digest(&mut hasher, command),
         }
         for id in touched {
-            let content = self.shards.get(id).map_or([0; 3], |shard| [shard.content, shard.rows, shard.last_write]);
-            content.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
+            let content = self.shards.get(id).map_or([0; 3], |shard| {
+                [shard.content, shard.rows, shard.last_write]
+            });
+            content
+                .iter()
+                .for_each(|number| hasher.update(&number.to_le_bytes()));
         }
         self.chain = hasher.digest();
     }

@@ -20,19 +20,29 @@ pub struct InputHold {
 impl State {
     /// The lowest hold of any cluster on a shard.
     pub(super) fn least_hold(&self, shard: ShardId) -> Option<Timestamp> {
-        self.holds.values().filter_map(|hold| hold.frontiers.get(&shard).copied()).min()
+        self.holds
+            .values()
+            .filter_map(|hold| hold.frontiers.get(&shard).copied())
+            .min()
     }
 
     /// Moves the floor with time, as far as leases let it.
     pub(super) fn raise_floor(&mut self) {
         let window = self.last_ts.saturating_sub(READ_WINDOW_US);
-        let floor = self.leases.values().copied().min().map_or(window, |lease| lease.min(window));
+        let floor = self
+            .leases
+            .values()
+            .copied()
+            .min()
+            .map_or(window, |lease| lease.min(window));
         self.read_floor = self.read_floor.max(floor);
     }
 
     /// Takes the inputs of a new dataflow at `ts`. A hold that lies lower stays.
     pub(super) fn take_holds(&mut self, plan: &Plan, incarnation: u64, ts: Timestamp) {
-        let hold = Arc::make_mut(&mut self.holds).entry(plan.cluster).or_default();
+        let hold = Arc::make_mut(&mut self.holds)
+            .entry(plan.cluster)
+            .or_default();
         hold.incarnation = incarnation;
         for shard in &plan.shards {
             hold.frontiers.entry(*shard).or_insert(ts);
@@ -42,9 +52,14 @@ impl State {
     /// Drops the holds that no dataflow of the cluster needs any more.
     pub(super) fn release_holds(&mut self, cluster: ClusterId) {
         let plans = self.catalog.items.values().filter_map(|item| item.plan());
-        let needed: BTreeSet<ShardId> = plans.filter(|p| p.cluster == cluster).flat_map(|p| p.shards.iter().copied()).collect();
+        let needed: BTreeSet<ShardId> = plans
+            .filter(|p| p.cluster == cluster)
+            .flat_map(|p| p.shards.iter().copied())
+            .collect();
         let holds = Arc::make_mut(&mut self.holds);
-        let Some(hold) = holds.get_mut(&cluster) else { return };
+        let Some(hold) = holds.get_mut(&cluster) else {
+            return;
+        };
         hold.frontiers.retain(|shard, _| needed.contains(shard));
         if hold.frontiers.is_empty() {
             holds.remove(&cluster);
@@ -52,17 +67,33 @@ impl State {
     }
 
     pub(super) fn release_holds_of(&mut self, items: &[Arc<Item>]) {
-        let clusters: BTreeSet<ClusterId> = items.iter().filter_map(|item| Some(item.plan()?.cluster)).collect();
-        clusters.into_iter().for_each(|cluster| self.release_holds(cluster));
+        let clusters: BTreeSet<ClusterId> = items
+            .iter()
+            .filter_map(|item| Some(item.plan()?.cluster))
+            .collect();
+        clusters
+            .into_iter()
+            .for_each(|cluster| self.release_holds(cluster));
     }
 
     /// A request of a CLUSTER's leader: frontiers only rise, and only those that exist.
-    pub(super) fn raise_holds(&mut self, cluster: ClusterId, incarnation: u64, frontiers: &BTreeMap<ShardId, Timestamp>) {
-        if self.holds.get(&cluster).is_none_or(|hold| hold.incarnation != incarnation) {
+    pub(super) fn raise_holds(
+        &mut self,
+        cluster: ClusterId,
+        incarnation: u64,
+        frontiers: &BTreeMap<ShardId, Timestamp>,
+    ) {
+        if self
+            .holds
+            .get(&cluster)
+            .is_none_or(|hold| hold.incarnation != incarnation)
+        {
             return;
         }
         let holds = Arc::make_mut(&mut self.holds);
-        let Some(hold) = holds.get_mut(&cluster) else { return };
+        let Some(hold) = holds.get_mut(&cluster) else {
+            return;
+        };
         for (shard, frontier) in frontiers {
             if let Some(held) = hold.frontiers.get_mut(shard) {
                 *held = (*held).max(*frontier);
@@ -85,6 +116,8 @@ impl State {
 
     /// Ends the leases of older incarnations of a gateway.
     pub(super) fn end_older_leases(&mut self, started: Gateway) {
-        Arc::make_mut(&mut self.leases).retain(|gateway, _| gateway.node != started.node || gateway.incarnation >= started.incarnation);
+        Arc::make_mut(&mut self.leases).retain(|gateway, _| {
+            gateway.node != started.node || gateway.incarnation >= started.incarnation
+        });
     }
 }

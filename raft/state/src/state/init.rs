@@ -19,7 +19,13 @@ pub const DEFAULT_CLUSTER: ClusterId = ClusterId(1);
 pub const DEFAULT_REPLICA: ReplicaId = ReplicaId(1);
 
 impl State {
-    pub(super) fn init(&mut self, environment: u128, generation: u64, superusers: &[String], index: u64) {
+    pub(super) fn init(
+        &mut self,
+        environment: u128,
+        generation: u64,
+        superusers: &[String],
+        index: u64,
+    ) {
         self.environment = environment;
         self.generation = generation;
         self.catalog = Arc::new(catalog(superusers, index));
@@ -27,15 +33,41 @@ impl State {
 }
 
 fn catalog(superusers: &[String], index: u64) -> Catalog {
-    let mut catalog = Catalog { version: index, next_id: FIRST_USER_ID, ..Catalog::default() };
+    let mut catalog = Catalog {
+        version: index,
+        next_id: FIRST_USER_ID,
+        ..Catalog::default()
+    };
     for name in superusers {
         if catalog.role_by_name(name).is_none() {
-            let id = if catalog.roles.is_empty() { DEFAULT_ROLE } else { RoleId(take_id(&mut catalog)) };
-            catalog.roles.insert(id, Arc::new(Role { id, name: name.clone(), superuser: true }));
+            let id = if catalog.roles.is_empty() {
+                DEFAULT_ROLE
+            } else {
+                RoleId(take_id(&mut catalog))
+            };
+            catalog.roles.insert(
+                id,
+                Arc::new(Role {
+                    id,
+                    name: name.clone(),
+                    superuser: true,
+                }),
+            );
         }
     }
-    catalog.databases.insert(DEFAULT_DATABASE, Arc::new(Database { id: DEFAULT_DATABASE, name: "clusterd".into() }));
-    let schema = Schema { id: DEFAULT_SCHEMA, database: DEFAULT_DATABASE, name: "public".into(), owner: DEFAULT_ROLE };
+    catalog.databases.insert(
+        DEFAULT_DATABASE,
+        Arc::new(Database {
+            id: DEFAULT_DATABASE,
+            name: "clusterd".into(),
+        }),
+    );
+    let schema = Schema {
+        id: DEFAULT_SCHEMA,
+        database: DEFAULT_DATABASE,
+        name: "public".into(),
+        owner: DEFAULT_ROLE,
+    };
     catalog.schemas.insert(DEFAULT_SCHEMA, Arc::new(schema));
     let cluster = Cluster {
         id: DEFAULT_CLUSTER,

@@ -48,7 +48,9 @@ pub(super) enum Admission {
 
 impl Sessions {
     pub(super) fn is_over(&self, gateway: Gateway) -> bool {
-        self.gateways.get(&gateway.node).is_some_and(|newest| gateway.incarnation < *newest)
+        self.gateways
+            .get(&gateway.node)
+            .is_some_and(|newest| gateway.incarnation < *newest)
     }
 
     pub(super) fn admit(&self, token: &Token) -> Admission {
@@ -96,7 +98,10 @@ impl Sessions {
             return;
         }
         Arc::make_mut(&mut self.gateways).insert(gateway.node, gateway.incarnation);
-        let over = |session: &Session| session.gateway.node == gateway.node && session.gateway.incarnation < gateway.incarnation;
+        let over = |session: &Session| {
+            session.gateway.node == gateway.node
+                && session.gateway.incarnation < gateway.incarnation
+        };
         for map in Arc::make_mut(&mut self.live) {
             if map.keys().any(over) {
                 Arc::make_mut(map).retain(|session, _| !over(session));
@@ -124,5 +129,8 @@ impl Ended {
 }
 
 fn bucket(session: &Session) -> usize {
-    (session.number.wrapping_add(session.gateway.node.0.wrapping_mul(7)) % BUCKETS) as usize
+    (session
+        .number
+        .wrapping_add(session.gateway.node.0.wrapping_mul(7))
+        % BUCKETS) as usize
 }

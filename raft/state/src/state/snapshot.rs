@@ -47,11 +47,17 @@ enum Part {
     Header(Box<Header>),
     Items(Vec<Arc<Item>>),
     Sessions(Vec<(Session, u64, Outcome)>),
-    Staged { session: Session, seq: u64, writes: Vec<RowWrite> },
+    Staged {
+        session: Session,
+        seq: u64,
+        writes: Vec<RowWrite>,
+    },
     /// Followed by the rows of the shard.
     Shard(ShardHeader),
     Rows(Vec<RowUpdates>),
-    End { checksum: u64 },
+    End {
+        checksum: u64,
+    },
 }
 
 /// One row and its updates, by time.
@@ -91,16 +97,28 @@ impl State {
     /// # Errors
     /// If `out` fails.
     pub fn write_snapshot(&self, out: &mut dyn Write) -> Result<(), SnapshotError> {
-        let mut frames = Frames { out, hasher: Xxh3::new(), buffer: vec![] };
+        let mut frames = Frames {
+            out,
+            hasher: Xxh3::new(),
+            buffer: vec![],
+        };
         frames.put(&Part::Header(Box::new(self.header())))?;
         self.write_items(&mut frames)?;
-        let sessions: Vec<_> = self.sessions.live().map(|(session, last)| (*session, last.seq, last.outcome.clone())).collect();
+        let sessions: Vec<_> = self
+            .sessions
+            .live()
+            .map(|(session, last)| (*session, last.seq, last.outcome.clone()))
+            .collect();
         for part in sessions.chunks(FRAME_SESSIONS) {
             frames.put(&Part::Sessions(part.to_vec()))?;
         }
         for (session, staged) in &self.stages.sessions {
             for chunk in &staged.chunks {
-                frames.put(&Part::Staged { session: *session, seq: staged.seq, writes: chunk.to_writes() })?;
+                frames.put(&Part::Staged {
+                    session: *session,
+                    seq: staged.seq,
+                    writes: chunk.to_writes(),
+                })?;
             }
         }
         for shard in self.shards.values() {
@@ -110,7 +128,11 @@ impl State {
     }
 
     fn header(&self) -> Header {
-        let empty = Catalog { items: BTreeMap::new(), names: BTreeMap::new(), ..Catalog::clone(&self.catalog) };
+        let empty = Catalog {
+            items: BTreeMap::new(),
+            names: BTreeMap::new(),
+            ..Catalog::clone(&self.catalog)
+        };
         Header {
             environment: self.environment,
             generation: self.generation,
@@ -120,7 +142,11 @@ impl State {
             chain: self.chain,
             stored_bytes: self.stored_bytes,
             catalog: empty,
-            holds: self.holds.iter().map(|(cluster, hold)| (*cluster, (hold.incarnation, hold.frontiers.clone()))).collect(),
+            holds: self
+                .holds
+                .iter()
+                .map(|(cluster, hold)| (*cluster, (hold.incarnation, hold.frontiers.clone())))
+                .collect(),
             leases: BTreeMap::clone(&self.leases),
             gateways: BTreeMap::clone(&self.sessions.gateways),
             ended: self.sessions.ended.order.iter().copied().collect(),
@@ -146,7 +172,10 @@ impl Chunk {
     fn to_writes(&self) -> Vec<RowWrite> {
         let write = |write: &super::stage::StagedWrite| RowWrite {
             shard: write.shard,
-            updates: write.updates().map(|(row, diff)| (row.to_row(), diff)).collect(),
+            updates: write
+                .updates()
+                .map(|(row, diff)| (row.to_row(), diff))
+                .collect(),
             truncate: write.truncate,
         };
         self.writes.iter().map(write).collect()
@@ -164,8 +193,12 @@ impl Frames<'_> {
     fn put(&mut self, part: &Part) -> Result<(), SnapshotError> {
         self.buffer.clear();
         repr::codec::encode_into(SNAPSHOT_VERSION, part, &mut self.buffer);
-        let length = u32::try_from(self.buffer.len()).ok().filter(|length| *length as usize <= FRAME_BYTES_MAX);
-        let length = length.ok_or(SnapshotError::Damaged("a frame would be too long"))?.to_le_bytes();
+        let length = u32::try_from(self.buffer.len())
+            .ok()
+            .filter(|length| *length as usize <= FRAME_BYTES_MAX);
+        let length = length
+            .ok_or(SnapshotError::Damaged("a frame would be too long"))?
+            .to_le_bytes();
         self.hasher.update(&length);
         self.hasher.update(&self.buffer);
         self.out.write_all(&length)?;
@@ -192,7 +225,11 @@ impl Frames<'_> {
                 bytes = 0;
             }
         }
-        if rows.is_empty() { Ok(()) } else { self.put(&Part::Rows(rows)) }
+        if rows.is_empty() {
+            Ok(())
+        } else {
+            self.put(&Part::Rows(rows))
+        }
     }
 
     fn end(mut self) -> Result<(), SnapshotError> {

@@ -40,10 +40,14 @@ pub(super) struct StagedWrite {
 
 impl StagedWrite {
     pub(super) fn new(write: &Write) -> StagedWrite {
-        let mut bytes = Vec::with_capacity(write.updates.iter().map(|(row, _)| row.byte_len()).sum());
+        let mut bytes =
+            Vec::with_capacity(write.updates.iter().map(|(row, _)| row.byte_len()).sum());
         let updates = write.updates.iter().map(|(row, diff)| {
             bytes.extend_from_slice(row.as_bytes());
-            (u32::try_from(bytes.len()).expect("a command is far below 4 GiB"), *diff)
+            (
+                u32::try_from(bytes.len()).expect("a command is far below 4 GiB"),
+                *diff,
+            )
         });
         let updates = updates.collect();
         StagedWrite {
@@ -71,7 +75,9 @@ impl StagedWrite {
 
 impl Chunk {
     pub(super) fn new(writes: &[Write]) -> Chunk {
-        Chunk { writes: writes.iter().map(StagedWrite::new).collect() }
+        Chunk {
+            writes: writes.iter().map(StagedWrite::new).collect(),
+        }
     }
 
     fn memory(&self) -> u64 {
@@ -89,9 +95,13 @@ impl Stages {
 
     /// Drops what older incarnations of a gateway have staged.
     pub(super) fn drop_older(&mut self, started: Gateway) {
-        let over = |s: &Session| s.gateway.node == started.node && s.gateway.incarnation < started.incarnation;
+        let over = |s: &Session| {
+            s.gateway.node == started.node && s.gateway.incarnation < started.incarnation
+        };
         let sessions: Vec<Session> = self.sessions.keys().filter(|s| over(s)).copied().collect();
-        sessions.iter().for_each(|session| self.drop_session(session));
+        sessions
+            .iter()
+            .for_each(|session| self.drop_session(session));
     }
 
     pub(super) fn add(&mut self, session: Session, seq: u64, chunk: Chunk) {
@@ -106,14 +116,22 @@ impl Stages {
 
 impl State {
     /// Keeps a chunk. A repeated one is ignored; a gap, an old token or too many bytes are refused.
-    pub(super) fn stage(&mut self, token: &Token, number: u32, writes: &[Write]) -> Option<Outcome> {
+    pub(super) fn stage(
+        &mut self,
+        token: &Token,
+        number: u32,
+        writes: &[Write],
+    ) -> Option<Outcome> {
         match self.sessions.admit(token) {
             super::sessions::Admission::New => {}
             super::sessions::Admission::Known(_) => return None,
             super::sessions::Admission::Expired => return Some(Outcome::TokenExpired),
         }
         let stages = Arc::make_mut(&mut self.stages);
-        let found = stages.sessions.get(&token.session).map(|s| (s.seq, s.chunks.len(), s.bytes));
+        let found = stages
+            .sessions
+            .get(&token.session)
+            .map(|s| (s.seq, s.chunks.len(), s.bytes));
         let (next, bytes) = match found {
             Some((seq, _, _)) if seq > token.seq => return Some(Outcome::TokenExpired),
             Some((seq, next, bytes)) if seq == token.seq => (next, bytes),
@@ -126,15 +144,21 @@ impl State {
             return None;
         }
         if number as usize > next {
-            return Some(Outcome::Invalid { reason: format!("chunk {number} is staged after {next} chunks") });
+            return Some(Outcome::Invalid {
+                reason: format!("chunk {number} is staged after {next} chunks"),
+            });
         }
         let chunk = Chunk::new(writes);
         let more = chunk.memory();
         if bytes + more > STAGED_BYTES_MAX {
-            return Some(Outcome::TooLarge { limit_bytes: STAGED_BYTES_MAX });
+            return Some(Outcome::TooLarge {
+                limit_bytes: STAGED_BYTES_MAX,
+            });
         }
         if stages.bytes + more > STAGED_BYTES_TOTAL_MAX {
-            return Some(Outcome::TooLarge { limit_bytes: STAGED_BYTES_TOTAL_MAX });
+            return Some(Outcome::TooLarge {
+                limit_bytes: STAGED_BYTES_TOTAL_MAX,
+            });
         }
         stages.add(token.session, token.seq, chunk);
         None
@@ -145,9 +169,15 @@ impl State {
         if count == 0 {
             return Ok(&[]);
         }
-        let staged = self.stages.sessions.get(&token.session).filter(|staged| staged.seq == token.seq);
+        let staged = self
+            .stages
+            .sessions
+            .get(&token.session)
+            .filter(|staged| staged.seq == token.seq);
         staged
             .and_then(|staged| staged.chunks.get(..count as usize))
-            .ok_or_else(|| Outcome::Invalid { reason: format!("{count} staged chunks are needed and some are missing") })
+            .ok_or_else(|| Outcome::Invalid {
+                reason: format!("{count} staged chunks are needed and some are missing"),
+            })
     }
 }

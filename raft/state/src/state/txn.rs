@@ -51,7 +51,8 @@ impl State {
         if self.stages.sessions.contains_key(&txn.token.session) {
             Arc::make_mut(&mut self.stages).drop_session(&txn.token.session);
         }
-        self.sessions.record(txn.token.session, txn.token.seq, outcome.clone());
+        self.sessions
+            .record(txn.token.session, txn.token.seq, outcome.clone());
         outcome
     }
 
@@ -63,8 +64,15 @@ impl State {
             self.commit(prepared, ts, effects);
             return Ok(());
         }
-        let before = (self.catalog.clone(), self.shards.clone(), self.holds.clone(), self.stored_bytes);
-        let prepared = self.catalog_ops(&txn.catalog_ops, ts).and_then(|()| self.prepare(txn, ts));
+        let before = (
+            self.catalog.clone(),
+            self.shards.clone(),
+            self.holds.clone(),
+            self.stored_bytes,
+        );
+        let prepared = self
+            .catalog_ops(&txn.catalog_ops, ts)
+            .and_then(|()| self.prepare(txn, ts));
         match prepared {
             Ok(prepared) => {
                 effects.catalog_changed = true;
@@ -79,8 +87,16 @@ impl State {
     }
 
     fn check_schema(&self, txn: &Txn) -> Result<(), Outcome> {
-        let same = |(id, version): &(_, u64)| self.catalog.item(*id).is_some_and(|item| item.version == *version);
-        if txn.schema.iter().all(same) { Ok(()) } else { Err(Outcome::CatalogMoved) }
+        let same = |(id, version): &(_, u64)| {
+            self.catalog
+                .item(*id)
+                .is_some_and(|item| item.version == *version)
+        };
+        if txn.schema.iter().all(same) {
+            Ok(())
+        } else {
+            Err(Outcome::CatalogMoved)
+        }
     }
 
     fn check(&self, check: &Check) -> Result<(), Outcome> {
@@ -88,15 +104,29 @@ impl State {
             Check::CatalogUnchanged { version } if self.catalog.version == *version => Ok(()),
             Check::CatalogUnchanged { .. } => Err(Outcome::CatalogMoved),
             Check::ShardUnchanged { shard, since } => {
-                let unchanged = self.shards.get(shard).ok_or(Outcome::CatalogMoved)?.last_write <= *since;
-                unchanged.then_some(()).ok_or(Outcome::Conflict { shard: Some(*shard) })
+                let unchanged = self
+                    .shards
+                    .get(shard)
+                    .ok_or(Outcome::CatalogMoved)?
+                    .last_write
+                    <= *since;
+                unchanged.then_some(()).ok_or(Outcome::Conflict {
+                    shard: Some(*shard),
+                })
             }
-            Check::KeyUnchanged { shard: id, space, key, since } => {
+            Check::KeyUnchanged {
+                shard: id,
+                space,
+                key,
+                since,
+            } => {
                 let shard = self.shards.get(id).ok_or(Outcome::CatalogMoved)?;
                 let unchanged = shard.last_write <= *since
                     || (self.since(*id).is_some_and(|readable| readable <= *since)
                         && !shard.key_changed(*space as usize, key.as_ref(), *since));
-                unchanged.then_some(()).ok_or(Outcome::Conflict { shard: Some(*id) })
+                unchanged
+                    .then_some(())
+                    .ok_or(Outcome::Conflict { shard: Some(*id) })
             }
         }
     }
@@ -106,12 +136,21 @@ impl State {
         let mut by_shard: BTreeMap<ShardId, Writes<'_>> = BTreeMap::new();
         for chunk in self.staged(&txn.token, txn.staged)? {
             for write in &chunk.writes {
-                by_shard.entry(write.shard).or_default().add(write.truncate, write.updates());
+                by_shard
+                    .entry(write.shard)
+                    .or_default()
+                    .add(write.truncate, write.updates());
             }
         }
         for write in &txn.writes {
-            let updates = write.updates.iter().map(|(row, diff)| (row.as_ref(), *diff));
-            by_shard.entry(write.shard).or_default().add(write.truncate, updates);
+            let updates = write
+                .updates
+                .iter()
+                .map(|(row, diff)| (row.as_ref(), *diff));
+            by_shard
+                .entry(write.shard)
+                .or_default()
+                .add(write.truncate, updates);
         }
         let prepared = by_shard.into_iter().map(|(id, writes)| {
             let shard = self.shards.get(&id).ok_or(Outcome::CatalogMoved)?;
@@ -126,7 +165,9 @@ impl State {
         let grows = |p: &Prepared| p.bytes + p.rows * i128::from(ROW_OVERHEAD_BYTES);
         let growth: i128 = prepared.iter().map(grows).sum();
         if growth > 0 && i128::from(self.stored_bytes) + growth > i128::from(STORED_BYTES_MAX) {
-            return Err(Outcome::TooLarge { limit_bytes: STORED_BYTES_MAX });
+            return Err(Outcome::TooLarge {
+                limit_bytes: STORED_BYTES_MAX,
+            });
         }
         Ok(())
     }
@@ -134,14 +175,19 @@ impl State {
     fn commit(&mut self, prepared: Vec<Prepared>, ts: Timestamp, effects: &mut Effects) {
         for part in prepared {
             let since = self.since(part.shard).expect("the shard was found");
-            let shard = Arc::make_mut(self.shards.get_mut(&part.shard).expect("the shard was found"));
+            let shard = Arc::make_mut(
+                self.shards
+                    .get_mut(&part.shard)
+                    .expect("the shard was found"),
+            );
             let before = shard.bytes + shard.rows * ROW_OVERHEAD_BYTES;
             shard.rows = add(shard.rows, part.rows);
             shard.bytes = add(shard.bytes, part.bytes);
             shard.content = shard.content.wrapping_add(part.content);
             shard.last_write = ts;
             shard.push(part.batch.clone(), since);
-            self.stored_bytes = self.stored_bytes - before + shard.bytes + shard.rows * ROW_OVERHEAD_BYTES;
+            self.stored_bytes =
+                self.stored_bytes - before + shard.bytes + shard.rows * ROW_OVERHEAD_BYTES;
             effects.touched.insert(part.shard);
             if part.batch.updates() > 0 {
                 effects.writes.push((part.shard, part.batch));
@@ -156,34 +202,64 @@ fn add(total: u64, more: i128) -> u64 {
 }
 
 fn invalid(reason: impl Into<String>) -> Outcome {
-    Outcome::Invalid { reason: reason.into() }
+    Outcome::Invalid {
+        reason: reason.into(),
+    }
 }
 
 fn prepare_shard(shard: &Shard, writes: Writes<'_>, ts: Timestamp) -> Result<Prepared, Outcome> {
-    if writes.updates.iter().any(|(row, _)| row.arity() != shard.arity) {
-        return Err(invalid(format!("a row of {} has not {} columns", shard.id, shard.arity)));
+    if writes
+        .updates
+        .iter()
+        .any(|(row, _)| row.arity() != shard.arity)
+    {
+        return Err(invalid(format!(
+            "a row of {} has not {} columns",
+            shard.id, shard.arity
+        )));
     }
-    let mut entries: Vec<Entry<'_>> = writes.updates.iter().map(|(row, diff)| Entry::new(*row, ts, *diff)).collect();
+    let mut entries: Vec<Entry<'_>> = writes
+        .updates
+        .iter()
+        .map(|(row, diff)| Entry::new(*row, ts, *diff))
+        .collect();
     consolidate(&mut entries);
     if writes.truncate {
         if entries.iter().any(|entry| entry.diff < 0) {
-            return Err(invalid(format!("a row that is not in {} is deleted", shard.id)));
+            return Err(invalid(format!(
+                "a row that is not in {} is deleted",
+                shard.id
+            )));
         }
         delete_all(shard, ts, &mut entries);
     } else {
         check_deletes(shard, &entries)?;
     }
-    if entries.iter().map(|entry| entry.row.byte_len()).sum::<usize>() > BATCH_BYTES_MAX {
-        return Err(Outcome::TooLarge { limit_bytes: BATCH_BYTES_MAX as u64 });
+    if entries
+        .iter()
+        .map(|entry| entry.row.byte_len())
+        .sum::<usize>()
+        > BATCH_BYTES_MAX
+    {
+        return Err(Outcome::TooLarge {
+            limit_bytes: BATCH_BYTES_MAX as u64,
+        });
     }
-    let keys: Vec<KeyList> = shard.spaces.iter().map(|space| KeyList::of(space, entries.iter().map(|entry| entry.row))).collect();
+    let keys: Vec<KeyList> = shard
+        .spaces
+        .iter()
+        .map(|space| KeyList::of(space, entries.iter().map(|entry| entry.row)))
+        .collect();
     for (space, keys) in keys.iter().enumerate() {
         check_unique(shard, space, keys, &entries)?;
     }
     Ok(Prepared {
         shard: shard.id,
         rows: entries.iter().map(|entry| i128::from(entry.diff)).sum(),
-        bytes: entries.iter().map(|entry| i128::from(entry.diff) * entry.row.byte_len() as i128).sum(),
+        bytes: entries
+            .iter()
+            .map(|entry| i128::from(entry.diff) * entry.row.byte_len() as i128)
+            .sum(),
         content: entries.iter().fold(0, |sum: u64, entry| {
             sum.wrapping_add(row_hash(shard.id, entry.row).wrapping_mul(entry.diff as u64))
         }),
@@ -203,27 +279,52 @@ fn delete_all<'a>(shard: &'a Shard, ts: Timestamp, entries: &mut Vec<Entry<'a>>)
 }
 
 fn check_deletes(shard: &Shard, entries: &[Entry<'_>]) -> Result<(), Outcome> {
-    let there = |entry: &Entry<'_>| entry.diff >= 0 || shard.count_row(entry.row) >= entry.diff.saturating_neg();
+    let there = |entry: &Entry<'_>| {
+        entry.diff >= 0 || shard.count_row(entry.row) >= entry.diff.saturating_neg()
+    };
     if entries.iter().all(there) {
         return Ok(());
     }
-    Err(invalid(format!("a row that is not in {} is deleted", shard.id)))
+    Err(invalid(format!(
+        "a row that is not in {} is deleted",
+        shard.id
+    )))
 }
 
 /// After the transaction no key may occur twice.
-fn check_unique(shard: &Shard, space: usize, keys: &KeyList, entries: &[Entry<'_>]) -> Result<(), Outcome> {
-    let mut order: Vec<(u64, usize)> = (0..keys.len()).filter_map(|i| Some((keys.hash(i)?, i))).collect();
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| keys.bytes(a.1).cmp(&keys.bytes(b.1))).then(a.1.cmp(&b.1)));
+fn check_unique(
+    shard: &Shard,
+    space: usize,
+    keys: &KeyList,
+    entries: &[Entry<'_>],
+) -> Result<(), Outcome> {
+    let mut order: Vec<(u64, usize)> = (0..keys.len())
+        .filter_map(|i| Some((keys.hash(i)?, i)))
+        .collect();
+    order.sort_unstable_by(|a, b| {
+        a.0.cmp(&b.0)
+            .then_with(|| keys.bytes(a.1).cmp(&keys.bytes(b.1)))
+            .then(a.1.cmp(&b.1))
+    });
     let mut first: Option<usize> = None;
     for group in order.chunk_by(|a, b| a.0 == b.0 && keys.bytes(a.1) == keys.bytes(b.1)) {
         let (hash, index) = group[0];
-        let more: i128 = group.iter().map(|(_, i)| i128::from(entries[*i].diff)).sum();
+        let more: i128 = group
+            .iter()
+            .map(|(_, i)| i128::from(entries[*i].diff))
+            .sum();
         if more > 0 && more + stored(shard, space, keys, index, hash) > 1 {
             first = Some(first.map_or(index, |first| first.min(index)));
         }
     }
     let key = first.and_then(|index| keys.row(index));
-    key.map_or(Ok(()), |key| Err(Outcome::UniqueViolation { shard: shard.id, space: space as u32, key }))
+    key.map_or(Ok(()), |key| {
+        Err(Outcome::UniqueViolation {
+            shard: shard.id,
+            space: space as u32,
+            key,
+        })
+    })
 }
 
 fn stored(shard: &Shard, space: usize, keys: &KeyList, index: usize, hash: u64) -> i128 {

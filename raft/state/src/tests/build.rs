@@ -5,24 +5,43 @@ use std::sync::Arc;
 
 use repr::{ClusterId, Datum, Diff, GlobalId, NodeId, Row, ShardId, SqlType};
 
-use crate::catalog::{Column, Index, Item, ItemKind, KeyConstraint, KeyConstraintKind, Plan, Table};
+use crate::catalog::{
+    Column, Index, Item, ItemKind, KeyConstraint, KeyConstraintKind, Plan, Table,
+};
 use crate::command::{Batch, CatalogOp, Check, Command, Gateway, Session, Token, Txn, Write};
 use crate::state::{DEFAULT_CLUSTER, DEFAULT_ROLE, DEFAULT_SCHEMA, State};
 
 pub fn gateway(node: u64, incarnation: u64) -> Gateway {
-    Gateway { node: NodeId(node), incarnation }
+    Gateway {
+        node: NodeId(node),
+        incarnation,
+    }
 }
 
 pub fn session(number: u64) -> Session {
-    Session { gateway: gateway(1, 1), number }
+    Session {
+        gateway: gateway(1, 1),
+        number,
+    }
 }
 
 pub fn token(number: u64, seq: u64, base: u64) -> Token {
-    Token { session: session(number), seq, base }
+    Token {
+        session: session(number),
+        seq,
+        base,
+    }
 }
 
 pub fn txn(token: Token) -> Txn {
-    Txn { token, schema: vec![], catalog_ops: vec![], checks: vec![], writes: vec![], staged: 0 }
+    Txn {
+        token,
+        schema: vec![],
+        catalog_ops: vec![],
+        checks: vec![],
+        writes: vec![],
+        staged: 0,
+    }
 }
 
 pub fn batch(wall_us: u64, txns: Vec<Txn>) -> Command {
@@ -38,12 +57,20 @@ pub fn key(a: i32) -> Row {
 }
 
 pub fn write(shard: ShardId, updates: Vec<(Row, Diff)>) -> Write {
-    Write { shard, updates, truncate: false }
+    Write {
+        shard,
+        updates,
+        truncate: false,
+    }
 }
 
 /// Table (a int4, b int4); key `i` is on the columns `keys[i]`.
 pub fn table(id: u64, name: &str, keys: &[&[usize]]) -> Arc<Item> {
-    let column = |name: &str| Column { name: name.into(), ty: SqlType::Int32, nullable: true };
+    let column = |name: &str| Column {
+        name: name.into(),
+        ty: SqlType::Int32,
+        nullable: true,
+    };
     let constraint = |(i, columns): (usize, &&[usize])| KeyConstraint {
         name: format!("{name}_key{i}"),
         id: GlobalId(id + 1 + i as u64),
@@ -61,8 +88,18 @@ pub fn table(id: u64, name: &str, keys: &[&[usize]]) -> Arc<Item> {
 
 /// An index with a plan that reads these tables' shards.
 pub fn index(id: u64, name: &str, on: u64, cluster: ClusterId) -> Arc<Item> {
-    let plan = Plan { cluster, bytes: vec![id as u8], hash: id, shards: BTreeSet::from([ShardId(on)]), as_of: 0 };
-    let kind = ItemKind::Index(Index { on: GlobalId(on), keys: vec![], plan });
+    let plan = Plan {
+        cluster,
+        bytes: vec![id as u8],
+        hash: id,
+        shards: BTreeSet::from([ShardId(on)]),
+        as_of: 0,
+    };
+    let kind = ItemKind::Index(Index {
+        on: GlobalId(on),
+        keys: vec![],
+        plan,
+    });
     item(id, name, BTreeSet::from([GlobalId(on)]), kind)
 }
 
@@ -80,7 +117,12 @@ fn item(id: u64, name: &str, depends_on: BTreeSet<GlobalId>, kind: ItemKind) -> 
 }
 
 pub fn init() -> Command {
-    Command::Init { environment: 1, generation: 0, wall_us: 1000, superusers: vec!["clusterd".into()] }
+    Command::Init {
+        environment: 1,
+        generation: 0,
+        wall_us: 1000,
+        superusers: vec!["clusterd".into()],
+    }
 }
 
 /// An initialized state with `keyed` (16384: keys a, b) and `bag` (16400: none).

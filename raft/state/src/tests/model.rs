@@ -67,9 +67,21 @@ fn write_step() -> impl Strategy<Value = WriteStep> {
 }
 
 fn txn_step() -> impl Strategy<Value = TxnStep> {
-    let check = prop_oneof![any::<bool>().prop_map(CheckStep::Shard), (0..2u32, 0..60i32).prop_map(|(s, k)| CheckStep::Key(s, k))];
+    let check = prop_oneof![
+        any::<bool>().prop_map(CheckStep::Shard),
+        (0..2u32, 0..60i32).prop_map(|(s, k)| CheckStep::Key(s, k))
+    ];
     let check = prop::option::weighted(0.5, (0..8usize, check));
-    (prop::collection::vec(write_step(), 0..6), check, any::<bool>()).prop_map(|(writes, check, staged)| TxnStep { writes, check, staged })
+    (
+        prop::collection::vec(write_step(), 0..6),
+        check,
+        any::<bool>(),
+    )
+        .prop_map(|(writes, check, staged)| TxnStep {
+            writes,
+            check,
+            staged,
+        })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -91,7 +103,11 @@ struct Table {
 
 impl Table {
     fn at(&self, ts: Timestamp) -> Content {
-        self.versions.range(..=ts).next_back().map(|(_, content)| content.clone()).unwrap_or_default()
+        self.versions
+            .range(..=ts)
+            .next_back()
+            .map(|(_, content)| content.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -103,7 +119,11 @@ struct Model {
 
 fn of_key(content: &Content, space: u32, key: &Row) -> Content {
     let column = |row: &Row| Row::pack_slice(&[row.column(space as usize)]);
-    content.iter().filter(|(row, _)| column(row) == *key).map(|(row, diff)| (row.clone(), *diff)).collect()
+    content
+        .iter()
+        .filter(|(row, _)| column(row) == *key)
+        .map(|(row, diff)| (row.clone(), *diff))
+        .collect()
 }
 
 impl Model {
@@ -120,7 +140,13 @@ impl Model {
     }
 
     /// What a transaction must answer; `since` is the shards' since before the entry.
-    fn expect(&self, txn: &Txn, writes: &[Write], ts: Timestamp, since: Timestamp) -> (Outcome, BTreeMap<ShardId, Content>) {
+    fn expect(
+        &self,
+        txn: &Txn,
+        writes: &[Write],
+        ts: Timestamp,
+        since: Timestamp,
+    ) -> (Outcome, BTreeMap<ShardId, Content>) {
         for check in &txn.checks {
             if let Some(conflict) = self.conflict(check, since) {
                 return (conflict, BTreeMap::new());
@@ -128,21 +154,38 @@ impl Model {
         }
         let mut after: BTreeMap<ShardId, Content> = BTreeMap::new();
         for write in writes {
-            let content = after.entry(write.shard).or_insert_with(|| self.tables[&write.shard].at(ts));
+            let content = after
+                .entry(write.shard)
+                .or_insert_with(|| self.tables[&write.shard].at(ts));
             if write.truncate {
                 content.clear();
             }
-            write.updates.iter().for_each(|(row, diff)| *content.entry(row.clone()).or_default() += diff);
+            write
+                .updates
+                .iter()
+                .for_each(|(row, diff)| *content.entry(row.clone()).or_default() += diff);
         }
         for content in after.values_mut() {
             content.retain(|_, count| *count != 0);
         }
         for (shard, content) in &after {
             if content.values().any(|count| *count < 0) {
-                return (Outcome::Invalid { reason: String::new() }, BTreeMap::new());
+                return (
+                    Outcome::Invalid {
+                        reason: String::new(),
+                    },
+                    BTreeMap::new(),
+                );
             }
             if *shard == KEYED && (0..2).any(|space| has_duplicate(content, space)) {
-                return (Outcome::UniqueViolation { shard: KEYED, space: 0, key: Row::empty() }, BTreeMap::new());
+                return (
+                    Outcome::UniqueViolation {
+                        shard: KEYED,
+                        space: 0,
+                        key: Row::empty(),
+                    },
+                    BTreeMap::new(),
+                );
             }
         }
         (Outcome::Committed { ts }, after)
@@ -150,7 +193,9 @@ impl Model {
 
     fn conflict(&self, check: &Check, readable: Timestamp) -> Option<Outcome> {
         let (shard, since) = match check {
-            Check::ShardUnchanged { shard, since } | Check::KeyUnchanged { shard, since, .. } => (*shard, *since),
+            Check::ShardUnchanged { shard, since } | Check::KeyUnchanged { shard, since, .. } => {
+                (*shard, *since)
+            }
             Check::CatalogUnchanged { .. } => return None,
         };
         if self.last_write[&shard] <= since {
@@ -158,10 +203,13 @@ impl Model {
         }
         if let Check::KeyUnchanged { space, key, .. } = check {
             let mut before = of_key(&self.tables[&shard].at(since), *space, key);
-            let changed = self.tables[&shard].versions.range(since + 1..).any(|(_, content)| {
-                let now = of_key(content, *space, key);
-                std::mem::replace(&mut before, now.clone()) != now
-            });
+            let changed = self.tables[&shard]
+                .versions
+                .range(since + 1..)
+                .any(|(_, content)| {
+                    let now = of_key(content, *space, key);
+                    std::mem::replace(&mut before, now.clone()) != now
+                });
             if readable <= since && !changed {
                 return None;
             }
@@ -172,15 +220,21 @@ impl Model {
 
 fn has_duplicate(content: &Content, space: usize) -> bool {
     let mut counts: BTreeMap<Row, Diff> = BTreeMap::new();
-    for (row, count) in content.iter().filter(|(row, _)| !row.column(space).is_null()) {
-        *counts.entry(Row::pack_slice(&[row.column(space)])).or_default() += count;
+    for (row, count) in content
+        .iter()
+        .filter(|(row, _)| !row.column(space).is_null())
+    {
+        *counts
+            .entry(Row::pack_slice(&[row.column(space)]))
+            .or_default() += count;
     }
     counts.values().any(|count| *count > 1)
 }
 
 fn same_kind(a: &Outcome, b: &Outcome) -> bool {
     match (a, b) {
-        (Outcome::Invalid { .. }, Outcome::Invalid { .. }) | (Outcome::UniqueViolation { .. }, Outcome::UniqueViolation { .. }) => true,
+        (Outcome::Invalid { .. }, Outcome::Invalid { .. })
+        | (Outcome::UniqueViolation { .. }, Outcome::UniqueViolation { .. }) => true,
         (a, b) => a == b,
     }
 }
@@ -212,12 +266,17 @@ impl Run {
             Step::Batch(clock, txns) => self.batch(clock, txns),
             Step::Close(clock) => {
                 self.clock += clock;
-                self.apply(&Command::Close { wall_us: self.clock });
+                self.apply(&Command::Close {
+                    wall_us: self.clock,
+                });
                 self.model.read_points.push(self.plain.last_ts());
             }
             Step::Lease(back) => {
                 let oldest = back.map(|back| self.plain.last_ts().saturating_sub(back));
-                self.apply(&Command::Lease { gateway: gateway(1, 1), oldest });
+                self.apply(&Command::Lease {
+                    gateway: gateway(1, 1),
+                    oldest,
+                });
             }
             Step::Merge => {
                 for job in self.merging.merge_jobs() {
@@ -248,9 +307,17 @@ impl Run {
         let outcomes = self.apply(&batch(self.clock, entry));
         for ((txn, writes), outcome) in txns.iter().zip(&outcomes) {
             let (expected, after) = self.model.expect(txn, writes, ts, since);
-            assert!(same_kind(outcome, &expected), "{outcome:?} instead of {expected:?}");
+            assert!(
+                same_kind(outcome, &expected),
+                "{outcome:?} instead of {expected:?}"
+            );
             for (shard, content) in after {
-                self.model.tables.get_mut(&shard).unwrap().versions.insert(ts, content);
+                self.model
+                    .tables
+                    .get_mut(&shard)
+                    .unwrap()
+                    .versions
+                    .insert(ts, content);
                 self.model.last_write.insert(shard, ts);
             }
         }
@@ -264,8 +331,16 @@ impl Run {
         if let Some((ago, check)) = &step.check {
             let since = self.model.read_point(*ago);
             txn.checks.push(match check {
-                CheckStep::Shard(keyed) => Check::ShardUnchanged { shard: if *keyed { KEYED } else { BAG }, since },
-                CheckStep::Key(space, k) => Check::KeyUnchanged { shard: KEYED, space: *space, key: key(*k), since },
+                CheckStep::Shard(keyed) => Check::ShardUnchanged {
+                    shard: if *keyed { KEYED } else { BAG },
+                    since,
+                },
+                CheckStep::Key(space, k) => Check::KeyUnchanged {
+                    shard: KEYED,
+                    space: *space,
+                    key: key(*k),
+                    since,
+                },
             });
         }
         let staged = if step.staged { writes.len() / 2 } else { 0 };
@@ -274,7 +349,11 @@ impl Run {
             // Each transaction that stages has a session of its own: the next one must not drop its chunks.
             txn.token = token(1000 + self.seq, 1, self.plain.applied());
             for (number, write) in writes[..staged].iter().enumerate() {
-                let stage = Command::Stage { token: txn.token, number: number as u32, writes: vec![write.clone()] };
+                let stage = Command::Stage {
+                    token: txn.token,
+                    number: number as u32,
+                    writes: vec![write.clone()],
+                };
                 assert_eq!(self.apply(&stage), []);
                 assert_eq!(self.apply(&stage), [], "a repeated chunk is ignored");
             }
@@ -291,15 +370,26 @@ impl Run {
         };
         match step {
             WriteStep::Insert(keyed, a, b) => write(shard(*keyed), vec![(row(*a, *b), 1)]),
-            WriteStep::Delete(keyed, at) => write(shard(*keyed), pick(*keyed, *at).map(|row| (row, -1)).into_iter().collect()),
+            WriteStep::Delete(keyed, at) => write(
+                shard(*keyed),
+                pick(*keyed, *at).map(|row| (row, -1)).into_iter().collect(),
+            ),
             WriteStep::Update(keyed, at, b) => {
                 let old = pick(*keyed, *at);
-                let new = old.as_ref().map(|old| row(old.column(0).unwrap_int32(), *b));
-                let updates = old.map(|row| (row, -1)).into_iter().chain(new.map(|row| (row, 1)));
+                let new = old
+                    .as_ref()
+                    .map(|old| row(old.column(0).unwrap_int32(), *b));
+                let updates = old
+                    .map(|row| (row, -1))
+                    .into_iter()
+                    .chain(new.map(|row| (row, 1)));
                 write(shard(*keyed), updates.collect())
             }
             WriteStep::DeleteMissing(keyed) => write(shard(*keyed), vec![(row(-5, None), -1)]),
-            WriteStep::Truncate(keyed) => Write { truncate: true, ..write(shard(*keyed), vec![]) },
+            WriteStep::Truncate(keyed) => Write {
+                truncate: true,
+                ..write(shard(*keyed), vec![])
+            },
         }
     }
 
@@ -310,18 +400,29 @@ impl Run {
                 let since = state.since(*id).unwrap();
                 assert!(state.readable(*id, since.wrapping_sub(1)).is_err());
                 assert!(state.readable(*id, state.upper()).is_err());
-                let late = self.model.read_points.iter().rev().take(6).filter(|ts| **ts >= since);
+                let late = self
+                    .model
+                    .read_points
+                    .iter()
+                    .rev()
+                    .take(6)
+                    .filter(|ts| **ts >= since);
                 for ts in late.copied().chain([since, state.last_ts()]) {
                     let expected = table.at(ts);
                     let shard = state.readable(*id, ts).unwrap();
                     let mut found = Content::new();
-                    shard.for_each(ts, |row, diff| assert!(found.insert(row.to_row(), diff).is_none(), "rows come once"));
+                    shard.for_each(ts, |row, diff| {
+                        assert!(found.insert(row.to_row(), diff).is_none(), "rows come once")
+                    });
                     assert_eq!(found, expected, "{id} at {ts}");
                     if *id == KEYED {
                         compare_keys(shard, ts, &expected);
                     }
                 }
-                assert_eq!(state.shard(*id).unwrap().rows() as i64, table.at(Timestamp::MAX).values().sum::<i64>());
+                assert_eq!(
+                    state.shard(*id).unwrap().rows() as i64,
+                    table.at(Timestamp::MAX).values().sum::<i64>()
+                );
             }
         }
     }
@@ -331,7 +432,9 @@ fn compare_keys(shard: &crate::Shard, ts: Timestamp, expected: &Content) {
     for space in 0..2u32 {
         for k in (0..60).step_by(7) {
             let mut found = Content::new();
-            shard.lookup(space as usize, key(k).as_ref(), ts, |row, diff| assert!(found.insert(row.to_row(), diff).is_none(), "rows come once"));
+            shard.lookup(space as usize, key(k).as_ref(), ts, |row, diff| {
+                assert!(found.insert(row.to_row(), diff).is_none(), "rows come once")
+            });
             assert_eq!(found, of_key(expected, space, &key(k)));
         }
     }

@@ -26,43 +26,70 @@ fn parse<T: std::str::FromStr<Err: Error + 'static>>(text: Option<&str>) -> Resu
 /// SESSION/SEQ of gateway node 1, incarnation 1, or NODE.INCARNATION.SESSION/SEQ.
 fn token(text: &str, base: u64) -> Result<Token> {
     let (session_text, seq) = text.split_once('/').ok_or("SESSION/SEQ")?;
-    Ok(Token { session: session(session_text)?, seq: seq.parse()?, base })
+    Ok(Token {
+        session: session(session_text)?,
+        seq: seq.parse()?,
+        base,
+    })
 }
 
 fn session(text: &str) -> Result<Session> {
-    let parts = text.split('.').map(str::parse).collect::<std::result::Result<Vec<u64>, _>>()?;
+    let parts = text
+        .split('.')
+        .map(str::parse)
+        .collect::<std::result::Result<Vec<u64>, _>>()?;
     match parts[..] {
-        [number] => Ok(Session { gateway: gateway(1, 1), number }),
-        [node, incarnation, number] => Ok(Session { gateway: gateway(node, incarnation), number }),
+        [number] => Ok(Session {
+            gateway: gateway(1, 1),
+            number,
+        }),
+        [node, incarnation, number] => Ok(Session {
+            gateway: gateway(node, incarnation),
+            number,
+        }),
         _ => Err("SESSION or NODE.INCARNATION.SESSION".into()),
     }
 }
 
 fn gateway_of(text: Option<&str>) -> Result<Gateway> {
-    let (node, incarnation) = text.and_then(|text| text.split_once('.')).ok_or("NODE.INCARNATION")?;
+    let (node, incarnation) = text
+        .and_then(|text| text.split_once('.'))
+        .ok_or("NODE.INCARNATION")?;
     Ok(gateway(node.parse()?, incarnation.parse()?))
 }
 
 fn keys(text: &str) -> Result<Vec<Vec<usize>>> {
     let columns = |key: &str| key.split('-').map(|c| Ok(c.parse()?)).collect();
-    text.split('/').filter(|key| !key.is_empty()).map(columns).collect()
+    text.split('/')
+        .filter(|key| !key.is_empty())
+        .map(columns)
+        .collect()
 }
 
 fn parse_row(a: Option<&str>, b: Option<&str>) -> Result<Row> {
-    let b = if b == Some("null") { None } else { Some(parse(b)?) };
+    let b = if b == Some("null") {
+        None
+    } else {
+        Some(parse(b)?)
+    };
     Ok(row(parse(a)?, b))
 }
 
 impl Runner {
     fn new() -> Runner {
-        Runner { state: State::new(), txns: vec![] }
+        Runner {
+            state: State::new(),
+            txns: vec![],
+        }
     }
 
     fn apply(&mut self, command: &Command) -> String {
         let index = self.state.applied() + 1;
         let outcomes = self.state.apply(index, command).outcomes;
         let mut output = format!("#{index}");
-        outcomes.iter().for_each(|outcome| write!(output, " {}", show(outcome)).expect("a string takes all"));
+        outcomes
+            .iter()
+            .for_each(|outcome| write!(output, " {}", show(outcome)).expect("a string takes all"));
         output + "\n"
     }
 
@@ -71,8 +98,15 @@ impl Runner {
         match name.parse() {
             Ok(id) => Ok(ShardId(id)),
             Err(_) => {
-                let item = self.state.catalog().items.values().find(|item| item.name == name);
-                Ok(item.and_then(|item| item.shard()).ok_or("there is no such table")?)
+                let item = self
+                    .state
+                    .catalog()
+                    .items
+                    .values()
+                    .find(|item| item.name == name);
+                Ok(item
+                    .and_then(|item| item.shard())
+                    .ok_or("there is no such table")?)
             }
         }
     }
@@ -85,66 +119,120 @@ impl Runner {
             "insert" | "delete" => {
                 let shard = self.shard(words.next())?;
                 let diff = if verb == "insert" { 1 } else { -1 };
-                txn.writes.push(write(shard, vec![(parse_row(words.next(), words.next())?, diff)]));
+                txn.writes.push(write(
+                    shard,
+                    vec![(parse_row(words.next(), words.next())?, diff)],
+                ));
             }
-            "truncate" => txn.writes.push(Write { truncate: true, ..write(self.shard(words.next())?, vec![]) }),
-            "unchanged" => txn.checks.push(Check::ShardUnchanged { shard: self.shard(words.next())?, since: parse(words.next())? }),
+            "truncate" => txn.writes.push(Write {
+                truncate: true,
+                ..write(self.shard(words.next())?, vec![])
+            }),
+            "unchanged" => txn.checks.push(Check::ShardUnchanged {
+                shard: self.shard(words.next())?,
+                since: parse(words.next())?,
+            }),
             "key" => txn.checks.push(Check::KeyUnchanged {
                 shard: self.shard(words.next())?,
                 space: parse(words.next())?,
                 key: key(parse(words.next())?),
                 since: parse(words.next())?,
             }),
-            "catalog" => txn.checks.push(Check::CatalogUnchanged { version: parse(words.next())? }),
-            "planned" => txn.schema.push((GlobalId(parse(words.next())?), parse(words.next())?)),
+            "catalog" => txn.checks.push(Check::CatalogUnchanged {
+                version: parse(words.next())?,
+            }),
+            "planned" => txn
+                .schema
+                .push((GlobalId(parse(words.next())?), parse(words.next())?)),
             "table" => {
-                let (id, name) = (parse(words.next())?, words.next().ok_or("a name is missing")?);
+                let (id, name) = (
+                    parse(words.next())?,
+                    words.next().ok_or("a name is missing")?,
+                );
                 let keys = keys(words.next().unwrap_or_default())?;
                 let keys: Vec<&[usize]> = keys.iter().map(|key| &key[..]).collect();
-                txn.catalog_ops.push(CatalogOp::CreateItem(table(id, name, &keys)));
+                txn.catalog_ops
+                    .push(CatalogOp::CreateItem(table(id, name, &keys)));
             }
             "index" => {
-                let (id, name) = (parse(words.next())?, words.next().ok_or("a name is missing")?);
+                let (id, name) = (
+                    parse(words.next())?,
+                    words.next().ok_or("a name is missing")?,
+                );
                 let (on, cluster) = (parse(words.next())?, ClusterId(parse(words.next())?));
-                txn.catalog_ops.push(CatalogOp::CreateItem(index(id, name, on, cluster)));
+                txn.catalog_ops
+                    .push(CatalogOp::CreateItem(index(id, name, on, cluster)));
             }
             "drop" => {
-                let ids = words.by_ref().map(|id| Ok(GlobalId(id.parse()?))).collect::<Result<Vec<_>>>()?;
+                let ids = words
+                    .by_ref()
+                    .map(|id| Ok(GlobalId(id.parse()?)))
+                    .collect::<Result<Vec<_>>>()?;
                 txn.catalog_ops.push(CatalogOp::DropItems(ids));
             }
             "rename" => {
                 let id = GlobalId(parse(words.next())?);
-                txn.catalog_ops.push(CatalogOp::RenameItem { id, name: words.next().ok_or("a name is missing")?.to_owned() });
+                txn.catalog_ops.push(CatalogOp::RenameItem {
+                    id,
+                    name: words.next().ok_or("a name is missing")?.to_owned(),
+                });
             }
             "staged" => txn.staged = parse(words.next())?,
             verb => return Err(format!("unknown part {verb}").into()),
         }
-        if words.next().is_some() { Err(format!("too many words in {text}").into()) } else { Ok(()) }
+        if words.next().is_some() {
+            Err(format!("too many words in {text}").into())
+        } else {
+            Ok(())
+        }
     }
 
     fn read(&self, args: &mut ArgumentConsumer<'_>) -> Result<String> {
         let shard = self.shard(args.next_pos())?;
-        let ts: Timestamp = args.next_pos().map_or(Ok(self.state.last_ts()), str::parse)?;
+        let ts: Timestamp = args
+            .next_pos()
+            .map_or(Ok(self.state.last_ts()), str::parse)?;
         let found = match self.state.readable(shard, ts) {
             Ok(found) => found,
             Err(error) => return Ok(format!("{error}\n")),
         };
         let mut output = format!("at {ts}:");
         found.for_each(ts, |row, diff| {
-            let times = if diff == 1 { String::new() } else { format!(" x{diff}") };
-            write!(output, " ({}, {}){times}", row.column(0).unwrap_int32(), show_int(row.column(1))).expect("a string takes all");
+            let times = if diff == 1 {
+                String::new()
+            } else {
+                format!(" x{diff}")
+            };
+            write!(
+                output,
+                " ({}, {}){times}",
+                row.column(0).unwrap_int32(),
+                show_int(row.column(1))
+            )
+            .expect("a string takes all");
         });
         Ok(output + "\n")
     }
 
     fn show(&self) -> String {
-        let mut output = format!("last_ts={} catalog={} floor={}\n", self.state.last_ts(), self.state.catalog().version, self.state.read_floor());
+        let mut output = format!(
+            "last_ts={} catalog={} floor={}\n",
+            self.state.last_ts(),
+            self.state.catalog().version,
+            self.state.read_floor()
+        );
         for shard in self.state.shards() {
             let since = self.state.since(shard.id()).expect("it is there");
-            writeln!(output, "{} since={since} rows={}", shard.id(), shard.rows()).expect("a string takes all");
+            writeln!(output, "{} since={since} rows={}", shard.id(), shard.rows())
+                .expect("a string takes all");
         }
         for (cluster, hold) in self.state.holds() {
-            writeln!(output, "hold {cluster} incarnation={} {:?}", hold.incarnation, hold.frontiers).expect("a string takes all");
+            writeln!(
+                output,
+                "hold {cluster} incarnation={} {:?}",
+                hold.incarnation, hold.frontiers
+            )
+            .expect("a string takes all");
         }
         output
     }
@@ -158,14 +246,23 @@ impl Runner {
 }
 
 fn show_int(datum: repr::Datum<'_>) -> String {
-    if datum.is_null() { "null".into() } else { datum.unwrap_int32().to_string() }
+    if datum.is_null() {
+        "null".into()
+    } else {
+        datum.unwrap_int32().to_string()
+    }
 }
 
 fn show(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Committed { ts } => format!("committed@{ts}"),
-        Outcome::Conflict { shard } => format!("conflict({})", shard.map_or("catalog".into(), |shard| shard.to_string())),
-        Outcome::UniqueViolation { shard, space, key } => format!("duplicate({shard} key{space} {})", show_int(key.column(0))),
+        Outcome::Conflict { shard } => format!(
+            "conflict({})",
+            shard.map_or("catalog".into(), |shard| shard.to_string())
+        ),
+        Outcome::UniqueViolation { shard, space, key } => {
+            format!("duplicate({shard} key{space} {})", show_int(key.column(0)))
+        }
         Outcome::CatalogMoved => "catalog-moved".into(),
         Outcome::NameTaken { name } => format!("name-taken({name})"),
         Outcome::TokenExpired => "token-expired".into(),
@@ -183,7 +280,9 @@ impl goldenscript::Runner for Runner {
             "init" => self.apply(&init()),
             // txn TOKEN [base=N] PART...: waits for the next batch.
             "txn" => {
-                let base = args.take_key("base").map_or(Ok(self.state.applied()), str::parse)?;
+                let base = args
+                    .take_key("base")
+                    .map_or(Ok(self.state.applied()), str::parse)?;
                 let mut next = txn(token(args.next_pos().ok_or("a token is missing")?, base)?);
                 while let Some(part) = args.next_pos() {
                     self.op(&mut next, part)?;
@@ -195,32 +294,52 @@ impl goldenscript::Runner for Runner {
                 let txns = std::mem::take(&mut self.txns);
                 self.apply(&batch(parse(args.next_pos())?, txns))
             }
-            "close" => self.apply(&Command::Close { wall_us: parse(args.next_pos())? }),
+            "close" => self.apply(&Command::Close {
+                wall_us: parse(args.next_pos())?,
+            }),
             // stage TOKEN NUMBER PART...
             "stage" => {
-                let token = token(args.next_pos().ok_or("a token is missing")?, self.state.applied())?;
+                let token = token(
+                    args.next_pos().ok_or("a token is missing")?,
+                    self.state.applied(),
+                )?;
                 let number = parse(args.next_pos())?;
                 let mut parts = txn(token);
                 while let Some(part) = args.next_pos() {
                     self.op(&mut parts, part)?;
                 }
-                self.apply(&Command::Stage { token, number, writes: parts.writes })
+                self.apply(&Command::Stage {
+                    token,
+                    number,
+                    writes: parts.writes,
+                })
             }
-            "end" => self.apply(&Command::EndSession { session: session(args.next_pos().ok_or("a session is missing")?)? }),
+            "end" => self.apply(&Command::EndSession {
+                session: session(args.next_pos().ok_or("a session is missing")?)?,
+            }),
             // End a thousand and more sessions, so that the oldest is forgotten.
             "end-many" => {
                 for number in 0..2000 {
-                    self.apply(&Command::EndSession { session: Session { gateway: gateway(1, 1), number: 100_000 + number } });
+                    self.apply(&Command::EndSession {
+                        session: Session {
+                            gateway: gateway(1, 1),
+                            number: 100_000 + number,
+                        },
+                    });
                 }
                 String::new()
             }
-            "started" => self.apply(&Command::GatewayStarted { gateway: gateway_of(args.next_pos())? }),
+            "started" => self.apply(&Command::GatewayStarted {
+                gateway: gateway_of(args.next_pos())?,
+            }),
             "lease" => {
                 let gateway = gateway_of(args.next_pos())?;
                 let oldest = args.next_pos().map(str::parse).transpose()?;
                 self.apply(&Command::Lease { gateway, oldest })
             }
-            "expire" => self.apply(&Command::ExpireLease { gateway: gateway_of(args.next_pos())? }),
+            "expire" => self.apply(&Command::ExpireLease {
+                gateway: gateway_of(args.next_pos())?,
+            }),
             "holds" => {
                 let incarnation = parse(args.take_key("incarnation"))?;
                 let cluster = ClusterId(parse(args.next_pos())?);
@@ -228,7 +347,11 @@ impl goldenscript::Runner for Runner {
                 while let Some((shard, ts)) = args.next_key() {
                     frontiers.insert(ShardId(shard.parse()?), ts.parse()?);
                 }
-                self.apply(&Command::Holds { cluster, incarnation, frontiers })
+                self.apply(&Command::Holds {
+                    cluster,
+                    incarnation,
+                    frontiers,
+                })
             }
             "restore" => {
                 self.restore()?;
@@ -246,8 +369,12 @@ impl goldenscript::Runner for Runner {
 #[test]
 fn scripts() -> std::io::Result<()> {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
-    let mut paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    let mut paths = std::fs::read_dir(dir)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()?;
     paths.sort();
     assert!(!paths.is_empty());
-    paths.iter().try_for_each(|path| goldenscript::run(&mut Runner::new(), path))
+    paths
+        .iter()
+        .try_for_each(|path| goldenscript::run(&mut Runner::new(), path))
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use repr::{ShardId, Timestamp};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{FRAME_BYTES_MAX, Header, Part, RowUpdates, SNAPSHOT_VERSION, ShardHeader, SnapshotError};
+use super::{
+    FRAME_BYTES_MAX, Header, Part, RowUpdates, SNAPSHOT_VERSION, ShardHeader, SnapshotError,
+};
 use crate::catalog::{Catalog, Item, ItemKind};
 use crate::command::{Outcome, Session};
 use crate::shard::{BatchBuilder, KeySpace, Shard, row_hash};
@@ -24,8 +26,13 @@ impl State {
     /// # Errors
     /// If `input` fails, is of an unknown version, or is not whole.
     pub fn read_snapshot(input: &mut dyn Read) -> Result<State, SnapshotError> {
-        let mut frames = Frames { input, hasher: Xxh3::new() };
-        let (Part::Header(header), _) = frames.next()? else { return Err(SnapshotError::Damaged("it does not begin with the header")) };
+        let mut frames = Frames {
+            input,
+            hasher: Xxh3::new(),
+        };
+        let (Part::Header(header), _) = frames.next()? else {
+            return Err(SnapshotError::Damaged("it does not begin with the header"));
+        };
         let mut loader = Loader::new(*header);
         loop {
             let (part, checksum_before) = frames.next()?;
@@ -33,7 +40,11 @@ impl State {
                 Part::Header(_) => return Err(SnapshotError::Damaged("it has two headers")),
                 Part::Items(items) => loader.items(items),
                 Part::Sessions(sessions) => loader.sessions(sessions),
-                Part::Staged { session, seq, writes } => loader.stages.add(session, seq, Chunk::new(&writes)),
+                Part::Staged {
+                    session,
+                    seq,
+                    writes,
+                } => loader.stages.add(session, seq, Chunk::new(&writes)),
                 Part::Shard(header) => loader.shard(header)?,
                 Part::Rows(rows) => loader.rows(rows)?,
                 Part::End { checksum } if checksum == checksum_before => return loader.finish(),
@@ -59,7 +70,9 @@ impl Frames<'_> {
             return Err(SnapshotError::Damaged("a frame is too long"));
         }
         let mut buffer = vec![];
-        (&mut *self.input).take(bytes as u64).read_to_end(&mut buffer)?;
+        (&mut *self.input)
+            .take(bytes as u64)
+            .read_to_end(&mut buffer)?;
         if buffer.len() < bytes {
             return Err(SnapshotError::Damaged("it ends inside a frame"));
         }
@@ -90,45 +103,76 @@ impl Loader {
     fn new(mut header: Header) -> Loader {
         let catalog = std::mem::take(&mut header.catalog);
         let mut ended = Ended::default();
-        header.ended.iter().for_each(|(index, session)| ended.insert(*index, *session));
+        header
+            .ended
+            .iter()
+            .for_each(|(index, session)| ended.insert(*index, *session));
         let sessions = Sessions {
             gateways: Arc::new(std::mem::take(&mut header.gateways)),
             ended: Arc::new(ended),
             horizon: header.dedup_horizon,
             ..Sessions::default()
         };
-        Loader { header, catalog, sessions, stages: Stages::default(), shards: BTreeMap::new(), current: None }
+        Loader {
+            header,
+            catalog,
+            sessions,
+            stages: Stages::default(),
+            shards: BTreeMap::new(),
+            current: None,
+        }
     }
 
     fn items(&mut self, items: Vec<Arc<Item>>) {
         for item in items {
-            self.catalog.names.insert((item.schema, item.name.clone()), item.id);
+            self.catalog
+                .names
+                .insert((item.schema, item.name.clone()), item.id);
             self.catalog.items.insert(item.id, item);
         }
     }
 
     fn sessions(&mut self, sessions: Vec<(Session, u64, Outcome)>) {
-        sessions.into_iter().for_each(|(session, seq, outcome)| self.sessions.record(session, seq, outcome));
+        sessions
+            .into_iter()
+            .for_each(|(session, seq, outcome)| self.sessions.record(session, seq, outcome));
     }
 
     fn shard(&mut self, header: ShardHeader) -> Result<(), SnapshotError> {
         self.close_shard()?;
-        let owner = self.catalog.items.values().find(|item| item.shard() == Some(header.id));
+        let owner = self
+            .catalog
+            .items
+            .values()
+            .find(|item| item.shard() == Some(header.id));
         let owner = owner.ok_or(SnapshotError::Damaged("a shard belongs to no item"))?;
         let spaces = match &owner.kind {
-            ItemKind::Table(table) => KeySpace::of_table(table).ok_or(SnapshotError::Damaged("a key names no column"))?,
-            ItemKind::Source(_) | ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Index(_) => vec![],
+            ItemKind::Table(table) => {
+                KeySpace::of_table(table).ok_or(SnapshotError::Damaged("a key names no column"))?
+            }
+            ItemKind::Source(_)
+            | ItemKind::View(_)
+            | ItemKind::MaterializedView(_)
+            | ItemKind::Index(_) => vec![],
         };
         let arity = owner.columns().map_or(0, <[_]>::len);
         let mut shard = Shard::new(header.id, arity, spaces.into(), header.created);
         shard.last_write = header.last_write;
-        self.current = Some(LoadingShard { shard, builder: BatchBuilder::default(), expected: header });
+        self.current = Some(LoadingShard {
+            shard,
+            builder: BatchBuilder::default(),
+            expected: header,
+        });
         Ok(())
     }
 
     fn rows(&mut self, rows: Vec<RowUpdates>) -> Result<(), SnapshotError> {
-        let current = self.current.as_mut().ok_or(SnapshotError::Damaged("rows belong to no shard"))?;
-        rows.iter().try_for_each(|(row, updates)| current.push(row, updates))
+        let current = self
+            .current
+            .as_mut()
+            .ok_or(SnapshotError::Damaged("rows belong to no shard"))?;
+        rows.iter()
+            .try_for_each(|(row, updates)| current.push(row, updates))
     }
 
     fn close_shard(&mut self) -> Result<(), SnapshotError> {
@@ -142,11 +186,26 @@ impl Loader {
     fn finish(mut self) -> Result<State, SnapshotError> {
         self.close_shard()?;
         let header = self.header;
-        let stored = self.shards.values().map(|shard| shard.bytes + shard.rows * ROW_OVERHEAD_BYTES).sum::<u64>();
+        let stored = self
+            .shards
+            .values()
+            .map(|shard| shard.bytes + shard.rows * ROW_OVERHEAD_BYTES)
+            .sum::<u64>();
         if stored != header.stored_bytes {
             return Err(SnapshotError::Damaged("shards are missing"));
         }
-        let holds = header.holds.into_iter().map(|(cluster, (incarnation, frontiers))| (cluster, InputHold { incarnation, frontiers }));
+        let holds = header
+            .holds
+            .into_iter()
+            .map(|(cluster, (incarnation, frontiers))| {
+                (
+                    cluster,
+                    InputHold {
+                        incarnation,
+                        frontiers,
+                    },
+                )
+            });
         Ok(State {
             environment: header.environment,
             generation: header.generation,
@@ -167,17 +226,33 @@ impl Loader {
 
 impl LoadingShard {
     fn push(&mut self, row: &repr::Row, updates: &[(Timestamp, i64)]) -> Result<(), SnapshotError> {
-        let ordered = self.builder.last_row().is_none_or(|last| last < row.as_bytes());
-        if !ordered || row.arity() != self.shard.arity || updates.is_empty() || !updates.is_sorted_by(|a, b| a.0 < b.0) {
+        let ordered = self
+            .builder
+            .last_row()
+            .is_none_or(|last| last < row.as_bytes());
+        if !ordered
+            || row.arity() != self.shard.arity
+            || updates.is_empty()
+            || !updates.is_sorted_by(|a, b| a.0 < b.0)
+        {
             return Err(SnapshotError::Damaged("rows are out of order"));
         }
-        updates.iter().for_each(|(time, diff)| self.builder.push(row.as_ref(), *time, *diff));
-        let count = updates.iter().fold(0i64, |sum, (_, diff)| sum.wrapping_add(*diff));
-        let count = u64::try_from(count).map_err(|_| SnapshotError::Damaged("a row occurs less than never"))?;
+        updates
+            .iter()
+            .for_each(|(time, diff)| self.builder.push(row.as_ref(), *time, *diff));
+        let count = updates
+            .iter()
+            .fold(0i64, |sum, (_, diff)| sum.wrapping_add(*diff));
+        let count = u64::try_from(count)
+            .map_err(|_| SnapshotError::Damaged("a row occurs less than never"))?;
         let shard = &mut self.shard;
         shard.rows = shard.rows.wrapping_add(count);
-        shard.bytes = shard.bytes.wrapping_add(count.wrapping_mul(row.byte_len() as u64));
-        shard.content = shard.content.wrapping_add(row_hash(shard.id, row.as_ref()).wrapping_mul(count));
+        shard.bytes = shard
+            .bytes
+            .wrapping_add(count.wrapping_mul(row.byte_len() as u64));
+        shard.content = shard
+            .content
+            .wrapping_add(row_hash(shard.id, row.as_ref()).wrapping_mul(count));
         if self.builder.row_bytes() >= BATCH_BYTES {
             self.close_batch();
         }
@@ -186,14 +261,20 @@ impl LoadingShard {
 
     fn close_batch(&mut self) {
         let batch = std::mem::take(&mut self.builder).finish(&self.shard.spaces);
-        self.shard.batches.extend((batch.updates() > 0).then(|| Arc::new(batch)));
+        self.shard
+            .batches
+            .extend((batch.updates() > 0).then(|| Arc::new(batch)));
     }
 
     fn finish(mut self) -> Result<Shard, SnapshotError> {
         self.close_batch();
         let (shard, expected) = (self.shard, self.expected);
-        if (shard.rows, shard.bytes, shard.content) != (expected.rows, expected.bytes, expected.content) {
-            return Err(SnapshotError::Damaged("the rows of a shard are not those that were written"));
+        if (shard.rows, shard.bytes, shard.content)
+            != (expected.rows, expected.bytes, expected.content)
+        {
+            return Err(SnapshotError::Damaged(
+                "the rows of a shard are not those that were written",
+            ));
         }
         Ok(shard)
     }
