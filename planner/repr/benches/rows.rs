@@ -1,5 +1,8 @@
 //! Prints what reading and writing rows costs. Run with `cargo bench -p repr`.
 
+// A benchmark has to look at the clock.
+#![allow(clippy::disallowed_methods)]
+
 use std::hint::black_box;
 use std::time::Instant;
 

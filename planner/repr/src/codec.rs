@@ -56,6 +56,9 @@ impl CodecError {
 
 /// Encodes a value behind a version byte.
 ///
+/// A value that nests deeper than [`DEPTH_MAX`] encodes, but never decodes. Where users decide how deep
+/// a value nests, bound that before encoding what is to be kept.
+///
 /// # Panics
 /// If the type's `Serialize` fails or does not know the lengths of its sequences: a bug in the type.
 pub fn encode<T: Serialize + ?Sized>(version: u8, value: &T) -> Vec<u8> {

@@ -127,7 +127,7 @@ impl<'a> Datum<'a> {
 
     /// The representative of all datums that are SQL-equal to this one under type `ty`: after it,
     /// equal packed bytes mean SQL-equal values. Costs nothing where [`SqlType::needs_key_canonical`]
-    /// is false. A trimmed string borrows from `self`; only arrays use the arena.
+    /// is false. A trimmed string borrows from `self`; only arrays and records use the arena.
     pub fn key_canonical(self, ty: &SqlType, arena: &'a RowArena) -> Datum<'a> {
         match (self, ty) {
             (Datum::Numeric(n), _) => Datum::Numeric(n.key_canonical()),
@@ -142,6 +142,14 @@ impl<'a> Datum<'a> {
                     packer.push_array(&dims, elements);
                 })
             }
+            (Datum::Record(record), SqlType::Record(types)) if ty.needs_key_canonical() => arena
+                .make_datum(|packer| {
+                    let field_type = |index| types.get(index).unwrap_or(&SqlType::Unknown);
+                    let fields = record.iter().enumerate();
+                    packer.push_record(
+                        fields.map(|(index, field)| field.key_canonical(field_type(index), arena)),
+                    );
+                }),
             (other, _) => other,
         }
     }

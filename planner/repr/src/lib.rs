@@ -6,12 +6,12 @@
 //!
 //! # The life of a row
 //!
-//! A client sends text or binary values; [`format`] parses each, by its [`SqlType`], into a
+//! A client sends text or binary values; [`mod@format`] parses each, by its [`SqlType`], into a
 //! [`Datum`]. A [`RowPacker`] packs datums into a [`Row`]: one tag byte per datum, then its bytes in a
 //! canonical form, so that equal bytes mean an identical datum and rows compare with `memcmp`. The
 //! same bytes travel in the log, over the mesh and through every dataflow operator without being
 //! re-encoded. Operators read them with a [`DatumIter`] or, when they need few columns, with
-//! [`decode_columns`]. At the end, [`format`] writes text or binary again.
+//! [`decode_columns`]. At the end, [`mod@format`] writes text or binary again.
 //!
 //! Two SQL values may be equal without being identical (numeric `1.0` and `1.00`). Whoever uses packed
 //! bytes as a key (joins, grouping, uniqueness) first calls [`Datum::key_canonical`].

@@ -1,6 +1,6 @@
 //! Rows: datums packed into bytes.
 //!
-//! Each datum is one tag byte and a body whose length follows from the tag ([`tag`] holds the table).
+//! Each datum is one tag byte and a body whose length follows from the tag (`row/tag.rs` holds the table).
 //! Every value has exactly one encoding, so bytes are equal only if the datums are identical.
 
 mod iter;

@@ -6,6 +6,7 @@ use super::tag;
 use crate::array::ARRAY_DIMS_MAX;
 use crate::error::ReprError;
 use crate::numeric::{Numeric, SCALE_MAX};
+use crate::time::Time;
 
 /// Records may nest; deeper than this is not a row of ours.
 const DEPTH_MAX: usize = 32;
@@ -68,6 +69,7 @@ impl<'a> Validator<'a> {
                 self.at += 5;
                 self.nested(offset + width, depth)?;
             }
+            tag::TIME => check_time(datum).map_err(malformed)?,
             // Any bits are a value.
             _ => {}
         }
@@ -134,6 +136,15 @@ fn check_utf8(body: &[u8]) -> Result<(), &'static str> {
     match std::str::from_utf8(body) {
         Ok(_) => Ok(()),
         Err(_) => Err("string is not UTF-8"),
+    }
+}
+
+fn check_time(datum: &[u8]) -> Result<(), &'static str> {
+    let micros = sign_extended(&datum[1..]);
+    if (0..=i128::from(Time::MAX.0)).contains(&micros) {
+        Ok(())
+    } else {
+        Err("time of day is out of range")
     }
 }
 
