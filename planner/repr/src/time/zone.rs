@@ -88,6 +88,14 @@ impl TimeZone {
         if holds(after) { after } else { before }
     }
 
+    /// The abbreviation in use at a moment, such as `PST`; a fixed offset has none.
+    pub fn abbreviation_at_utc(&self, utc: PgTimestamp) -> Option<String> {
+        match self {
+            TimeZone::Region(tz) => abbreviation(*tz, utc),
+            TimeZone::Fixed(_) => None,
+        }
+    }
+
     /// A moment (in UTC) as local time; keeps infinities.
     pub fn to_local(&self, utc: PgTimestamp) -> PgTimestamp {
         if !utc.is_finite() {
