@@ -395,32 +395,33 @@ fn readers_see_consistent_states_beside_a_writer() {
     let storage = driver.storage.clone();
     let reads = Arc::new(AtomicUsize::new(0));
     let count = reads.clone();
-    let reader = std::thread::spawn(move || {
+    let read = move || {
         loop {
             let view = storage.view();
             let mut total = 0;
-            view.shard(SHARD)
-                .unwrap()
-                .for_each(view.last_ts(), |row, diff| {
-                    assert_eq!(diff, 1);
-                    total += i64::from(row.column(1).unwrap_int32());
-                });
+            let shard = view.shard(SHARD).unwrap();
+            shard.for_each(view.last_ts(), |row, diff| {
+                assert_eq!(diff, 1);
+                total += i64::from(row.column(1).unwrap_int32());
+            });
             assert_eq!(total, 0, "each commit keeps the sum");
             count.fetch_add(1, Ordering::Relaxed);
             if view.last_ts() >= 1_000_000 {
                 return;
             }
         }
-    });
+    };
     let pair = |i: i32| vec![(row(2 * i, i), 1), (row(2 * i + 1, -i), 1)];
-    for i in 0..2000 {
-        driver.commit(100 + i as u64, pair(i), vec![]);
-        if i % 100 == 0 {
-            driver.merge();
+    std::thread::scope(|scope| {
+        scope.spawn(read);
+        for i in 0..2000 {
+            driver.commit(100 + i as u64, pair(i), vec![]);
+            if i % 100 == 0 {
+                driver.merge();
+            }
         }
-    }
-    driver.commit(1_000_000, pair(2000), vec![]);
-    reader.join().unwrap();
+        driver.commit(1_000_000, pair(2000), vec![]);
+    });
     assert!(reads.load(Ordering::Relaxed) > 0);
 }
 
@@ -434,27 +435,24 @@ async fn waiters_wake() {
     listener.set_waker(move || {
         count.fetch_add(1, Ordering::Relaxed);
     });
-    let waiter = tokio::spawn(async move { storage.wait_applied(4).await.applied() });
-    let follower = tokio::spawn(async move {
+    let waiter = async { storage.wait_applied(4).await.applied() };
+    let follower = async {
         let mut seen = 0;
         while seen < 2 {
             listener.wait().await;
             seen += listener.drain().len();
         }
-    });
-    driver.set(100, 1, 1);
-    tokio::task::yield_now().await;
-    driver.set(200, 2, 2);
+        seen
+    };
+    let writer = async {
+        driver.set(100, 1, 1);
+        tokio::task::yield_now().await;
+        driver.set(200, 2, 2);
+    };
+    let all = async { tokio::join!(waiter, follower, writer) };
     assert_eq!(
-        tokio::time::timeout(DEADLINE, waiter)
-            .await
-            .unwrap()
-            .unwrap(),
-        4
+        tokio::time::timeout(DEADLINE, all).await.unwrap(),
+        (4, 2, ())
     );
-    tokio::time::timeout(DEADLINE, follower)
-        .await
-        .unwrap()
-        .unwrap();
     assert_eq!(woken.load(Ordering::Relaxed), 2);
 }

@@ -1,7 +1,6 @@
 //! Orders of a CLUSTER's leader to its replicas, and what the replicas answer.
 
 use plan::lir::Dataflow;
-use plan::scalar::ScalarExpr;
 use plan::{EvalError, Mfp};
 use repr::{Diff, GlobalId, Row, Timestamp};
 use serde::{Deserialize, Serialize};
