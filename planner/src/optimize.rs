@@ -20,4 +20,6 @@ pub use lookup::{KeyColumn, KeyExpr, LookupKeys};
 pub use select::{Execution, SelectExec, SelectOptions, SelectPath, TableAccess, optimize_select};
 
 #[cfg(test)]
+mod script;
+#[cfg(test)]
 mod tests;
