@@ -81,6 +81,9 @@ pub struct CreateView {
     pub name: ObjectName,
     pub columns: Vec<Ident>,
     pub query: Box<Query>,
+    /// The query's text, and the position of its first character.
+    pub query_text: String,
+    pub query_start: usize,
     pub or_replace: bool,
     pub if_not_exists: bool,
     pub temporary: bool,

@@ -23,7 +23,9 @@ pub struct Name {
     pub database: Option<String>,
     pub schema: Option<String>,
     pub name: String,
+    /// The first character, and the one after the last; 0 if unknown.
     pub position: usize,
+    pub end: usize,
 }
 
 impl Name {
@@ -52,6 +54,7 @@ impl Name {
             schema: schema.cloned(),
             name: name.clone(),
             position,
+            end: parts.last().map_or(0, |i| i.span.end.column as usize),
         })
     }
 }
@@ -101,12 +104,30 @@ impl<'a> SessionView<'a> {
         path
     }
 
-    /// The schema in which new objects without a schema are made.
-    pub fn current_schema(&self) -> Option<&'a Arc<Schema>> {
+    fn first_user_schema(&self) -> Option<&'a Arc<Schema>> {
         self.effective_path().into_iter().find_map(|entry| match entry {
             PathEntry::User(schema) => Some(schema),
             PathEntry::System(_) => None,
         })
+    }
+
+    /// The schema in which new objects without a schema are made: `current_schema()`.
+    pub fn creation_schema(&self) -> Result<&'a Arc<Schema>, PlanError> {
+        self.first_user_schema()
+            .ok_or_else(|| PlanError::new("3F000", "no schema has been selected to create in"))
+    }
+
+    /// The names of the schemas of the search path that exist; those searched without being listed only on request.
+    pub fn current_schemas(&self, include_implicit: bool) -> Vec<String> {
+        let listed = |name: &str| self.search_path.iter().any(|s| s == name);
+        self.effective_path()
+            .into_iter()
+            .filter_map(|entry| match entry {
+                PathEntry::System(name) if include_implicit && name == PG_CATALOG || listed(name) => Some(name.to_owned()),
+                PathEntry::System(_) => None,
+                PathEntry::User(schema) => Some(schema.name.clone()),
+            })
+            .collect()
     }
 
     fn check_database(&self, name: &Name) -> Result<(), PlanError> {
@@ -128,7 +149,7 @@ impl<'a> SessionView<'a> {
     }
 
     /// The schema and name for an object to be created.
-    pub fn creation_schema(&self, name: &Name) -> Result<&'a Arc<Schema>, PlanError> {
+    pub fn schema_for(&self, name: &Name) -> Result<&'a Arc<Schema>, PlanError> {
         self.check_database(name)?;
         match &name.schema {
             Some(schema) if is_system_schema(schema) => {
@@ -137,9 +158,7 @@ impl<'a> SessionView<'a> {
                     .with_detail("System catalog modifications are currently disallowed."))
             }
             Some(schema) => self.schema(schema).map_err(|e| e.at(name.position)),
-            None => self.current_schema().ok_or_else(|| {
-                PlanError::new("3F000", "no schema has been selected to create in").at(name.position)
-            }),
+            None => self.creation_schema().map_err(|e| e.at(name.position)),
         }
     }
 

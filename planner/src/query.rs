@@ -35,6 +35,18 @@ pub struct QueryPlanner<'a> {
     depth: Cell<usize>,
     /// Side effects asked for by functions such as `pg_sleep`.
     effects: RefCell<Vec<Effect>>,
+    /// Where relations are named, for writing the text with full names.
+    uses: RefCell<Vec<NameUse>>,
+}
+
+/// A relation's name in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameUse {
+    /// Characters, from 1; `end` is the one after the last.
+    pub start: usize,
+    pub end: usize,
+    /// The name with its schema, quoted where needed.
+    pub full_name: String,
 }
 
 /// How deep queries and expressions may nest.
@@ -101,6 +113,7 @@ impl<'a> QueryPlanner<'a> {
             next_cte: Cell::new(0),
             depth: Cell::new(0),
             effects: RefCell::default(),
+            uses: RefCell::default(),
         }
     }
 
@@ -111,6 +124,10 @@ impl<'a> QueryPlanner<'a> {
 
     pub fn take_effects(&self) -> Vec<Effect> {
         self.effects.take()
+    }
+
+    pub fn take_uses(&self) -> Vec<NameUse> {
+        self.uses.take()
     }
 
     pub fn coercer(&self) -> Coercer<'_> {
@@ -283,7 +300,7 @@ impl<'a> QueryPlanner<'a> {
     }
 
     /// A constant if all values are literals, else a union of single rows.
-    fn rows_of(
+    pub(crate) fn rows_of(
         &self,
         columns: Vec<Vec<HirScalar>>,
         types: Vec<SqlType>,
@@ -539,4 +556,76 @@ fn refuse_extensions(query: &Query) -> Result<(), PlanError> {
         return Err(PlanError::unsupported("this clause of a query"));
     }
     Ok(())
+}
+
+pub use from::{desc_scope, relation_hir};
+
+// What statements around queries ask for.
+impl QueryPlanner<'_> {
+    fn root_env<'e>() -> Env<'e> {
+        Env {
+            outer: None,
+            ctes: None,
+        }
+    }
+
+    /// A query as a relation: its order matters only where it limits the rows.
+    pub fn root_relation(&self, query: &Query) -> Result<(Hir, RelationDesc), PlanError> {
+        let planned = self.root(query)?;
+        let (hir, scope) = self.as_relation(planned)?;
+        let desc = RelationDesc::from_columns(scope.columns.into_iter().map(|c| (c.name, c.ty)));
+        Ok((hir, desc))
+    }
+
+    /// The source of an INSERT: columns of literals may still be of unknown type.
+    pub fn source_relation(&self, query: &Query) -> Result<(Hir, Scope), PlanError> {
+        let planned = self.query(query, Self::root_env(), false)?;
+        self.as_relation(planned)
+    }
+
+    /// The relations of a FROM clause.
+    pub fn from_clause(&self, from: &[crate::ast::sql::TableWithJoins]) -> Result<(Hir, Scope), PlanError> {
+        self.from(from, Self::root_env())
+    }
+
+    /// A condition over the columns of one scope.
+    pub fn condition(&self, expr: &Expr, scope: &Scope, clause: &'static str) -> Result<HirScalar, PlanError> {
+        self.boolean(&Ctx::new(scope, Self::root_env(), clause), expr, clause)
+    }
+
+    /// Whether a row of the scope has a partner in a FROM clause: DELETE ... USING.
+    pub fn exists_from(
+        &self,
+        from: &[crate::ast::sql::TableWithJoins],
+        selection: Option<&Expr>,
+        scope: &Scope,
+    ) -> Result<HirScalar, PlanError> {
+        let outer = Ctx::new(scope, Self::root_env(), "WHERE");
+        let env = Env {
+            outer: Some(&outer),
+            ctes: None,
+        };
+        let (mut hir, inner) = self.from(from, env)?;
+        if let Some(selection) = selection {
+            let ctx = Ctx::new(&inner, env, "WHERE");
+            let predicate = self.boolean(&ctx, selection, "WHERE")?;
+            hir = hir.filter(predicate.into_conjuncts());
+        }
+        Ok(HirScalar::Exists(Box::new(hir)))
+    }
+
+    /// The items of RETURNING: names and expressions over the scope.
+    pub fn returning_list(
+        &self,
+        scope: &Scope,
+        items: &[crate::ast::sql::SelectItem],
+    ) -> Result<Vec<(String, Typed)>, PlanError> {
+        let ctx = Ctx::new(scope, Self::root_env(), "RETURNING");
+        let (names, typed) = self.select_list(&ctx, items)?;
+        let mut list = vec![];
+        for ((_, name), typed) in names.into_iter().zip(typed) {
+            list.push((name, self.coercer().concrete(typed)?));
+        }
+        Ok(list)
+    }
 }

@@ -3,11 +3,27 @@
 //! [`plan_statement`] is the only entry. A plan holds everything that the catalog decides; what depends on stored rows, on the
 //! transaction or on the connection is left to the caller.
 
+mod copy;
+mod create;
+mod dml;
+mod drop;
+mod index;
+mod other;
+mod show;
+mod stored;
+mod table;
+mod view;
+
+pub use show::create_sql;
+pub use stored::{plan_stored_expr, plan_stored_query};
+
 use crate::ast::{
     Discard, ExplainFormat, ExplainStage, FetchDirection, ObjectKind, SetValue,
     Statement, TransactionMode, TransactionScope,
 };
 use crate::error::{Notice, PlanError};
+use crate::parse::fold;
+use crate::query::QueryPlanner;
 use crate::session::SessionView;
 use plan::{Finishing, Mir, ScalarExpr};
 use repr::{GlobalId, RelationDesc, SchemaId, SqlType};
@@ -97,7 +113,8 @@ pub enum Plan {
     CreateDatabase { name: String },
     CreateCluster(CreateClusterPlan),
     Drop(DropPlan),
-    Rename { id: GlobalId, kind: ObjectKind, name: String },
+    /// `updates` are the renamed item and its indexes with their new texts.
+    Rename { id: GlobalId, kind: ObjectKind, name: String, updates: Vec<Item> },
     Truncate { tables: Vec<GlobalId> },
     CopyFrom(CopyFromPlan),
     CopyTo(CopyToPlan),
@@ -445,6 +462,89 @@ pub fn plan_statement(
     statement: &Statement,
     params: &mut ParamTypes,
 ) -> Result<Plan, PlanError> {
-    let _ = (session, statement, params);
-    Err(PlanError::unsupported("this statement"))
+    let planner = StatementPlanner { session };
+    planner.plan(statement, params)
+}
+
+/// Plans statements of one session.
+#[derive(Clone, Copy)]
+struct StatementPlanner<'a> {
+    session: &'a SessionView<'a>,
+}
+
+impl<'a> StatementPlanner<'a> {
+    fn plan(&self, statement: &Statement, params: &mut ParamTypes) -> Result<Plan, PlanError> {
+        match statement {
+            Statement::Query(query) => Ok(Plan::Select(self.select(query, params)?)),
+            Statement::Insert(insert) => self.insert(insert, params),
+            Statement::Update(update) => self.update(update, params),
+            Statement::Delete(delete) => self.delete(delete, params),
+            Statement::CreateTable(create) => self.create_table(create),
+            Statement::CreateView(create) => self.create_view(create),
+            Statement::CreateIndex(create) => self.create_index(create),
+            Statement::CreateCluster(create) => self.create_cluster(create),
+            Statement::AlterCluster { .. } => Err(PlanError::unsupported("ALTER CLUSTER ... SET")),
+            Statement::CreateSource(create) => self.create_source(create),
+            Statement::CreateSchema(create) => self.create_schema(create),
+            Statement::CreateDatabase { name, if_not_exists } => self.create_database(name, *if_not_exists),
+            Statement::Drop(drop) => self.drop(drop),
+            Statement::Rename(rename) => self.rename(rename),
+            Statement::Truncate(truncate) => self.truncate(truncate),
+            Statement::Copy(copy) => self.copy(copy, params),
+            Statement::Subscribe(subscribe) => Ok(Plan::Subscribe(self.subscribe(subscribe, params)?)),
+            Statement::Explain(explain) => self.explain(explain, params),
+            Statement::Show(show) => self.show(show, params),
+            Statement::Declare(declare) => self.declare(declare, params),
+            Statement::Fetch(fetch) => self.fetch(fetch),
+            Statement::Close { name } => Ok(Plan::Close { name: name.as_ref().map(fold) }),
+            Statement::Prepare(prepare) => self.prepare(prepare),
+            Statement::Execute { name, args } => self.execute(name, args, params),
+            Statement::Deallocate { name } => Ok(Plan::Deallocate { name: name.as_ref().map(fold) }),
+            Statement::Discard(what) => Ok(Plan::Discard(*what)),
+            Statement::Set(set) => Ok(Plan::SetVariable {
+                name: set.name.clone(),
+                value: set.value.clone(),
+                local: set.local,
+            }),
+            Statement::Reset { name } => Ok(Plan::ResetVariable { name: name.clone() }),
+            Statement::SetTransaction { modes, scope } => Ok(Plan::SetTransaction {
+                modes: modes.clone(),
+                scope: *scope,
+            }),
+            Statement::Begin { modes } => Ok(Plan::Begin { modes: modes.clone() }),
+            Statement::Commit { chain } => Ok(Plan::Commit { chain: *chain }),
+            Statement::Rollback { chain } => Ok(Plan::Rollback { chain: *chain }),
+            Statement::Savepoint { .. } | Statement::ReleaseSavepoint { .. } | Statement::RollbackTo { .. } => {
+                Err(PlanError::unsupported("SAVEPOINT")
+                    .with_hint("Roll back the whole transaction and run it again instead."))
+            }
+            Statement::NoOp(noop) => Ok(Plan::NoOp {
+                tag: noop.tag.to_owned(),
+                notices: noop
+                    .warning
+                    .iter()
+                    .map(|w| Notice::notice("00000", w.clone()))
+                    .collect(),
+            }),
+            Statement::Unsupported { what, hint } => {
+                let error = PlanError::unsupported(what);
+                Err(match hint {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// Runs a piece of query planning that may find out parameter types.
+    fn with_queries<T>(
+        &self,
+        params: &mut ParamTypes,
+        f: impl FnOnce(&QueryPlanner<'a>) -> Result<T, PlanError>,
+    ) -> Result<T, PlanError> {
+        let planner = QueryPlanner::new(self.session, std::mem::take(params));
+        let result = f(&planner);
+        *params = planner.into_params();
+        result
+    }
 }

@@ -88,9 +88,11 @@ impl Front<'_> {
             return self.unsupported_after("WITH options of a view");
         }
         self.expect("AS")?;
+        let first = self.parser.peek_token_ref();
+        let (query_start, start) = (crate::ast::position(first.span), self.source.byte_range(first).start);
         let query = self.query()?;
-        if let Some(as_of) = query.as_of {
-            let _ = as_of;
+        let end = self.source.byte_range(self.last_token()).end;
+        if query.as_of.is_some() {
             return Err(PlanError::new(
                 "0A000",
                 "AS OF is not allowed in the definition of a view",
@@ -104,6 +106,8 @@ impl Front<'_> {
             name,
             columns,
             query: query.query,
+            query_text: self.source.text()[start..end.max(start)].to_owned(),
+            query_start,
             or_replace,
             if_not_exists,
             temporary,

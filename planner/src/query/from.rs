@@ -1,13 +1,13 @@
 //! FROM: relations, derived tables, joins.
 
-use super::{Ctx, Env, QueryPlanner};
+use super::{Ctx, Env, NameUse, QueryPlanner};
 use crate::ast::position;
 use crate::ast::sql::{
     Expr, Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
 };
 use crate::error::PlanError;
 use crate::hir::{Hir, HirScalar, JoinKind};
-use crate::names::{Name, Relation};
+use crate::names::{Name, Relation, quote};
 use crate::parse::fold;
 use crate::scope::{RelationName, Resolved, Scope, ScopeColumn};
 use crate::types::coerce::Typed;
@@ -415,6 +415,13 @@ impl QueryPlanner<'_> {
         }
         let relation = self.session.resolve(name)?;
         let schema = name.schema.clone().unwrap_or_else(|| self.schema_of(&relation));
+        if name.position > 0 {
+            self.uses.borrow_mut().push(NameUse {
+                start: name.position,
+                end: name.end,
+                full_name: format!("{}.{}", quote(&schema), quote(relation.name())),
+            });
+        }
         relation_hir(&relation, &schema).map_err(|e| e.at(name.position))
     }
 

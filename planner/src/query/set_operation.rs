@@ -128,6 +128,7 @@ impl QueryPlanner<'_> {
             schema: table.schema_name.as_ref().map(|s| s.to_lowercase()),
             name: table.table_name.clone().unwrap_or_default().to_lowercase(),
             position: 0,
+            end: 0,
         };
         self.named_relation(&name, env)
     }

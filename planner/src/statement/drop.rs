@@ -1,0 +1,229 @@
+//! DROP, ALTER ... RENAME, TRUNCATE.
+
+use super::other::item_kind;
+use super::{DropPlan, Plan, StatementPlanner};
+use crate::ast::{Drop, ObjectKind, Rename, Truncate};
+use crate::error::{Notice, PlanError};
+use crate::names::Name;
+use crate::parse::fold;
+use repr::{GlobalId, SchemaId};
+use state::catalog::{Item, ItemKind};
+use std::sync::Arc;
+
+impl StatementPlanner<'_> {
+    pub(super) fn drop(&self, drop: &Drop) -> Result<Plan, PlanError> {
+        let mut plan = DropPlan {
+            kind: drop.kind,
+            ids: vec![],
+            schemas: vec![],
+            notices: vec![],
+        };
+        let mut wanted: Vec<GlobalId> = vec![];
+        for name in &drop.names {
+            let name = Name::new(name)?;
+            match drop.kind {
+                ObjectKind::Table
+                | ObjectKind::View
+                | ObjectKind::MaterializedView
+                | ObjectKind::Index
+                | ObjectKind::Source => match self.item_of_kind(&name, drop.kind) {
+                    Ok(item) => wanted.push(item.id),
+                    Err(e) if drop.if_exists && matches!(e.sqlstate, "42P01" | "42704") => {
+                        plan.notices.push(skipping(drop.kind, &name.to_string()));
+                    }
+                    Err(mut e) => {
+                        // PostgreSQL names no position here.
+                        e.position = None;
+                        return Err(e);
+                    }
+                },
+                ObjectKind::Schema => match self.session.schema(&name.name) {
+                    Ok(schema) => plan.schemas.push(schema.id),
+                    Err(_) if drop.if_exists => plan.notices.push(skipping(drop.kind, &name.name)),
+                    Err(e) => return Err(e),
+                },
+                ObjectKind::Database | ObjectKind::Cluster | ObjectKind::Role => {
+                    let exists = match drop.kind {
+                        ObjectKind::Database => self.session.catalog.database_by_name(&name.name).is_some(),
+                        ObjectKind::Cluster => self.session.catalog.cluster_by_name(&name.name).is_some(),
+                        _ => self.session.catalog.role_by_name(&name.name).is_some(),
+                    };
+                    if !exists && drop.if_exists {
+                        plan.notices.push(skipping(drop.kind, &name.name));
+                        continue;
+                    }
+                    if !exists {
+                        let sqlstate = if drop.kind == ObjectKind::Database { "3D000" } else { "42704" };
+                        let message = format!("{} \"{}\" does not exist", drop.kind.name(), name.name);
+                        return Err(PlanError::new(sqlstate, message));
+                    }
+                    return Err(PlanError::unsupported(format!("DROP {}", drop.kind.name().to_uppercase())));
+                }
+            }
+        }
+        self.check_schemas(drop, &plan.schemas)?;
+        for schema in &plan.schemas {
+            wanted.extend(self.items_of(*schema).map(|i| i.id));
+        }
+        self.close_under_dependents(drop, &wanted, &mut plan)?;
+        Ok(Plan::Drop(plan))
+    }
+
+    fn items_of(&self, schema: SchemaId) -> impl Iterator<Item = &Arc<Item>> {
+        self.session.catalog.items.values().filter(move |i| i.schema == schema)
+    }
+
+    /// A schema that still has objects needs CASCADE.
+    fn check_schemas(&self, drop: &Drop, schemas: &[SchemaId]) -> Result<(), PlanError> {
+        for schema in schemas {
+            let items: Vec<&Arc<Item>> = self.items_of(*schema).collect();
+            if items.is_empty() || drop.cascade {
+                continue;
+            }
+            let name = self.session.catalog.schemas.get(schema).map_or("", |s| s.name.as_str());
+            let detail: Vec<String> = items
+                .iter()
+                .map(|i| format!("{} {} depends on schema {name}", item_kind(i).name(), i.name))
+                .collect();
+            return Err(PlanError::new("2BP01", format!("cannot drop schema {name} because other objects depend on it"))
+                .with_detail(detail.join("\n"))
+                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+        }
+        Ok(())
+    }
+
+    /// Adds what depends on the items, dependents first. An index goes with its relation; other dependents need CASCADE.
+    fn close_under_dependents(
+        &self,
+        drop: &Drop,
+        wanted: &[GlobalId],
+        plan: &mut DropPlan,
+    ) -> Result<(), PlanError> {
+        let mut found: Vec<GlobalId> = wanted.to_vec();
+        found.dedup();
+        let mut blocked = vec![];
+        let mut cascaded = vec![];
+        let mut next = 0;
+        while next < found.len() {
+            let id = found[next];
+            next += 1;
+            for dependent in self.session.catalog.dependents_of(id) {
+                if found.contains(&dependent.id) {
+                    continue;
+                }
+                found.push(dependent.id);
+                if !matches!(dependent.kind, ItemKind::Index(_)) {
+                    let (kind, name) = (item_kind(dependent).name(), &dependent.name);
+                    cascaded.push(format!("{kind} {name}"));
+                    if let Some(on) = self.session.catalog.item(id) {
+                        blocked.push(format!("{kind} {name} depends on {} {}", item_kind(on).name(), on.name));
+                    }
+                }
+            }
+        }
+        if !blocked.is_empty() && !drop.cascade {
+            let target = wanted.first().and_then(|id| self.session.catalog.item(*id));
+            let target = target.map_or_else(String::new, |i| format!("{} {}", item_kind(i).name(), i.name));
+            return Err(PlanError::new("2BP01", format!("cannot drop {target} because other objects depend on it"))
+                .with_detail(blocked.join("\n"))
+                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+        }
+        if let [only] = cascaded.as_slice() {
+            plan.notices.push(Notice::notice("00000", format!("drop cascades to {only}")));
+        } else if !cascaded.is_empty() {
+            let mut notice = Notice::notice("00000", format!("drop cascades to {} other objects", cascaded.len()));
+            let lines: Vec<String> = cascaded.iter().map(|c| format!("drop cascades to {c}")).collect();
+            notice.detail = Some(lines.join("\n"));
+            plan.notices.push(notice);
+        }
+        found.reverse();
+        plan.ids = self.dependents_first(found);
+        Ok(())
+    }
+
+    fn dependents_first(&self, ids: Vec<GlobalId>) -> Vec<GlobalId> {
+        let mut ordered: Vec<GlobalId> = vec![];
+        let mut rest = ids;
+        while !rest.is_empty() {
+            let is_free = |id: &GlobalId| {
+                let mut dependents = self.session.catalog.dependents_of(*id);
+                dependents.all(|d| !rest.contains(&d.id))
+            };
+            let (free, waiting): (Vec<GlobalId>, Vec<GlobalId>) = rest.iter().copied().partition(is_free);
+            if free.is_empty() {
+                ordered.extend(waiting);
+                break;
+            }
+            ordered.extend(free);
+            rest = waiting;
+        }
+        ordered
+    }
+
+    pub(super) fn rename(&self, rename: &Rename) -> Result<Plan, PlanError> {
+        let name = Name::new(&rename.name)?;
+        let to = fold(&rename.to);
+        if matches!(
+            rename.kind,
+            ObjectKind::Schema | ObjectKind::Database | ObjectKind::Cluster | ObjectKind::Role
+        ) {
+            return Err(PlanError::unsupported(format!("ALTER {} ... RENAME", rename.kind.name().to_uppercase())));
+        }
+        let item = match self.item_of_kind(&name, rename.kind) {
+            Ok(item) => item,
+            Err(e) if rename.if_exists && matches!(e.sqlstate, "42P01" | "42704") => {
+                return Ok(Plan::NoOp {
+                    tag: format!("ALTER {}", rename.kind.name().to_uppercase()),
+                    notices: vec![skipping(rename.kind, &name.to_string())],
+                });
+            }
+            Err(e) => return Err(e),
+        };
+        if self.taken_names(item.schema).contains(&to) {
+            return Err(PlanError::new("42P07", format!("relation \"{to}\" already exists")));
+        }
+        // The texts of views name what they read.
+        let dependents = self.session.catalog.dependents_of(item.id);
+        let readers: Vec<String> = dependents
+            .filter(|d| !matches!(d.kind, ItemKind::Index(_)))
+            .map(|d| format!("{} {} depends on it", item_kind(d).name(), d.name))
+            .collect();
+        if !readers.is_empty() {
+            let message = format!("cannot rename {} {} because other objects depend on it", rename.kind.name(), item.name);
+            return Err(PlanError::new("0A000", message).with_detail(readers.join("\n")));
+        }
+        let mut catalog = self.session.catalog.clone();
+        let mut renamed = item.as_ref().clone();
+        renamed.name.clone_from(&to);
+        catalog.items.insert(item.id, Arc::new(renamed.clone()));
+        renamed.create_sql = super::create_sql(&catalog, &renamed);
+        let mut updates = vec![renamed];
+        for (index, _) in self.session.catalog.indexes_on(item.id) {
+            let mut index = index.as_ref().clone();
+            index.create_sql = super::create_sql(&catalog, &index);
+            updates.push(index);
+        }
+        Ok(Plan::Rename {
+            id: item.id,
+            kind: rename.kind,
+            name: to,
+            updates,
+        })
+    }
+
+    pub(super) fn truncate(&self, truncate: &Truncate) -> Result<Plan, PlanError> {
+        let mut tables = vec![];
+        for name in &truncate.names {
+            let target = self.target(name, "truncate")?;
+            if !tables.contains(&target.item.id) {
+                tables.push(target.item.id);
+            }
+        }
+        Ok(Plan::Truncate { tables })
+    }
+}
+
+fn skipping(kind: ObjectKind, name: &str) -> Notice {
+    let message = format!("{} \"{name}\" does not exist, skipping", kind.name());
+    Notice::notice("00000", message)
+}
