@@ -25,6 +25,7 @@ mod cast_time;
 mod catalog;
 mod compare;
 mod date;
+mod datetime_format;
 mod extract;
 mod float;
 mod format_text;
@@ -38,6 +39,8 @@ mod quote;
 mod regex;
 mod text;
 mod timestamp;
+mod to_char;
+mod to_date;
 mod typmod;
 mod zone;
 
@@ -174,6 +177,8 @@ pub fn all() -> impl Iterator<Item = &'static FuncDef> {
         regex::TABLE,
         text::TABLE,
         timestamp::TABLE,
+        to_char::TABLE,
+        to_date::TABLE,
         typmod::TABLE,
         zone::TABLE,
     ];
