@@ -156,6 +156,14 @@ async fn main() {
         .map_or_else(|| temp.path().to_owned(), PathBuf::from);
     raw_sync(&dir);
     let node = start(&dir).await;
+    node.group
+        .propose(Bytes::from_static(b"one"))
+        .await
+        .expect("proposed");
+    node.group.shutdown().await;
+    node.wal.close();
+    print!("restart with little data: ");
+    let node = start(&dir).await;
     for (clients, bytes) in [
         (1, 128),
         (1, 2048),
@@ -185,7 +193,7 @@ async fn main() {
     }
     node.group.shutdown().await;
     node.wal.close();
-    println!("restart:");
+    print!("restart with much data: ");
     let node = start(&dir).await;
     node.group.shutdown().await;
 }

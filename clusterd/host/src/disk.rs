@@ -72,6 +72,12 @@ pub trait DiskFile: Send + Sync {
     /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;
 
+    /// An offset after which the file holds only zeros, found without reading it where the file system can tell; its
+    /// length where not.
+    fn data_end(&self) -> io::Result<u64> {
+        self.len()
+    }
+
     /// True for a file of no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
@@ -217,6 +223,23 @@ impl DiskFile for RealFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn data_end(&self) -> io::Result<u64> {
+        use rustix::fs::{SeekFrom, seek};
+        use rustix::io::Errno;
+
+        let mut end = 0;
+        loop {
+            let hole = seek(&self.file, SeekFrom::Data(end))
+                .and_then(|data| seek(&self.file, SeekFrom::Hole(data)));
+            match hole {
+                Ok(hole) if hole > end => end = hole,
+                // No data at or after `end`.
+                Err(Errno::NXIO) => return Ok(end),
+                Ok(_) | Err(_) => return self.len(),
+            }
+        }
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
@@ -250,6 +273,8 @@ mod tests {
         file.write_at(5000, b"hello").unwrap();
         file.sync_data().unwrap();
         assert_eq!(file.len().unwrap(), 8192);
+        let data_end = file.data_end().unwrap();
+        assert!((5005..=8192).contains(&data_end), "{data_end}");
         let bytes = disk.read(&path).unwrap();
         assert_eq!(&bytes[5000..5005], b"hello");
         assert!(bytes[..5000].iter().all(|b| *b == 0));

@@ -4,6 +4,7 @@
 //! and is cut off. Everything else that is not as it was written is *damage* and refused: a batch whose sectors are
 //! all there but whose CRC is wrong, a bad batch with a sound one after it, a missing segment.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -132,10 +133,8 @@ impl Scanner<'_> {
     /// Reads one segment; false when it was never used.
     fn segment(&mut self, number: u64) -> Result<bool, WalError> {
         let path = self.path(number);
-        let bytes = self
-            .disk
-            .read(&path)
-            .map_err(|e| WalError::io("read", &path, e))?;
+        let (bytes, file_bytes) =
+            read_data(self.disk, &path).map_err(|e| WalError::io("read", &path, e))?;
         let mut head = [0; HEADER_BYTES];
         let header = match format::unframe(&bytes, 0, 0, &mut head) {
             true => SegmentHeader::decode(&head),
@@ -147,7 +146,7 @@ impl Scanner<'_> {
             }
             Header::Unwritten => self.unused(number, &bytes),
             Header::Written(header) => {
-                self.enter(number, &header, bytes.len())?;
+                self.enter(number, &header, file_bytes)?;
                 self.batches(number, &header, bytes.into())?;
                 Ok(true)
             }
@@ -364,6 +363,18 @@ impl Scanner<'_> {
         }
         Ok(())
     }
+}
+
+/// The file without the zeros at its end, in whole sectors, and its size.
+fn read_data(disk: &dyn Disk, path: &Path) -> io::Result<(Vec<u8>, usize)> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let file_bytes = file.len()?;
+    let end = file
+        .data_end()?
+        .next_multiple_of(format::SECTOR_BYTES as u64);
+    let mut bytes = vec![0; end.min(file_bytes) as usize];
+    file.read_exact_at(0, &mut bytes)?;
+    Ok((bytes, file_bytes as usize))
 }
 
 /// Offset after which `file` holds only zeros. Most of an unfinished segment is, so whole chunks are compared.
