@@ -20,6 +20,7 @@ use rand::{RngExt, SeedableRng};
 const SETUP: &str = "
     create table small (k int primary key, v text, n numeric(12,2));
     create table loose (a int, b text);
+    create table churn (k int primary key, v text);
     create schema s; create table s.other (d date, t timestamp);
     create view plain as select a, count(*) as n from loose group by a;
     create materialized view v_sum as select count(*) as n, sum(n) as s, max(v) as m from small;
@@ -27,13 +28,14 @@ const SETUP: &str = "
     create index v_join_a on v_join (a)";
 
 /// What a start over a damaged copy must still answer.
-const QUESTIONS: [&str; 6] = [
+const QUESTIONS: [&str; 7] = [
     "select * from small",
     "select * from loose",
     "select * from s.other",
     "select * from plain",
     "select * from v_sum",
     "select * from v_join",
+    "select * from churn",
 ];
 
 /// The newest bytes of a file that get flips of their own.
@@ -50,6 +52,9 @@ pub struct Options {
     /// Statements that write before the damage.
     #[arg(long, default_value_t = 400)]
     writes: usize,
+    /// Megabytes written and deleted first, so that the log is cut and a snapshot lies on disk.
+    #[arg(long, default_value_t = 160)]
+    churn_mib: usize,
     /// Where the copies go; a memory file system is fastest.
     #[arg(long)]
     scratch: Option<PathBuf>,
@@ -84,7 +89,19 @@ pub async fn run(options: &Options) -> Result<()> {
         |l, a| l.arg(a),
     );
     let right = write(&launch, options, &mut rng).await?;
-    let written = files::written_files(&original)?;
+    // The log and the snapshots are what must never be trusted blindly; they lie in directories of their own.
+    let all = files::written_files(&original)?;
+    let written: Vec<Written> = all
+        .iter()
+        .filter(|f| f.path.components().count() > 1)
+        .cloned()
+        .collect();
+    ensure!(
+        written
+            .iter()
+            .any(|f| f.path.to_string_lossy().contains("snapshot")),
+        "no snapshot was written; raise --churn-mib"
+    );
     println!(
         "written: {}",
         written
@@ -95,7 +112,7 @@ pub async fn run(options: &Options) -> Result<()> {
     );
 
     let copy = temporary.path().join("copy");
-    copy_written(&original, &written, &copy)?;
+    copy_written(&original, &all, &copy)?;
     ensure!(
         matches!(
             start_over(&launch, &copy, &right, None).await?,
@@ -108,7 +125,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     for n in 1..=options.flips {
         let (file, offset, bit) = choose(&written, n, &mut rng);
-        copy_written(&original, &written, &copy)?;
+        copy_written(&original, &all, &copy)?;
         files::flip(&copy.join(&file.path), offset, bit)?;
         let what = format!(
             "flip {n}: bit {bit} of byte {offset} of {} ({} written), seed {seed}",
@@ -158,6 +175,11 @@ async fn write(launch: &Launch, options: &Options, rng: &mut StdRng) -> Result<V
             .map_err(|e| anyhow::anyhow!("{text:.200}: {}", error_text(&e)))
     };
     run(SETUP.to_owned()).await?;
+    let megabyte = "m".repeat(900_000);
+    for n in 0..options.churn_mib {
+        run(format!("insert into churn values ({n}, '{megabyte}')")).await?;
+        run(format!("delete from churn where k = {n}")).await?;
+    }
     for n in 0..options.writes {
         let text = match rng.random_range(0..8) {
             0..4 => format!(
