@@ -76,6 +76,8 @@ pub struct GroupConfig {
     pub snapshot_log_bytes: u64,
     /// How much log below a snapshot is kept for followers that lag a little.
     pub log_keep_bytes: u64,
+    /// While the disk is low, a snapshot is cut this often, so that what was dropped gives its space back.
+    pub relieve_interval: Duration,
     /// Bytes of proposals in flight; more wait their turn.
     pub inflight_bytes_max: u32,
 }
@@ -96,6 +98,7 @@ impl GroupConfig {
             snapshot_dir: snapshot_dir.into(),
             snapshot_log_bytes: 128 << 20,
             log_keep_bytes: 16 << 20,
+            relieve_interval: Duration::from_secs(5),
             inflight_bytes_max: 64 << 20,
         }
     }

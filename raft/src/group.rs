@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +30,8 @@ use crate::{FatalHook, GroupConfig, runtime};
 
 /// Unit of the limit on proposals in flight.
 const PERMIT_BYTES: usize = 1024;
+/// Share of the time that snapshots to relieve a full disk may take: one part in this many.
+const LOW_DISK_SHARE: u32 = 20;
 /// Pause between attempts while the group has no leader.
 const LEADER_RETRY: Duration = Duration::from_millis(2);
 
@@ -106,6 +110,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
             snapshots,
             applied: watch::Sender::new(None),
             snapshot: watch::Sender::new(None),
+            snapshot_nanos: AtomicU64::new(0),
             snapshot_due: Notify::new(),
             fatal,
         });
@@ -239,7 +244,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
         };
         let mut status = self.inner.status.clone();
         let ended = async move { while status.changed().await.is_ok() {} };
-        match futures::future::select(std::pin::pin!(reached), std::pin::pin!(ended)).await {
+        match futures::future::select(pin!(reached), pin!(ended)).await {
             futures::future::Either::Left((reached, _)) => reached.map(drop).map_err(|_| closed()),
             futures::future::Either::Right(_) => Err(closed()),
         }
@@ -530,7 +535,7 @@ fn current_status(raft: &Raft<Types, Machine>) -> GroupStatus {
 
 /// Runs `work` until it ends or the group stops.
 async fn until_stopped(stop: &Notify, work: impl Future<Output = ()>) {
-    futures::future::select(std::pin::pin!(stop.notified()), std::pin::pin!(work)).await;
+    futures::future::select(pin!(stop.notified()), pin!(work)).await;
 }
 
 /// Publishes the status, and reports the end of the core task if nobody asked for it.
@@ -559,6 +564,18 @@ async fn follow_status(
     until_stopped(&stop, follow).await;
 }
 
+/// Asks for snapshots while the disk is low: only a snapshot lets go of log, and of rows that were deleted.
+async fn relieve_disk(shared: &Shared, wal: &Wal) {
+    loop {
+        let last = Duration::from_nanos(shared.snapshot_nanos.load(Ordering::Relaxed));
+        let pause = shared.config.relieve_interval.max(last * LOW_DISK_SHARE);
+        shared.host.clock.sleep(pause).await;
+        if wal.disk_low() && *shared.applied.borrow() != *shared.snapshot.borrow() {
+            shared.snapshot_due.notify_one();
+        }
+    }
+}
+
 /// Cuts snapshots when the state machine asks for one, and frees the log below each that is durable.
 async fn drive_snapshots(
     shared: Arc<Shared>,
@@ -579,7 +596,13 @@ async fn drive_snapshots(
         while progress.changed().await.is_ok() {
             let Some(last) = progress.get() else { continue };
             let upto = log_pos(&last).index;
-            let keep_from = wal.keep_from(shared.config.group, upto, shared.config.log_keep_bytes);
+            // Without followers, or without space, nothing is kept for those that lag.
+            let alone = current_status(&raft).members.len() <= 1;
+            let keep_bytes = match alone || wal.disk_low() {
+                true => 0,
+                false => shared.config.log_keep_bytes,
+            };
+            let keep_from = wal.keep_from(shared.config.group, upto, keep_bytes);
             if let Some(purge_to) = keep_from.checked_sub(1)
                 && raft.trigger().purge_log(purge_to).await.is_err()
             {
@@ -587,10 +610,12 @@ async fn drive_snapshots(
             }
         }
     };
-    let both = async {
-        futures::future::select(std::pin::pin!(cut), std::pin::pin!(free)).await;
+    let relieve = relieve_disk(&shared, &wal);
+    let (cut, free, relieve) = (pin!(cut), pin!(free), pin!(relieve));
+    let any = async move {
+        futures::future::select(futures::future::select(cut, free), relieve).await;
     };
-    until_stopped(&stop, both).await;
+    until_stopped(&stop, any).await;
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -94,6 +95,8 @@ pub(crate) struct Shared {
     pub applied: watch::Sender<Option<LogPos>>,
     /// Last entry in the newest durable snapshot.
     pub snapshot: watch::Sender<Option<LogPos>>,
+    /// How long writing the last snapshot took, in nanoseconds.
+    pub snapshot_nanos: AtomicU64,
     /// Signalled when enough has been applied for a snapshot.
     pub snapshot_due: Notify,
     pub fatal: FatalHook,
@@ -455,9 +458,14 @@ impl Builder {
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
         let (meta, content) = (self.meta.clone(), self.content.clone());
         let write = move || -> Result<(), SnapshotError> {
+            let before = shared.host.clock.now();
             let file = shared
                 .snapshots
                 .write(&meta, &mut |out| content.write(out))?;
+            let took = shared.host.clock.now() - before;
+            shared
+                .snapshot_nanos
+                .store(took.as_nanos() as u64, Ordering::Relaxed);
             let bytes = file.file_bytes;
             let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
             let newer = inner

@@ -386,6 +386,8 @@ impl Wal {
         requests.push(request);
         state.cached_bytes += cached;
         state.queue.extend(requests);
+        // Unlocked first, so that the writer does not wake up to wait for the lock.
+        drop(state);
         self.shared.work.notify_one();
         Ok(())
     }

@@ -60,6 +60,7 @@ impl StoreBuilder<Types, GroupStore, Machine> for Builder {
             host,
             applied: watch::Sender::new(None),
             snapshot: watch::Sender::new(None),
+            snapshot_nanos: Default::default(),
             snapshot_due: Notify::new(),
             fatal,
         };
