@@ -17,7 +17,8 @@
 //! Caveats:
 //! * All rows are in memory, at most [`state::STORED_BYTES_MAX`] of them; history that holds keep alive comes on top.
 //! * TRUNCATE writes one deletion per row.
-//! * A key that changes thousands of times within the read window is looked up slowly: all its versions are looked at.
+//! * A key that changes thousands of times within the read window is looked up slowly at any time but the latest: its versions are all
+//!   looked at.
 
 pub mod catalog;
 pub mod command;

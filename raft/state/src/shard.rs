@@ -157,7 +157,7 @@ impl Shard {
         let hash = hash_row_key(key);
         let mut found: Vec<(RowRef<'_>, Diff)> = vec![];
         for batch in self.batches.iter().filter(|batch| batch.time_min() <= ts) {
-            for row in batch.find_key(space, keys, key, hash) {
+            for row in batch.find_key(space, keys, key, hash, ts) {
                 let diff = batch.count_at(row, ts);
                 found.extend((diff != 0).then(|| (batch.row(row), diff)));
             }
@@ -180,7 +180,7 @@ impl Shard {
         let in_batch = |batch: &Batch| match &key {
             Some((i, space, key)) => {
                 let mut same = batch
-                    .find_key(*i, space, key.as_ref(), key.hash64())
+                    .find_key(*i, space, key.as_ref(), key.hash64(), Timestamp::MAX)
                     .filter(|r| batch.row(*r) == row);
                 same.next()
             }
@@ -212,7 +212,7 @@ impl Shard {
         let hash = hash_row_key(key);
         let mut entries: Vec<Entry<'_>> = vec![];
         for batch in self.batches.iter().filter(|batch| batch.time_max() > since) {
-            for r in batch.find_key(space, keys, key, hash) {
+            for r in batch.find_key(space, keys, key, hash, since) {
                 let late = batch.updates_of(r).filter(|(time, _)| *time > since);
                 entries.extend(late.map(|(time, diff)| Entry::new(batch.row(r), time, diff)));
             }

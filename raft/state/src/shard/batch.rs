@@ -172,17 +172,18 @@ impl Batch {
         None
     }
 
-    /// The numbers of the rows with this key, whose hash is `hash`.
+    /// The numbers of the rows with this key, whose hash is `hash`: of those that occur or change at a time from `from` on.
     pub(crate) fn find_key<'a>(
         &'a self,
         space: usize,
         keys: &'a KeySpace,
         key: RowRef<'a>,
         hash: u64,
+        from: Timestamp,
     ) -> impl Iterator<Item = usize> + 'a {
         let mut packer = repr::RowPacker::new();
         self.indexes[space]
-            .candidates(hash)
+            .candidates(hash, from < self.time_max)
             .map(|row| row as usize)
             .filter(move |row| {
                 packer.clear();
@@ -374,7 +375,11 @@ impl Batch {
     }
 
     fn index(&self, space: &KeySpace) -> KeyIndex {
-        KeyIndex::new(&KeyList::of(space, (0..self.rows()).map(|r| self.row(r))))
+        let keys = KeyList::of(space, (0..self.rows()).map(|r| self.row(r)));
+        if self.removable == 0 {
+            return KeyIndex::new(&keys);
+        }
+        KeyIndex::with_gone(&keys, |row| self.count_at(row, Timestamp::MAX) == 0)
     }
 
     fn count_removable(&self) -> usize {
@@ -395,9 +400,10 @@ impl Batch {
         key: RowRef<'_>,
         hash: u64,
     ) -> Diff {
-        self.find_key(space, keys, key, hash).fold(0, |sum, row| {
-            sum.wrapping_add(self.count_at(row, Timestamp::MAX))
-        })
+        self.find_key(space, keys, key, hash, Timestamp::MAX)
+            .fold(0, |sum, row| {
+                sum.wrapping_add(self.count_at(row, Timestamp::MAX))
+            })
     }
 
     /// Copies of the rows, with their counts, at `ts`.
