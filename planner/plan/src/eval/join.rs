@@ -149,7 +149,7 @@ impl Interpreter<'_> {
             if value.is_null() {
                 return Ok(None);
             }
-            packer.push(value.key_canonical(&ty.ty, &arena));
+            packer.push(value.key_canonical(&ty.ty.without_typmod(), &arena));
         }
         Ok(Some(packer.finish_row()))
     }
@@ -194,7 +194,7 @@ impl Interpreter<'_> {
         for class in tests {
             let mut first: Option<Datum<'_>> = None;
             for (e, ty) in class {
-                let value = e.eval(self.env.ctx, &columns, &arena)?.key_canonical(&ty.ty, &arena);
+                let value = e.eval(self.env.ctx, &columns, &arena)?.key_canonical(&ty.ty.without_typmod(), &arena);
                 if value.is_null() || first.is_some_and(|first| first != value) {
                     return Ok(false);
                 }

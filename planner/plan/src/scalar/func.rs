@@ -41,6 +41,7 @@ mod text;
 mod timestamp;
 mod to_char;
 mod to_date;
+mod to_number;
 mod typmod;
 mod zone;
 
@@ -179,6 +180,7 @@ pub fn all() -> impl Iterator<Item = &'static FuncDef> {
         timestamp::TABLE,
         to_char::TABLE,
         to_date::TABLE,
+        to_number::TABLE,
         typmod::TABLE,
         zone::TABLE,
     ];
