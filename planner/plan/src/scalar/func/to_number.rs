@@ -4,7 +4,7 @@ use super::to_char::ordinal_ending;
 use super::{EvalResult, FuncDef};
 use crate::error::EvalError;
 use crate::scalar::eval::EvalCtx;
-use repr::{Datum, Numeric, NumericTypmod, RowArena, SqlType};
+use repr::{Datum, Numeric, RowArena, SqlType};
 
 mod layout;
 
@@ -29,7 +29,9 @@ pub(super) static TABLE: &[FuncDef] = &[
 
 fn write<'a>(value: Numeric, template: &str, arena: &'a RowArena) -> EvalResult<'a> {
     let layout = Layout::parse(template)?;
-    let text = if layout.roman {
+    let text = if value.is_nan() && !layout.roman && !layout.exponent && layout.pre >= "NaN".len() {
+        " NaN".to_owned()
+    } else if layout.roman {
         roman(value, layout.compact)
     } else if layout.exponent {
         exponential(value, &layout)?
@@ -280,12 +282,10 @@ fn numeric_to_number<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowAr
         let name = if layout.roman { "RN" } else { "EEEE" };
         return Err(EvalError::new("0A000", format!("\"{name}\" not supported for input")));
     }
-    let mut text = a[0].unwrap_str();
+    let mut text = a[0].unwrap_str().trim_start();
     let mut number = String::new();
     let mut negative = false;
-    let mut in_fraction = false;
     for item in &layout.items {
-        text = text.trim_start_matches(' ');
         // A sign is taken wherever it stands.
         if let Some(rest) = text.strip_prefix(['-', '<']) {
             (negative, text) = (true, rest);
@@ -297,13 +297,12 @@ fn numeric_to_number<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowAr
                 if let Some(digit) = text.chars().next().filter(char::is_ascii_digit) {
                     number.push(digit);
                     text = &text[1..];
-                } else if !in_fraction && text.starts_with('.') && layout.post > 0 {
-                    // Fewer digits than positions: the point comes early.
-                    continue;
+                } else if let Some(rest) = text.strip_prefix(' ') {
+                    // A blank takes the position of a digit.
+                    text = rest;
                 }
             }
             Item::Point => {
-                in_fraction = true;
                 if let Some(rest) = text.strip_prefix('.') {
                     number.push('.');
                     text = rest;
@@ -322,7 +321,5 @@ fn numeric_to_number<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowAr
     let parsed = Numeric::parse(&number).map_err(|_| {
         EvalError::new("22P02", format!("invalid input syntax for type numeric: \"{}\"", a[0].unwrap_str()))
     })?;
-    let precision = u16::try_from(layout.pre + layout.post).unwrap_or(u16::MAX).max(1);
-    let value = parsed.apply_typmod(NumericTypmod { precision, scale: layout.post as i16 })?;
-    Ok(Datum::Numeric(if negative { -value } else { value }))
+    Ok(Datum::Numeric(if negative { -parsed } else { parsed }))
 }
