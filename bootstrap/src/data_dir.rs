@@ -97,9 +97,9 @@ impl DataDir {
         self.path.join("wal")
     }
 
-    /// Where ENV's snapshots lie.
-    pub fn env_snapshots(&self) -> PathBuf {
-        self.path.join("snapshots").join("env")
+    /// Where the groups' snapshots lie, each in a directory of its own.
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
     }
 }
 

@@ -49,7 +49,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 
-pub(crate) use ddl::stored_dataflow;
 
 /// What a client says when it connects.
 #[derive(Clone, Debug, Default)]
@@ -138,7 +137,8 @@ impl Adapter {
 
     /// The wall clock as SQL sees it.
     pub fn now(&self) -> PgTimestamp {
-        PgTimestamp::from_unix_micros(self.host.clock.wall_us() as i64)
+        // A clock outside of what SQL can show reads as 2000.
+        PgTimestamp::from_unix_micros(self.host.clock.wall_us() as i64).unwrap_or(PgTimestamp(0))
     }
 
     /// Waits in line behind the other writers of the shard that have met a conflict.

@@ -86,7 +86,7 @@ struct Snapshot(State);
 
 impl SnapshotWriter for Snapshot {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.0.write_snapshot(out)
+        self.0.write_snapshot(out).map_err(io::Error::other)
     }
 }
 

@@ -88,9 +88,7 @@ fn rows_body(mut rows: RowSet) -> serde_json::Value {
             .zip(&desc.types)
             .map(|(datum, column)| {
                 (!datum.is_null()).then(|| {
-                    let mut text = String::new();
-                    repr::format::write_text(&column.ty, datum, &context, &mut text);
-                    text
+                    repr::format::to_text(&column.ty, datum, &context)
                 })
             })
             .collect();

@@ -1,1 +1,8 @@
-fn main() {}
+//! The one binary.
+
+use clap::Parser;
+use clusterd::config::Cli;
+
+fn main() -> std::process::ExitCode {
+    clusterd::run(Cli::parse())
+}

@@ -73,7 +73,7 @@ impl Compiled {
     /// An INSERT that reads nothing: it needs no read point, its commit checks all that it relies on.
     pub fn is_blind_insert(&self) -> bool {
         match self {
-            Compiled::Dml(d) => d.kind == DmlKind::Insert && d.exec.shards.is_empty() && d.exec.reads_no_relation(),
+            Compiled::Dml(d) => d.kind == DmlKind::Insert && d.exec.shards.is_empty() && matches!(d.exec.path, SelectPath::Constant { .. } | SelectPath::Interpret { .. }) && d.exec.depends_on.is_empty(),
             Compiled::Select(_) | Compiled::Plan(_) => false,
         }
     }
@@ -218,7 +218,7 @@ impl StatementValues<'_> {
                 let names = self.view.current_schemas(*include_implicit);
                 let mut packer = repr::RowPacker::new();
                 let datums: Vec<Datum<'_>> = names.iter().map(|n| Datum::String(n)).collect();
-                packer.push_list(1, &datums);
+                packer.push_list(&datums);
                 let ty = SqlType::Array(Box::new(SqlType::Name));
                 ScalarExpr::Literal(Ok(packer.finish_row()), repr::ColumnType::new(ty, false))
             }

@@ -255,7 +255,7 @@ impl Session {
             }
             // Values cross over as text, as an unknown literal would.
             let mut text = String::new();
-            repr::format::write_text(&from, datum, &self.eval.format, &mut text);
+            text.push_str(&repr::format::to_text(&from, datum, &self.eval.format));
             let arena = repr::RowArena::new();
             let value = repr::format::parse_datum(ty, &text, &self.eval.format, &arena)?;
             Ok(Row::pack_slice(&[value]))

@@ -152,13 +152,17 @@ fn plan_index(
     let ItemKind::Index(index) = &mut item.kind else {
         return Err(SqlError::internal("not an index"));
     };
-    let oracle = CatalogOracle::new(catalog, &ViewDefinitions);
-    let types = oracle.types(on).ok_or_else(|| SqlError::internal("an index on something without columns"))?;
+    let types = column_types(catalog, on).ok_or_else(|| SqlError::internal("an index on something without columns"))?;
     let mir = Mir::Get { id: plan::mir::Id::Global(on), types: types.clone(), keys: vec![] };
     let spec = ExportSpec::Index { id: item.id, on, key: keys.to_vec(), types };
     let exec = optimize(catalog, &item.name, mir, &spec, index.plan.cluster, hidden)?;
     index.plan = stored_plan(&exec);
     Ok(item)
+}
+
+fn column_types(catalog: &Catalog, id: GlobalId) -> Option<Vec<ColumnType>> {
+    let columns = catalog.item(id)?.columns()?;
+    Some(columns.iter().map(|c| ColumnType::new(c.ty.clone(), c.nullable)).collect())
 }
 
 fn optimize(
@@ -190,7 +194,7 @@ const PLAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The dataflow that the catalog keeps for an object.
 pub(crate) fn stored_dataflow(plan: &StoredPlan) -> Result<Dataflow, repr::codec::CodecError> {
-    repr::codec::decode(lir::FORMAT_VERSION, PLAN_BYTES_MAX, &plan.bytes)
+    repr::codec::decode(1..=lir::FORMAT_VERSION, PLAN_BYTES_MAX, &plan.bytes)
 }
 
 /// Drops the items; those that stay but use a dropped index get a new plan in the same transaction.
@@ -216,7 +220,7 @@ fn plan_again(catalog: &Catalog, item: &Item, hidden: &BTreeSet<GlobalId>) -> Re
     let oracle = CatalogOracle::new(catalog, &ViewDefinitions);
     match &item.kind {
         ItemKind::MaterializedView(_) => {
-            let types = oracle.types(item.id).unwrap_or_default();
+            let types = column_types(catalog, item.id).unwrap_or_default();
             let mir = oracle.definition(item.id).ok_or_else(|| SqlError::internal("a view without a query"))??;
             plan_materialized_view(catalog, item.clone(), Mir::clone(&mir), types, hidden)
         }

@@ -76,9 +76,7 @@ impl Session {
     }
 
     fn text_of(&self, ty: &repr::SqlType, datum: repr::Datum<'_>) -> String {
-        let mut text = String::new();
-        repr::format::write_text(ty, datum, &self.eval.format, &mut text);
-        text
+        repr::format::to_text(ty, datum, &self.eval.format)
     }
 
     fn returning(&self, returning: &Returning, rows: &[(Row, Diff)], params: &Params) -> Result<RowSet> {

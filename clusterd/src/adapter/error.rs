@@ -108,7 +108,17 @@ impl From<PlanError> for SqlError {
             detail: error.detail.clone(),
             hint: error.hint.clone(),
             position: error.position,
-            ..Self::new(&error.sqlstate, error.message.clone())
+            ..Self::new(error.sqlstate, error.message.clone())
+        }
+    }
+}
+
+impl From<repr::FormatError> for SqlError {
+    fn from(error: repr::FormatError) -> Self {
+        SqlError {
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+            ..Self::new(error.sqlstate(), error.to_string())
         }
     }
 }

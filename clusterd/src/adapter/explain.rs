@@ -6,6 +6,7 @@ use crate::adapter::execute::{Failure, Params};
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, RowSet, Session};
 use planner::ast::{ExplainFormat, ExplainStage};
+use plan::explain::{Names, explain_dataflow};
 use planner::optimize::{CatalogOracle, SelectExec, SelectPath, TableAccess, explain_optimized, explain_physical};
 use planner::statement::ExplainPlan;
 use planner::Plan;
@@ -18,7 +19,7 @@ impl Session {
         let text = match explain.stage {
             ExplainStage::Raw => explain.raw.clone().ok_or_else(|| SqlError::internal("EXPLAIN without a raw plan"))?,
             ExplainStage::Decorrelated => match query_of(&explain.target) {
-                Some(mir) => mir.explain(),
+                Some(mir) => plan::explain::explain_mir(mir, &CatalogNames(point.state.catalog())),
                 None => return Err(not_explained(&explain.target).into()),
             },
             ExplainStage::Optimized | ExplainStage::Physical => self.explain_plan(explain, point)?,
@@ -40,15 +41,25 @@ impl Session {
     fn explain_plan(&self, explain: &ExplainPlan, point: &ReadPoint) -> Result<String> {
         let catalog = Arc::clone(point.state.catalog());
         let oracle = CatalogOracle::new(&catalog, &ViewDefinitions);
+        let names = CatalogNames(&catalog);
+        let cluster = self.with_view(&catalog, |view| view.cluster(None).map(|c| c.id))?;
+        if explain.stage == ExplainStage::Optimized
+            && let Some(mir) = query_of(&explain.target)
+        {
+            let finishing = match &*explain.target {
+                Plan::Select(select) => Some(&select.finishing),
+                _ => None,
+            };
+            return Ok(explain_optimized(mir.clone(), finishing, &oracle, cluster, &names)?);
+        }
         if let Plan::CreateMaterializedView(create) = &*explain.target {
-            let cluster = self.with_view(&catalog, |view| view.cluster(None).map(|c| c.id))?;
             let spec = planner::optimize::ExportSpec::MaterializedView {
                 id: create.item.id,
                 types: create.desc.types.clone(),
                 preferred_key: None,
             };
             let exec = planner::optimize::optimize_dataflow(&create.item.name, create.mir.clone(), &spec, &oracle, cluster)?;
-            return Ok(planner::optimize::explain_dataflow(&exec.dataflow, &oracle));
+            return Ok(explain_dataflow(&exec.dataflow, &names));
         }
         let compiled = self.compiled_query(explain, point)?;
         let exec = match &compiled {
@@ -56,10 +67,7 @@ impl Session {
             Compiled::Dml(dml) => &dml.exec,
             Compiled::Plan(_) => return Err(not_explained(&explain.target)),
         };
-        Ok(match explain.stage {
-            ExplainStage::Physical => explain_physical(exec, &oracle),
-            _ => explain_optimized(exec, &oracle),
-        })
+        Ok(explain_physical(exec, &names))
     }
 
     fn explain_timestamp(&self, explain: &ExplainPlan, point: &ReadPoint) -> Result<String> {
@@ -99,6 +107,28 @@ impl Session {
             let ShardId(id) = shard;
             let since = point.state.since(*shard);
             let _ = writeln!(text, "{}", collection_line(&format!("shard {id}"), since, Some(point.state.upper())));
+        }
+    }
+}
+
+/// Names of the catalog's objects, for plans.
+struct CatalogNames<'a>(&'a state::Catalog);
+
+impl Names for CatalogNames<'_> {
+    fn object(&self, id: repr::GlobalId) -> Option<String> {
+        match self.0.item(id) {
+            Some(item) => {
+                let schema = self.0.schemas.get(&item.schema)?;
+                Some(format!("{}.{}", schema.name, item.name))
+            }
+            None => planner::builtin::by_id(id).map(|r| format!("{}.{}", r.schema, r.name)),
+        }
+    }
+
+    fn columns(&self, id: repr::GlobalId) -> Option<Vec<String>> {
+        match self.0.item(id) {
+            Some(item) => item.columns().map(|columns| columns.iter().map(|c| c.name.clone()).collect()),
+            None => planner::builtin::by_id(id).map(|r| r.desc.names.clone()),
         }
     }
 }

@@ -6,13 +6,13 @@ use crate::adapter::execute::Params;
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, RowSet, Session};
 use crate::adapter::transaction::Block;
-use crate::lead::PeekRequest;
-use plan::eval::{Collections, EvalLimits};
-use plan::mfp::MfpPlan;
+use crate::lead::{PeekRequest, TransientQuery};
+use plan::eval::{Collections, Limits};
+use plan::mfp::{MfpPlan, MfpScratch};
 use plan::{EvalError, Finishing, Mfp};
 use planner::optimize::{BoundAccess, BoundPath, SelectExec};
 use planner::statement::{AsOfPlan, Effect};
-use repr::{Datum, Diff, GlobalId, Row, RowPacker, ShardId, Timestamp};
+use repr::{Datum, Diff, GlobalId, Row, ShardId, Timestamp};
 use state::{Catalog, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,10 +41,8 @@ impl Session {
         };
         let rows = self.rows(&select.exec, params, point, ts).await?;
         let finishing = self.finishing(select, params)?;
-        Ok(match finishing {
-            Some(finishing) => finishing.apply(rows),
-            None => select.exec.finishing.apply(rows),
-        })
+        let finishing = finishing.as_ref().unwrap_or(&select.exec.finishing);
+        Ok(finishing.finish(rows)?.collect())
     }
 
     /// The finishing with LIMIT and OFFSET given by parameters; `None` if they are not.
@@ -105,7 +103,8 @@ impl Session {
 
     /// The rows of a plan before finishing, at `as_of` or else at the transaction's own view. Remembers what was read.
     pub(crate) async fn rows(&mut self, exec: &SelectExec, params: &Params, point: &ReadPoint, as_of: Option<Timestamp>) -> Result<Rows> {
-        let bound = exec.bind(params, &self.eval)?;
+        let mut bound = exec.bind(params, &self.eval)?;
+        bound.fix_time(as_of.unwrap_or(point.ts));
         self.check_readable(exec)?;
         self.remember_reads(exec, &bound.path);
         match bound.path {
@@ -134,10 +133,17 @@ impl Session {
                 };
                 self.adapter.clusters.peek(cluster, request).await
             }
-            BoundPath::Dataflow { dataflow, export, cluster, .. } => {
-                let ts = as_of.unwrap_or(point.ts);
-                let version = point.state.catalog().version;
-                self.adapter.clusters.query(cluster, export, dataflow, ts, version, RESULT_BYTES_MAX).await
+            BoundPath::Dataflow { dataflow, arity, cluster, .. } => {
+                let query = TransientQuery {
+                    // Executions of one cached plan may overlap: each runs under an id of its own.
+                    id: self.adapter.transient_id(),
+                    dataflow,
+                    ts: as_of.unwrap_or(point.ts),
+                    arity,
+                    bytes_max: RESULT_BYTES_MAX,
+                    catalog_version: point.state.catalog().version,
+                };
+                self.adapter.clusters.query(cluster, query).await
             }
         }
     }
@@ -183,7 +189,7 @@ impl Session {
     }
 
     fn read_table(&self, view: &TableView, shard: ShardId, access: &BoundAccess, mfp: &Mfp) -> Result<Rows> {
-        let plan = MfpPlan::new(mfp);
+        let plan = MfpPlan::with_ctx(mfp.clone(), self.eval.clone());
         match access {
             BoundAccess::Lookup { space, keys } => view.lookup(shard, *space, keys, &plan),
             BoundAccess::Scan if view.row_count(shard) <= INLINE_SCAN_ROWS => view.scan(shard, &plan, &self.cancel),
@@ -195,10 +201,10 @@ impl Session {
         let catalog = Arc::clone(view.state.catalog());
         let ctx = self.eval_context(&catalog);
         let collections = GatewayCollections { session: self, view: &view, catalog: &catalog };
-        let cancelled = || self.cancel.is_cancelled();
-        let limits = EvalLimits::new(RESULT_BYTES_MAX, &cancelled);
-        let rows = tokio::task::block_in_place(|| plan::eval::eval(mir, &collections, &ctx, &limits));
-        rows.map_err(|error| if self.cancel.is_cancelled() { SqlError::cancelled() } else { error.into() })
+        let check = || if self.cancel.is_cancelled() { Err(EvalError::new("57014", "canceling statement due to user request")) } else { Ok(()) };
+        let limits = Limits { rows_max: usize::MAX, bytes_max: RESULT_BYTES_MAX as usize, check: &check };
+        let env = plan::eval::Env { collections: &collections, ctx: &ctx, limits, time: Some(view.ts) };
+        Ok(tokio::task::block_in_place(|| plan::eval::eval(mir, &env))?)
     }
 }
 
@@ -268,7 +274,7 @@ pub(crate) fn too_old(ts: Timestamp, since: Timestamp) -> SqlError {
 /// Passes stored rows through a map-filter-project block. An error among them fails the read; the least one, to be deterministic.
 struct RowReader<'a> {
     plan: &'a MfpPlan,
-    packer: RowPacker,
+    scratch: MfpScratch,
     rows: Rows,
     bytes: u64,
     error: Option<EvalError>,
@@ -276,11 +282,11 @@ struct RowReader<'a> {
 
 impl<'a> RowReader<'a> {
     fn new(plan: &'a MfpPlan) -> Self {
-        RowReader { plan, packer: RowPacker::new(), rows: vec![], bytes: 0, error: None }
+        RowReader { plan, scratch: MfpScratch::new(), rows: vec![], bytes: 0, error: None }
     }
 
     fn read(&mut self, row: repr::RowRef<'_>, diff: Diff) {
-        match self.plan.evaluate(row, &mut self.packer) {
+        match self.plan.evaluate(row, &mut self.scratch) {
             Ok(Some(row)) => {
                 self.bytes += row.byte_len() as u64 + 32;
                 self.rows.push((row, diff));

@@ -21,7 +21,8 @@ use plan::scalar::EvalCtx;
 use planner::ast::Statement;
 use planner::optimize::Execution;
 use planner::{ParamTypes, Parsed, SessionView};
-use repr::format::FormatCtx;
+use repr::TimeZone;
+use repr::format::{ByteaOutput, DateOrder, FormatCtx};
 use repr::{RelationDesc, Row, RowArena, SqlType};
 use state::Catalog;
 use std::collections::HashMap;
@@ -244,10 +245,6 @@ impl Session {
             self.settings.known(name).hash(&mut hasher);
         }
         self.context = hasher.finish();
-    }
-
-    pub(crate) fn context(&self) -> u64 {
-        self.context
     }
 
     pub(crate) fn execution(&self) -> Execution {
@@ -649,7 +646,8 @@ impl Session {
     }
 
     pub(crate) fn eval_context(&self, catalog: &Arc<Catalog>) -> EvalCtx {
-        EvalCtx { catalog: Some(self.adapter.catalog_functions(catalog, &self.database)), ..self.eval.clone() }
+        let _ = catalog;
+        self.eval.clone()
     }
 
     /// Columns of statements whose rows only the session knows: FETCH and EXECUTE.
@@ -725,12 +723,19 @@ fn split_identifiers(list: &str) -> Vec<String> {
 }
 
 fn format_context(settings: &Settings) -> FormatCtx {
-    FormatCtx::from_settings(
-        settings.known("timezone"),
-        settings.known("datestyle"),
-        settings.known("extra_float_digits"),
-        settings.known("bytea_output"),
-    )
+    let date_order = match settings.known("datestyle") {
+        style if style.ends_with("DMY") => DateOrder::Dmy,
+        style if style.ends_with("YMD") => DateOrder::Ymd,
+        _ => DateOrder::Mdy,
+    };
+    FormatCtx {
+        // Settings were checked when they were set.
+        timezone: TimeZone::parse_setting(settings.known("timezone")).unwrap_or(TimeZone::UTC),
+        date_order,
+        extra_float_digits: settings.known("extra_float_digits").parse().unwrap_or(1),
+        bytea_output: if settings.known("bytea_output") == "escape" { ByteaOutput::Escape } else { ByteaOutput::Hex },
+        ..FormatCtx::default()
+    }
 }
 
 #[cfg(test)]

@@ -222,6 +222,12 @@ impl Settings {
     }
 }
 
+impl planner::Settings for Settings {
+    fn get(&self, name: &str) -> Option<String> {
+        Settings::get(self, name).map(str::to_owned)
+    }
+}
+
 fn find(name: &str) -> Result<&'static SettingDef> {
     let lower = name.to_ascii_lowercase();
     let lower = match lower.as_str() {
@@ -330,7 +336,7 @@ fn check_time_zone(value: &str) -> Option<String> {
     if value.eq_ignore_ascii_case("default") || value.eq_ignore_ascii_case("local") {
         return Some("UTC".to_owned());
     }
-    repr::format::TimeZone::parse(value).map(|zone| zone.to_string())
+    repr::TimeZone::parse_setting(value).ok().map(|zone| zone.to_string())
 }
 
 /// `ISO, MDY` and its variants: the style must be ISO, the order is kept.

@@ -58,14 +58,14 @@ impl Session {
         let cluster = self.with_view(&catalog, |view| view.cluster(None).map(|c| c.id))?;
         let id = self.adapter.transient_id();
         let spec = ExportSpec::Subscribe { id, types: plan.desc.types.clone(), with_snapshot: plan.snapshot };
-        let oracle = CatalogOracle::new(&catalog, &ViewDefinitions);
-        let mir = self.resolve_maintained(plan.mir.clone(), &catalog);
-        let exec = optimize_dataflow(&format!("subscribe {id}"), mir, &spec, &oracle, cluster)?;
-        let mut dataflow = exec.dataflow;
+        let mut dataflow = {
+            let oracle = CatalogOracle::new(&catalog, &ViewDefinitions);
+            optimize_dataflow(&format!("subscribe {id}"), plan.mir.clone(), &spec, &oracle, cluster)?.dataflow
+        };
         dataflow.as_of = Some(as_of);
         dataflow.until = up_to;
         let handle =
-            self.adapter.clusters.subscribe(cluster, id, Arc::new(dataflow), as_of, catalog.version).await?;
+            self.adapter.clusters.subscribe(cluster, id, Arc::new(dataflow), catalog.version).await?;
         Ok(Subscription {
             desc: Arc::new(plan.output_desc()),
             progress: plan.progress,
@@ -128,7 +128,7 @@ impl Subscription {
                     None => break,
                 }
             }
-            Ok(())
+            Ok::<(), SqlError>(())
         };
         match timeout {
             None => wait.await?,

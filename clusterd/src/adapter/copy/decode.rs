@@ -6,7 +6,7 @@ use plan::ScalarExpr;
 use plan::scalar::EvalCtx;
 use planner::statement::{CopyFormat, CopyFromPlan, CopyHeader, CopyOptions};
 use repr::format::parse_datum;
-use repr::{Datum, RelationDesc, Row, RowArena, RowPacker};
+use repr::{Datum, RelationDesc, Row, RowArena, RowPacker, SqlType};
 use std::borrow::Cow;
 
 /// A line longer than this is refused.
@@ -192,49 +192,7 @@ impl LineDecoder {
         if fields.len() > self.desc.types.len() {
             return Err(self.locate(SqlError::new("22P04", "extra data after last expected column"), None));
         }
-        let row = {
-            let (arena, packer) = (&self.arena, &mut self.packer);
-            let parse = |i: usize, field: &Option<Cow<'_, str>>| match field {
-                None => Ok(Datum::Null),
-                Some(value) => parse_datum(&self.desc.types[i].ty, value, &self.ctx.format, arena)
-                    .map(|datum| datum)
-                    .map_err(|error| (i, SqlError::from(error))),
-            };
-            let mut failed = None;
-            match (&self.row, &self.selection) {
-                (None, None) => {
-                    for (i, field) in fields.iter().enumerate() {
-                        match parse(i, field) {
-                            Ok(datum) => packer.push(datum),
-                            Err(error) => {
-                                failed = Some(error);
-                                break;
-                            }
-                        }
-                    }
-                    match failed {
-                        Some(error) => Err(error),
-                        None => Ok(Some(packer.finish_row())),
-                    }
-                }
-                (row, selection) => {
-                    let mut datums = Vec::with_capacity(fields.len());
-                    for (i, field) in fields.iter().enumerate() {
-                        match parse(i, field) {
-                            Ok(datum) => datums.push(datum),
-                            Err(error) => {
-                                failed = Some(error);
-                                break;
-                            }
-                        }
-                    }
-                    match failed {
-                        Some(error) => Err(error),
-                        None => project(row.as_deref(), selection.as_ref(), &datums, &self.ctx, arena).map_err(|e| (usize::MAX, e)),
-                    }
-                }
-            }
-        };
+        let row = self.parse_row(fields);
         self.packer.clear();
         self.arena.clear();
         match row {
@@ -250,6 +208,22 @@ impl LineDecoder {
         }
     }
 
+    /// The table's row; an error names the column of the data.
+    fn parse_row(&mut self, fields: &[Option<Cow<'_, str>>]) -> Result<Option<Row>, (usize, SqlError)> {
+        let (arena, packer) = (&self.arena, &mut self.packer);
+        if self.row.is_none() && self.selection.is_none() {
+            for (i, field) in fields.iter().enumerate() {
+                packer.push(parse_field(&self.desc.types[i].ty, field.as_deref(), &self.ctx, arena).map_err(|e| (i, e))?);
+            }
+            return Ok(Some(packer.finish_row()));
+        }
+        let mut datums = Vec::with_capacity(fields.len());
+        for (i, field) in fields.iter().enumerate() {
+            datums.push(parse_field(&self.desc.types[i].ty, field.as_deref(), &self.ctx, arena).map_err(|e| (i, e))?);
+        }
+        project(self.row.as_deref(), self.selection.as_ref(), &datums, &self.ctx, arena).map_err(|e| (usize::MAX, e))
+    }
+
     /// `COPY t, line 3, column v: "x"`.
     fn locate(&self, mut error: SqlError, field: Option<(usize, &str)>) -> SqlError {
         let mut context = format!("COPY {}, line {}", self.table, self.line);
@@ -259,6 +233,13 @@ impl LineDecoder {
         }
         error.context = Some(context);
         error
+    }
+}
+
+fn parse_field<'a>(ty: &SqlType, field: Option<&'a str>, ctx: &EvalCtx, arena: &'a RowArena) -> Result<Datum<'a>> {
+    match field {
+        None => Ok(Datum::Null),
+        Some(text) => Ok(parse_datum(ty, text, &ctx.format, arena)?),
     }
 }
 

@@ -38,7 +38,7 @@ impl RowEncoder {
                 continue;
             }
             value.clear();
-            write_text(&column.ty, datum, &self.context, &mut value);
+            write_text(&column.ty, datum, &self.context, &mut value).expect("strings take all text");
             self.field(i, Some(&value), out);
         }
         self.value = value;

@@ -51,7 +51,7 @@ fn value(datum: Datum<'_>, ty: &SqlType, format: i16, context: &FormatCtx, out: 
     let at = out.len();
     out.put_i32(0);
     match format {
-        0 => write_text(ty, datum, context, out),
+        0 => write_text(ty, datum, context, out).map_err(|_| SqlError::internal("a buffer refused text"))?,
         1 => write_binary(ty, datum, out),
         code => return Err(SqlError::new("22023", format!("unsupported format code: {code}"))),
     }

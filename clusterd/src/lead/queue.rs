@@ -1,0 +1,88 @@
+//! The batches of one SUBSCRIBE between its dataflow and its client.
+
+use super::Transient;
+use crate::adapter::error::{Result, SqlError};
+use protocol::SubscribeBatch;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::mpsc;
+
+/// Changes that may wait for a slow client; beyond this the subscription ends (53400) instead of pinning memory.
+pub const SUBSCRIBE_BUFFER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The sending side, held by the lead.
+pub(crate) struct SubscribeQueue {
+    batches: mpsc::UnboundedSender<Result<SubscribeBatch>>,
+    waiting: Arc<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    overflowed: AtomicBool,
+}
+
+/// The receiving side. Dropping it ends the dataflow.
+pub struct SubscribeHandle {
+    batches: Receiver,
+    _transient: Transient,
+}
+
+pub(crate) struct Receiver {
+    batches: mpsc::UnboundedReceiver<Result<SubscribeBatch>>,
+    waiting: Arc<Waiting>,
+}
+
+fn batch_bytes(batch: &SubscribeBatch) -> usize {
+    64 + batch.updates.as_ref().map_or(0, |updates| updates.iter().map(|(_, row, _)| row.byte_len() + 32).sum())
+}
+
+impl SubscribeQueue {
+    pub fn new() -> (SubscribeQueue, Receiver) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let waiting = Arc::new(Waiting::default());
+        (SubscribeQueue { batches: sender, waiting: Arc::clone(&waiting) }, Receiver { batches: receiver, waiting })
+    }
+
+    pub fn push(&self, batch: SubscribeBatch) {
+        if self.waiting.overflowed.load(Ordering::Relaxed) {
+            return;
+        }
+        let bytes = batch_bytes(&batch);
+        if self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > SUBSCRIBE_BUFFER_BYTES_MAX {
+            self.waiting.overflowed.store(true, Ordering::Relaxed);
+            self.fail(
+                SqlError::new("53400", "the subscription's client is too slow")
+                    .detail(format!("More than {SUBSCRIBE_BUFFER_BYTES_MAX} bytes of changes were waiting for it."))
+                    .hint("Subscribe again AS OF the last progress, or fetch faster."),
+            );
+            return;
+        }
+        // A receiver that is gone drops the dataflow.
+        let _ = self.batches.send(Ok(batch));
+    }
+
+    pub fn fail(&self, error: SqlError) {
+        let _ = self.batches.send(Err(error));
+    }
+}
+
+impl SubscribeHandle {
+    pub(crate) fn new(batches: Receiver, transient: Transient) -> Self {
+        SubscribeHandle { batches, _transient: transient }
+    }
+
+    /// The next batch; `None` when the node stops. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Option<Result<SubscribeBatch>> {
+        let batch = self.batches.batches.recv().await?;
+        if let Ok(batch) = &batch {
+            self.batches.waiting.bytes.fetch_sub(batch_bytes(batch), Ordering::Relaxed);
+        }
+        Some(batch)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.batches.batches.is_empty()
+    }
+}
