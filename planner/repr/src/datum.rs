@@ -126,15 +126,17 @@ impl<'a> Datum<'a> {
     unwrap!(/** The record. */ unwrap_record, Record, RecordRef<'a>);
 
     /// The representative of all datums that are SQL-equal to this one under type `ty`: after it,
-    /// equal packed bytes mean SQL-equal values. Costs nothing where [`SqlType::needs_key_canonical`]
+    /// equal packed bytes mean SQL-equal values. Values of types that differ in their modifier
+    /// compare only after both were made canonical without one. Costs nothing where [`SqlType::needs_key_canonical`]
     /// is false. A trimmed string borrows from `self`; only arrays and records use the arena.
     pub fn key_canonical(self, ty: &SqlType, arena: &'a RowArena) -> Datum<'a> {
         match (self, ty) {
+            (Datum::Numeric(_), SqlType::Numeric(Some(_))) | (Datum::String(_), SqlType::Char(Some(_))) => self,
             (Datum::Numeric(n), _) => Datum::Numeric(n.key_canonical()),
             (Datum::Float32(f), _) => Datum::Float32(canonical_f32(f)),
             (Datum::Float64(f), _) => Datum::Float64(canonical_f64(f)),
             (Datum::Interval(i), _) => Datum::Interval(i.key_canonical()),
-            (Datum::String(s), SqlType::Char(_)) => Datum::String(s.trim_end_matches(' ')),
+            (Datum::String(s), SqlType::Char(None)) => Datum::String(s.trim_end_matches(' ')),
             (Datum::Array(array), SqlType::Array(element)) if element.needs_key_canonical() => {
                 arena.make_datum(|packer| {
                     let dims: Vec<_> = array.dims().collect();

@@ -384,9 +384,10 @@ impl SqlType {
     /// [`crate::Datum::key_canonical`].
     pub fn needs_key_canonical(&self) -> bool {
         match self {
-            // With a typmod the scale is fixed.
+            // With a typmod the scale is fixed, and so is the length with its padding.
             SqlType::Numeric(typmod) => typmod.is_none(),
-            SqlType::Float32 | SqlType::Float64 | SqlType::Interval | SqlType::Char(_) => true,
+            SqlType::Char(length) => length.is_none(),
+            SqlType::Float32 | SqlType::Float64 | SqlType::Interval => true,
             SqlType::Array(element) => element.needs_key_canonical(),
             SqlType::Record(fields) => {
                 fields.is_empty() || fields.iter().any(SqlType::needs_key_canonical)

@@ -375,7 +375,7 @@ fn all_types() -> Vec<SqlType> {
 
 #[test]
 fn blanks_of_char_keys_do_not_count() {
-    let ty = SqlType::Char(Some(4));
+    let ty = SqlType::Char(None);
     assert_eq!(
         key(Datum::String("a"), &ty),
         key(Datum::String("a   "), &ty)
