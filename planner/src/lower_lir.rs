@@ -73,13 +73,10 @@ pub fn canonical_key(key: &[ScalarExpr], types: &[ColumnType]) -> Vec<ScalarExpr
 }
 
 /// The type to make values canonical with before their bytes are compared with values of the same base type; `None` if equal values
-/// are identical. Numerics of different scales are equal to each other.
+/// are identical. Numerics of different scales are equal to each other, and so are texts padded to different lengths.
 pub(crate) fn canonical_as(ty: &SqlType) -> Option<SqlType> {
-    match ty {
-        SqlType::Numeric(_) => Some(SqlType::Numeric(None)),
-        other if other.needs_key_canonical() => Some(other.clone()),
-        _ => None,
-    }
+    let ty = ty.without_typmod();
+    ty.needs_key_canonical().then_some(ty)
 }
 
 pub(crate) fn canonical(e: ScalarExpr, ty: SqlType) -> ScalarExpr {

@@ -20,6 +20,7 @@ pub mod join_order;
 pub mod pipeline;
 pub mod predicate_pushdown;
 pub mod reduce_elision;
+pub mod share_aggregates;
 pub mod simplify;
 pub mod sum_scale;
 pub mod topk_elision;

@@ -1,7 +1,7 @@
 //! Dataflows: what is exported, and the plan that computes it.
 
 use crate::PlanError;
-use crate::lower_lir::{Imports, Time, canonical_key, lower};
+use crate::lower_lir::{Imports, Time, canonical_as, canonical_key, lower};
 use crate::optimize::catalog::OptimizerCatalog;
 use crate::transform::inline_views::{Keep, inline_views};
 use crate::transform::join_implementation::join_implementation;
@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 /// What a dataflow is built for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExportSpec {
-    /// A materialized view: arranged by `preferred_key`, else by its shortest unique key, else by all columns.
+    /// A materialized view: arranged by `preferred_key`, else by its shortest unique key, else by all columns that are cheap to
+    /// compare.
     MaterializedView {
         id: GlobalId,
         types: Vec<ColumnType>,
@@ -34,7 +35,7 @@ pub enum ExportSpec {
         types: Vec<ColumnType>,
         with_snapshot: bool,
     },
-    /// A one-shot query, arranged by all columns.
+    /// A one-shot query; read as a whole.
     Transient {
         id: GlobalId,
         types: Vec<ColumnType>,
@@ -45,7 +46,7 @@ pub enum ExportSpec {
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataflowExec {
     pub dataflow: Dataflow,
-    /// Columns that a materialized view is arranged by; all columns for other exports but an index.
+    /// Columns that the result is arranged by; of no meaning for an index.
     pub arranged_by: Vec<usize>,
     /// Column sets that are unique in the result.
     pub unique_keys: Vec<Vec<usize>>,
@@ -125,7 +126,7 @@ pub(crate) fn build(
     let reads = mir.depends_on();
     let mir = implement_joins(mir, &imports);
     let lowered = lower(mir, &imports, export.time())?;
-    let arranged_by = export.arranged_by(types.len(), &unique_keys);
+    let arranged_by = export.arranged_by(&types, &unique_keys);
     let (node, kind) = export.exported(lowered.node, &arranged_by, &types);
     let id = Id::Global(export.id());
     let mut depends_on = reads.clone();
@@ -197,8 +198,8 @@ impl ExportSpec {
     }
 
     /// The columns of a materialized view's own arrangement.
-    fn arranged_by(&self, arity: usize, unique_keys: &[Vec<usize>]) -> Vec<usize> {
-        let all = (0..arity).collect();
+    fn arranged_by(&self, types: &[ColumnType], unique_keys: &[Vec<usize>]) -> Vec<usize> {
+        let all = || (0..types.len()).collect();
         match self {
             ExportSpec::MaterializedView {
                 preferred_key: Some(key),
@@ -207,10 +208,12 @@ impl ExportSpec {
             ExportSpec::MaterializedView {
                 preferred_key: None,
                 ..
-            } => unique_keys.first().cloned().unwrap_or(all),
-            ExportSpec::Index { .. }
-            | ExportSpec::Subscribe { .. }
-            | ExportSpec::Transient { .. } => all,
+            } => unique_keys
+                .first()
+                .cloned()
+                .unwrap_or_else(|| compact_key(types)),
+            ExportSpec::Index { .. } | ExportSpec::Subscribe { .. } => all(),
+            ExportSpec::Transient { .. } => compact_key(types),
         }
     }
 
@@ -251,6 +254,18 @@ impl ExportSpec {
                 },
             ),
         }
+    }
+}
+
+/// All columns but those that an arrangement would have to keep twice: as canonical key and as they are.
+fn compact_key(types: &[ColumnType]) -> Vec<usize> {
+    let plain: Vec<usize> = (0..types.len())
+        .filter(|c| canonical_as(&types[*c].ty).is_none())
+        .collect();
+    if plain.is_empty() {
+        (0..types.len()).collect()
+    } else {
+        plain
     }
 }
 

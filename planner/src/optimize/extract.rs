@@ -8,18 +8,34 @@ use plan::{Func, ScalarExpr};
 use repr::{ColumnType, Datum, Row, SqlType};
 use std::collections::BTreeSet;
 
+/// What the keys are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyForm {
+    /// Columns of a table as they are stored.
+    Stored,
+    /// Keys of an arrangement.
+    Arranged,
+}
+
 /// The keys that the block's predicates select, and the block without those predicates. `key` is over the block's input columns.
 pub fn lookup_keys(
     block: &Block,
     key: &[ScalarExpr],
     types: &[ColumnType],
+    form: KeyForm,
 ) -> Option<(LookupKeys, Block)> {
     if key.is_empty() {
         return None;
     }
     let predicates: Vec<Option<ScalarExpr>> =
         block.predicates.iter().map(|p| block.inlined(p)).collect();
-    let key_types: Vec<SqlType> = key.iter().map(|e| e.typ(types).ty).collect();
+    let key_types: Vec<SqlType> = key
+        .iter()
+        .map(|e| match form {
+            KeyForm::Stored => e.typ(types).ty,
+            KeyForm::Arranged => e.typ(types).ty.without_typmod(),
+        })
+        .collect();
     let (keys, used) =
         product(&predicates, key, &key_types).or_else(|| tuples(&predicates, key, &key_types))?;
     if keys.count().is_some_and(|n| n > KEYS_MAX) {
@@ -41,7 +57,7 @@ pub fn constant_keys(
     key: &[ScalarExpr],
     types: &[ColumnType],
 ) -> Option<(Vec<Row>, Block)> {
-    let (keys, rest) = lookup_keys(block, key, types)?;
+    let (keys, rest) = lookup_keys(block, key, types, KeyForm::Arranged)?;
     if keys.has_params() {
         return None;
     }

@@ -8,7 +8,8 @@ use repr::{Datum, Row, RowArena, SqlType};
 /// More keys than this in one statement, and a scan is used.
 pub const KEYS_MAX: usize = 10_000;
 
-/// The keys of a lookup. A key with a NULL in it matches nothing.
+/// The keys of a lookup. A key with a NULL in it matches nothing. Values take the form of `types`: with a modifier, that of stored
+/// columns; without one, that of arrangements, where keys of different scales and lengths meet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LookupKeys {
     /// Every combination of one value per key column.
@@ -89,6 +90,23 @@ impl LookupKeys {
     }
 }
 
+/// The value in the form that keys of this type have; `None` if no value of the type is equal to it.
+fn key_datum<'a>(datum: Datum<'a>, ty: &SqlType, arena: &'a RowArena) -> Option<Datum<'a>> {
+    match (datum, ty) {
+        (Datum::Numeric(n), SqlType::Numeric(Some(typmod))) => {
+            let fitted = n.apply_typmod(*typmod).ok()?;
+            (fitted == n).then_some(Datum::Numeric(fitted))
+        }
+        (Datum::String(s), SqlType::Char(Some(length))) => {
+            let trimmed = s.trim_end_matches(' ');
+            let missing = (*length as usize).checked_sub(trimmed.chars().count())?;
+            let padded = trimmed.to_owned() + &" ".repeat(missing);
+            Some(Datum::String(arena.push_string(padded)))
+        }
+        (other, ty) => Some(other.key_canonical(ty, arena)),
+    }
+}
+
 /// The value of a key expression; `None` if it cannot match.
 fn value<'a>(
     key: &'a KeyExpr,
@@ -104,7 +122,7 @@ fn value<'a>(
     };
     match datum {
         Ok(Datum::Null) => Ok(None),
-        Ok(datum) => Ok(Some(datum.key_canonical(ty, arena))),
+        Ok(datum) => Ok(key_datum(datum, ty, arena)),
         Err(_) if key.narrowed => Ok(None),
         Err(error) => Err(error),
     }
@@ -159,7 +177,7 @@ fn product(
                         .unwrap_array()
                         .iter()
                         .filter(|d| !d.is_null())
-                        .map(|d| d.key_canonical(ty, arena)),
+                        .filter_map(|d| key_datum(d, ty, arena)),
                 ),
             },
         }

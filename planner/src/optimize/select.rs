@@ -4,7 +4,7 @@ use crate::PlanError;
 use crate::lower_lir::to_mfp;
 use crate::optimize::catalog::{Arrangement, OptimizerCatalog, StoredRelation};
 use crate::optimize::dataflow::{ExportSpec, build};
-use crate::optimize::extract::lookup_keys;
+use crate::optimize::extract::{KeyForm, lookup_keys};
 use crate::optimize::lookup::LookupKeys;
 use crate::transform::block::Block;
 use crate::transform::inline_views::{Keep, inline_views};
@@ -74,7 +74,7 @@ pub enum SelectPath {
         keys: Option<LookupKeys>,
         mfp: Arc<Mfp>,
     },
-    /// A temporary dataflow, whose only export is arranged by all columns.
+    /// A temporary dataflow with one export.
     Dataflow {
         dataflow: Arc<Dataflow>,
         export: GlobalId,
@@ -273,7 +273,7 @@ impl Chooser<'_> {
     ) -> (SelectPath, Option<GlobalId>) {
         for (space, columns) in stored.keys.iter().enumerate() {
             let key: Vec<ScalarExpr> = columns.iter().map(|c| ScalarExpr::Column(*c)).collect();
-            if let Some((keys, rest)) = lookup_keys(&block, &key, types) {
+            if let Some((keys, rest)) = lookup_keys(&block, &key, types, KeyForm::Stored) {
                 let access = TableAccess::Lookup {
                     space: space as u32,
                     keys,
@@ -322,7 +322,8 @@ impl Chooser<'_> {
     ) -> Option<(SelectPath, GlobalId)> {
         let mut best: Option<(usize, Arrangement, LookupKeys, Block)> = None;
         for arrangement in self.arrangements(id) {
-            if let Some((keys, rest)) = lookup_keys(block, &arrangement.key, types)
+            if let Some((keys, rest)) =
+                lookup_keys(block, &arrangement.key, types, KeyForm::Arranged)
                 && best
                     .as_ref()
                     .is_none_or(|(longest, ..)| arrangement.key.len() > *longest)

@@ -7,7 +7,7 @@
 //! arranged relation then moves above the join.
 
 use crate::transform::block::Block;
-use crate::transform::equivalences::single_input;
+use crate::transform::equivalences::{merge, single_input};
 use crate::transform::join_order::JoinGraph;
 use crate::transform::{boxed, expr, facts};
 use plan::mir::{Id, JoinImplementation};
@@ -201,6 +201,7 @@ fn implement(
     equivalences: Vec<Vec<ScalarExpr>>,
     arrangements: Arrangements<'_>,
 ) -> Mir {
+    let equivalences = merge(equivalences);
     let graph = JoinGraph::new(&inputs, &equivalences);
     let indexed = inputs
         .iter()
@@ -305,7 +306,8 @@ fn rebuild(
         .for_each(|e| expr::substitute(e, &|c| columns[c].clone()));
     let join = Mir::Join {
         inputs: new_inputs,
-        equivalences,
+        // Two columns may have come from one column of an indexed relation.
+        equivalences: merge(equivalences),
         implementation,
     };
     let mut over = Block::identity(arity);

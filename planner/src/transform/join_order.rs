@@ -172,12 +172,38 @@ impl JoinGraph {
             return rows * self.filtered[i].max(1.0);
         }
         let product: f64 = connecting.iter().map(|c| self.distinct[*c]).product();
-        let divisor = if self.is_keyed(i, &|o| set & (1 << o) != 0) {
+        let keyed = self.is_keyed(i, &|o| set & (1 << o) != 0);
+        let divisor = if keyed {
             product.max(self.base[i])
         } else {
             product
         };
-        (rows * self.filtered[i] / divisor).max(0.01)
+        // Where neither side is unique in what they are joined by, the result can be larger than both.
+        let bounded = keyed || self.is_referred_to(i, set);
+        let factor = if bounded { 1.0 } else { REFERENCE_FACTOR };
+        (factor * rows * self.filtered[i] / divisor).max(0.01)
+    }
+
+    /// Whether at most one row of the joined `set` meets each row of input `i`.
+    fn is_referred_to(&self, i: usize, set: u64) -> bool {
+        let members = (0..self.len()).filter(|j| set & (1 << j) != 0);
+        members
+            .filter(|j| self.is_keyed(*j, &|o| o == i))
+            .any(|j| self.determined_by(j, set) == set)
+    }
+
+    /// The inputs in `set` that have at most one row for each row of input `j`, itself included.
+    fn determined_by(&self, j: usize, set: u64) -> u64 {
+        let mut known = 1u64 << j;
+        loop {
+            let next = (0..self.len())
+                .filter(|k| set & (1 << k) != 0 && known & (1 << k) == 0)
+                .find(|k| self.is_keyed(*k, &|o| known & (1 << o) != 0));
+            match next {
+                Some(k) => known |= 1 << k,
+                None => return known,
+            }
+        }
     }
 
     /// The best left-deep order.

@@ -9,6 +9,7 @@ use crate::transform::inline_lets::inline_lets;
 use crate::transform::join_fusion::join_fusion;
 use crate::transform::predicate_pushdown::predicate_pushdown;
 use crate::transform::reduce_elision::reduce_elision;
+use crate::transform::share_aggregates::share_aggregates;
 use crate::transform::sum_scale::sum_scale;
 use crate::transform::topk_elision::topk_elision;
 use crate::transform::union_cancel::union_cancel;
@@ -40,6 +41,7 @@ pub const LOGICAL: &[(&str, Rewrite)] = &[
     ("equivalences", in_place!(equivalences)),
     ("reduce_elision", in_place!(reduce_elision)),
     ("topk_elision", in_place!(topk_elision)),
+    ("share_aggregates", in_place!(share_aggregates)),
     ("column_demand", column_demand),
 ];
 

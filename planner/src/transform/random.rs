@@ -56,7 +56,7 @@ impl Collections for Relations {
 }
 
 impl Relations {
-    /// Three relations: `(id int4 key, ref int4, n numeric)`, `(a int4 key, b int4 key, n numeric(10,2))`, `(x int4, t text)`.
+    /// Three relations: `(id int4 key, ref int4, n numeric)`, `(a int4 key, n numeric(10,2) key, c char(2))`, `(x int4, t text)`.
     pub fn random(dice: &mut Dice) -> Relations {
         let int = |nullable| ColumnType::new(SqlType::Int32, nullable);
         let numeric = ColumnType::new(SqlType::Numeric(None), true);
@@ -64,11 +64,12 @@ impl Relations {
             precision: 10,
             scale: 2,
         };
-        let fixed = ColumnType::new(SqlType::Numeric(Some(typmod)), true);
+        let fixed = ColumnType::new(SqlType::Numeric(Some(typmod)), false);
+        let padded = ColumnType::new(SqlType::Char(Some(2)), true);
         let text = ColumnType::new(SqlType::Text, true);
         let shapes = [
             (vec![int(false), int(true), numeric], vec![vec![0]]),
-            (vec![int(false), int(false), fixed], vec![vec![0, 1]]),
+            (vec![int(false), fixed, padded], vec![vec![0, 1]]),
             (vec![int(true), text], vec![]),
         ];
         let relations = shapes.into_iter().enumerate().map(|(i, (types, keys))| {
@@ -148,6 +149,7 @@ fn random_datum(dice: &mut Dice, ty: &ColumnType) -> Datum<'static> {
         SqlType::Numeric(Some(_)) => {
             Datum::Numeric(Numeric::from_parts(n as i128 * 100, 2).unwrap())
         }
+        SqlType::Char(_) => Datum::String(["  ", "a ", "b ", "ab"][n]),
         _ => Datum::String(["", "a", "b", "ab"][n]),
     }
 }
@@ -280,7 +282,11 @@ impl Plans<'_> {
             _ => self.literal(&ty),
         };
         let name = self.dice.pick(&["eq", "eq", "eq", "ne", "lt", "ge"]);
-        let compared = ScalarExpr::call(Func::get(name), vec![column, other], SqlType::Bool);
+        let name = match ty {
+            SqlType::Char(_) => format!("bpchar{name}"),
+            _ => name.to_owned(),
+        };
+        let compared = ScalarExpr::call(Func::get(&name), vec![column, other], SqlType::Bool);
         if self.dice.chance(10) {
             return ScalarExpr::call(Func::get("not"), vec![compared], SqlType::Bool);
         }

@@ -90,6 +90,8 @@ fn step(expr: &mut ScalarExpr, columns: &[ColumnType]) {
             } else if let Some(commuted) = literal_first(func, args) {
                 args.reverse();
                 ScalarExpr::call(commuted, std::mem::take(args), ty.clone())
+            } else if let Some(narrow) = without_widening(func, args) {
+                narrow
             } else {
                 return;
             };
@@ -104,6 +106,62 @@ fn literal_first(func: Func, args: &[ScalarExpr]) -> Option<Func> {
     (expr::is_row_independent(a) && !expr::is_row_independent(b))
         .then(|| func.commuted())
         .flatten()
+}
+
+/// Conversions that keep order and equality, with the way back.
+const WIDENINGS: &[(&str, &str, SqlType)] = &[
+    ("cast_int2_to_int4", "cast_int4_to_int2", SqlType::Int16),
+    ("cast_int2_to_int8", "cast_int8_to_int2", SqlType::Int16),
+    ("cast_int4_to_int8", "cast_int8_to_int4", SqlType::Int32),
+    (
+        "cast_int2_to_numeric",
+        "cast_numeric_to_int2",
+        SqlType::Int16,
+    ),
+    (
+        "cast_int4_to_numeric",
+        "cast_numeric_to_int4",
+        SqlType::Int32,
+    ),
+    (
+        "cast_int8_to_numeric",
+        "cast_numeric_to_int8",
+        SqlType::Int64,
+    ),
+    (
+        "cast_date_to_timestamp",
+        "cast_timestamp_to_date",
+        SqlType::Date,
+    ),
+];
+
+/// `widen(x) < constant` becomes `x < narrow(constant)` where the constant survives the way there and back: the row's value then
+/// need not be converted.
+fn without_widening(func: Func, args: &[ScalarExpr]) -> Option<ScalarExpr> {
+    let comparison = ["eq", "ne", "lt", "le", "gt", "ge"].contains(&func.name());
+    let [
+        ScalarExpr::Call {
+            func: widen,
+            args: inner,
+            ty: wide,
+        },
+        constant @ ScalarExpr::Literal(Ok(_), _),
+    ] = args
+    else {
+        return None;
+    };
+    let (_, narrow, ty) = WIDENINGS
+        .iter()
+        .find(|(name, _, _)| comparison && widen.is(name))?;
+    let folded = |name: &str, arg: ScalarExpr, ty: SqlType| {
+        let mut e = ScalarExpr::call(Func::get(name), vec![arg], ty);
+        e.fold(&EvalCtx::default());
+        e.as_literal().is_some_and(|d| !d.is_null()).then_some(e)
+    };
+    let narrowed = folded(narrow, constant.clone(), ty.clone())?;
+    let back = folded(widen.name(), narrowed.clone(), wide.clone())?;
+    (back.as_literal() == constant.as_literal())
+        .then(|| ScalarExpr::call(func, vec![inner[0].clone(), narrowed], SqlType::Bool))
 }
 
 fn evaluate(expr: &ScalarExpr, columns: &[ColumnType]) -> ScalarExpr {
