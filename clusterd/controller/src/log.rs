@@ -101,3 +101,66 @@ impl LogState {
         self.leases.values().copied().min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use repr::NodeId;
+
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// These bytes are in logs: they must decode for ever.
+    #[test]
+    fn golden_bytes() {
+        let gateway = Gateway {
+            node: NodeId(1),
+            incarnation: 2,
+        };
+        let entries = [
+            (
+                Entry::Grants(BTreeMap::from([(GlobalId(3), 4)])),
+                "0100010304",
+            ),
+            (Entry::Forget(vec![GlobalId(3)]), "01010103"),
+            (
+                Entry::Lease {
+                    gateway,
+                    oldest: Some(9),
+                },
+                "010201020109",
+            ),
+            (Entry::ExpireLease { gateway }, "01030102"),
+        ];
+        let mut state = LogState::default();
+        for (entry, golden) in entries {
+            assert_eq!(hex(&entry.encode()), golden);
+            assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+            state.apply(&entry);
+        }
+        state.apply(&Entry::Grants(BTreeMap::from([(GlobalId(3), 5)])));
+        assert_eq!(hex(&state.encode()), "0101030500");
+        assert_eq!(LogState::decode(&state.encode()).unwrap(), state);
+    }
+
+    #[test]
+    fn grants_and_leases_only_rise() {
+        let mut state = LogState::default();
+        let grant = |ts| Entry::Grants(BTreeMap::from([(GlobalId(1), ts)]));
+        assert_eq!(state.apply(&grant(5)), BTreeMap::from([(GlobalId(1), 5)]));
+        assert_eq!(state.apply(&grant(4)), BTreeMap::new());
+        assert_eq!(state.grants[&GlobalId(1)], 5);
+        let gateway = Gateway {
+            node: NodeId(1),
+            incarnation: 1,
+        };
+        let lease = |oldest| Entry::Lease { gateway, oldest };
+        state.apply(&lease(Some(7)));
+        state.apply(&lease(Some(6)));
+        assert_eq!(state.oldest_lease(), Some(7));
+        state.apply(&lease(None));
+        assert_eq!(state.oldest_lease(), None);
+    }
+}

@@ -9,7 +9,7 @@
 //! The life of one write: a gateway sends a [`command::Txn`]; the ENV leader packs the waiting ones into one [`command::Command::Batch`], which becomes one
 //! log entry; `State::apply` stamps a timestamp, walks the transactions in order, gives each its own [`command::Outcome`], and
 //! publishes the changes as one `Applied`.
-
+//!
 //! The life of a row: it arrives packed; apply sorts a transaction's rows into one immutable [`shard::Batch`] stamped with the entry's
 //! time, which readers and dataflows share from then on. Batches are merged, in apply while they are small and by [`State::merge_jobs`]
 //! elsewhere when they are large; a merge changes nothing that can be read.
