@@ -72,10 +72,10 @@ pub struct TableChanges {
 }
 
 /// Why a snapshot cannot be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {
     #[error("{0} does not exist")]
     UnknownShard(ShardId),
-    #[error("{shard} is readable from {since} on, not at {as_of}")]
-    NotReadable { shard: ShardId, since: Timestamp, as_of: Timestamp },
+    #[error("{shard} cannot be read at {as_of}: {reason}")]
+    NotReadable { shard: ShardId, as_of: Timestamp, reason: String },
 }

@@ -36,6 +36,7 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::input::{Handle as InputHandle, Input};
 use timely::dataflow::operators::CapabilitySet;
+use timely::dataflow::operators::vec::Broadcast;
 use timely::progress::Antichain;
 use timely::worker::Worker;
 
@@ -194,7 +195,9 @@ impl<'s> Context<'s> {
         errs.trace.set_logical_compaction(as_of.borrow());
         buttons.push(button);
         let errs = Arrangement { split: Rc::clone(&entry.err_split), arranged: errs, advance: self.as_of };
-        let (errs, _) = flatten(&errs, &Mfp::identity(4), None, &format!("{name} errors as rows"));
+        // Every worker has all of them: the first one brings them in.
+        let lookup: Option<&[Row]> = if self.scope.index() == 0 { None } else { Some(&[]) };
+        let (errs, _) = flatten(&errs, &Mfp::identity(4), lookup, &format!("{name} errors as rows"));
         let arrangement = Arrangement { split: Rc::clone(&entry.split), arranged: oks, advance: self.as_of };
         let bundle = self.bindings.entry(Id::Global(import.on)).or_insert_with(|| Bundle { rows: None, arrangements: vec![], errs });
         bundle.arrangements.push(arrangement);
@@ -377,6 +380,11 @@ impl<'s> Context<'s> {
         Bundle::from_rows(ok_rows, err_rows)
     }
 
+    /// All workers get all errors, so that a lookup of one key on one worker meets them.
+    fn everywhere(&self, errs: Rows<'s>) -> Rows<'s> {
+        if self.scope.peers() == 1 { errs } else { errs.broadcast() }
+    }
+
     fn export(&mut self, export: &Export, until: Option<T>) -> Result<BuiltExport, RenderError> {
         let bundle = self.bindings.get(&export.from).cloned().ok_or(RenderError::Unbound(export.from))?;
         match &export.kind {
@@ -392,7 +400,7 @@ impl<'s> Context<'s> {
                         arrangement
                     }
                 };
-                let errs = arrange_errors(union(self.scope, errs), &name);
+                let errs = arrange_errors(self.everywhere(union(self.scope, errs)), &name);
                 Ok(BuiltExport::Index(TraceEntry::new(arrangement.split, arrangement.arranged.trace, errs.trace)))
             }
             ExportKind::Subscribe { types, with_snapshot } => {

@@ -9,7 +9,8 @@ use crate::worker::{ComputeWorker, WorkerShared};
 use host::{Clock, Spawn, ThreadHandle};
 use plan::EvalError;
 use protocol::compute::{Command, Numbered, Peek, Response};
-use repr::Row;
+use repr::{Row, ShardId};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -68,13 +69,15 @@ impl Replica {
                 bytes: Arc::clone(&bytes),
             };
             let timely_config = timely_config.clone();
+            // Timely decides by its own timer how long it may sleep; without one it never does.
+            let timer = std::time::Instant::now();
             let run = move || {
-                let worker = timely::worker::Worker::new(timely_config, allocator(builder, workers), None);
+                let worker = timely::worker::Worker::new(timely_config, allocator(builder, workers), Some(timer));
                 ComputeWorker::new(worker, index, shared).run();
             };
             threads.push(spawner.spawn_thread(&format!("compute-{index}"), Box::new(move || abort_on_panic(run)))?);
         }
-        let inner = Inner { mailboxes, feed, ordering: Mutex::new(()), threads: Mutex::new(threads) };
+        let inner = Inner { mailboxes, feed, ordering: Mutex::new(()), threads: Mutex::new(threads), shards: Mutex::default() };
         Ok(ReplicaHandle { inner: Arc::new(inner) })
     }
 }
@@ -107,6 +110,8 @@ struct Inner {
     /// Held while orders are handed out, so that all workers see one order, and so that a snapshot and the changes after it fit together.
     ordering: Mutex<()>,
     threads: Mutex<Vec<ThreadHandle>>,
+    /// Shards that some dataflow has read.
+    shards: Mutex<BTreeSet<ShardId>>,
 }
 
 impl ReplicaHandle {
@@ -130,8 +135,13 @@ impl ReplicaHandle {
         for source in dataflow.sources.values() {
             let snapshot = self.inner.feed.snapshot(source.shard, as_of).map_err(|error| not_readable(&error))?;
             snapshots.insert(source.shard, snapshot);
+            lock(&self.inner.shards).insert(source.shard);
         }
         Ok(snapshots)
+    }
+
+    pub(crate) fn shards_read(&self) -> BTreeSet<ShardId> {
+        lock(&self.inner.shards).clone()
     }
 
     /// Tells the dataflows what was committed. Must be called in the order of commits, after the commit is visible in the feed's snapshots.

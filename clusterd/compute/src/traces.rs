@@ -3,7 +3,7 @@
 use crate::error_row;
 use crate::render::{DataflowToken, RenderError};
 use crate::types::*;
-use differential_dataflow::trace::{BatchReader, Cursor, TraceReader};
+use differential_dataflow::trace::{Cursor, TraceReader};
 use plan::lir::{Dataflow, KeyValPermutation};
 use plan::{EvalError, ScalarExpr};
 use repr::GlobalId;
@@ -78,13 +78,6 @@ impl TraceEntry {
     /// Bytes that the batches occupy, about.
     pub fn bytes(&self) -> u64 {
         batch_bytes(&self.oks) + batch_bytes(&self.errs)
-    }
-
-    /// Updates in the batches.
-    pub fn records(&self) -> u64 {
-        let mut records = 0;
-        self.oks.map_batches(|batch| records += batch.len() as u64);
-        records
     }
 }
 

@@ -219,12 +219,17 @@ impl AccumPlan {
         }
     }
 
-    /// The aggregates' values for a group with these counters, packed onto the packer.
+    /// The aggregates' values for a group with these counters, packed onto the packer; or the least of their errors.
     pub fn finish(&self, accum: &Accum, packer: &mut RowPacker) -> Result<(), EvalError> {
+        let mut least: Option<EvalError> = None;
         for output in &self.outputs {
-            packer.push(self.finish_one(output, accum)?);
+            match self.finish_one(output, accum) {
+                Ok(datum) => packer.push(datum),
+                Err(error) if least.as_ref().is_none_or(|l| error < *l) => least = Some(error),
+                Err(_) => {}
+            }
         }
-        Ok(())
+        least.map_or(Ok(()), Err)
     }
 
     fn finish_one(&self, output: &Output, accum: &Accum) -> Result<Datum<'static>, EvalError> {

@@ -26,11 +26,6 @@ impl<'s> Arrangement<'s> {
         self.split.permutation.len()
     }
 
-    /// Columns of the key and of the value.
-    pub fn part_arities(&self) -> [usize; 2] {
-        [self.split.key.len(), self.split.value.len()]
-    }
-
     /// A block over the arranged rows, compiled for (key, value).
     pub fn compile(&self, mfp: &Mfp) -> RowMfp {
         compile(&self.split, mfp)
@@ -166,7 +161,12 @@ impl std::hash::Hasher for PassHasher {
 
 /// Sends every key to the worker that owns it, and arranges there.
 pub fn arrange_keyed<'s>(keyed: KeyedRows<'s>, name: &str) -> RowArranged<'s> {
-    let exchange = Exchange::new(|update: &KeyedUpdate| key_hash(update.0.0.as_ref()));
+    arrange_at(keyed, None, name)
+}
+
+/// Arranges at one worker, or each key at its owner.
+fn arrange_at<'s>(keyed: KeyedRows<'s>, worker: Option<u64>, name: &str) -> RowArranged<'s> {
+    let exchange = Exchange::new(move |update: &KeyedUpdate| worker.unwrap_or_else(|| key_hash(update.0.0.as_ref())));
     arrange_core::<_, _, RowChunker, RowSpineBatcher, RowSpineBuilder, RowSpine>(keyed, exchange, &format!("Arrange {name}"))
 }
 
@@ -178,11 +178,13 @@ pub fn arrange<'s>(rows: Rows<'s>, key: &[ScalarExpr], arity: usize, name: &str)
     (Arrangement { split: Rc::new(split), arranged, advance: 0 }, errs)
 }
 
-/// Errors as an arrangement: the key is the error, the value is empty.
+/// Errors as an arrangement of this worker: the key is the error, the value is empty.
 pub fn arrange_errors<'s>(errs: Rows<'s>, name: &str) -> RowArranged<'s> {
     let split = KeyValPermutation { key: error_columns(), value: vec![], permutation: vec![0, 1, 2, 3] };
-    let (keyed, _) = split_rows(errs, &split, false, &format!("{name} errors"));
-    arrange_keyed(keyed, &format!("{name} errors"))
+    let name = format!("{name} errors");
+    let (keyed, _) = split_rows(errs, &split, false, &name);
+    let here = keyed.scope().index() as u64;
+    arrange_at(keyed, Some(here), &name)
 }
 
 fn error_columns() -> Vec<ScalarExpr> {

@@ -128,9 +128,6 @@ impl RowMfp {
         }
     }
 
-    pub fn is_temporal(&self) -> bool {
-        !self.temporal.is_empty()
-    }
 
     /// Evaluates the row; what comes out of it goes to `out`, errors included.
     #[inline]

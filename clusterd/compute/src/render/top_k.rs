@@ -43,7 +43,7 @@ struct Group {
     error: Option<EvalError>,
 }
 
-/// A row that compares in the plan's order, ties broken by all columns.
+/// A row that compares in the plan's order, ties broken by its bytes.
 struct Ordered {
     row: Row,
     order: Rc<[ColumnOrder]>,
@@ -57,7 +57,7 @@ impl Ord for Ordered {
                 return by_column;
             }
         }
-        self.row.iter().cmp(other.row.iter()).then_with(|| self.row.cmp(&other.row))
+        self.row.cmp(&other.row)
     }
 }
 

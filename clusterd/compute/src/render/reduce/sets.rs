@@ -8,9 +8,8 @@ use crate::render::row_mfp::RowMfp;
 use crate::types::*;
 use plan::agg::{AggregateFunc, ReductionKind};
 use plan::lir::ReducePlan;
-use plan::scalar::EvalCtx;
 use plan::{AggregateExpr, EvalError, Mfp, ScalarExpr};
-use repr::{Datum, Diff, Row, RowPacker};
+use repr::{Datum, Diff, Row, RowArena, RowPacker, SqlType};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use timely::dataflow::channels::pact::Pipeline;
@@ -40,7 +39,7 @@ pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, name: &str) ->
             }
         }
     });
-    let logic = Sets { parts, args: args.len(), output: GroupOutput::new(plan), ctx: EvalCtx::default() };
+    let logic = Sets { parts, args: args.len(), output: GroupOutput::new(plan) };
     let (oks, errs) = maintain(keyed, logic, name);
     (oks, vec![row_errs, errs])
 }
@@ -68,9 +67,11 @@ impl Part {
                     let plan = AccumPlan::new(std::slice::from_ref(aggregate));
                     if distinct { Part::DistinctSum { plan, arg: first } } else { Part::Sum { plan, first } }
                 }
+                // Padded text compares without its padding, not as values are kept.
+                (ReductionKind::Hierarchical, _, AggregateFunc::Min(SqlType::Char(_)) | AggregateFunc::Max(SqlType::Char(_)))
+                | (ReductionKind::Basic, _, _) => Part::List { aggregate: aggregate.clone(), arg: first },
                 (ReductionKind::Hierarchical, _, AggregateFunc::Min(_)) => Part::Least { arg: first },
                 (ReductionKind::Hierarchical, _, _) => Part::Greatest { arg: first },
-                (ReductionKind::Basic, _, _) => Part::List { aggregate: aggregate.clone(), arg: first },
             };
             parts.push(part);
             args.push(aggregate.expr.clone());
@@ -83,7 +84,6 @@ struct Sets {
     parts: Vec<Part>,
     args: usize,
     output: GroupOutput,
-    ctx: EvalCtx,
 }
 
 #[derive(Default)]
@@ -151,31 +151,45 @@ impl Sets {
     fn finish(&mut self, state: &State) -> Result<Row, EvalError> {
         let packer = &mut self.output.packer;
         packer.clear();
+        let mut least: Option<EvalError> = None;
         for (part, kept) in self.parts.iter().zip(&state.parts) {
-            match (part, kept) {
-                (Part::Sum { plan, .. }, Kept::Sum(accum)) => plan.finish(accum, packer)?,
-                (Part::DistinctSum { plan, .. }, Kept::Values(values)) => {
-                    let mut slots = vec![0; plan.slots()];
-                    for (value, _) in values.iter().filter(|(_, count)| **count > 0) {
-                        plan.accumulate(&[value.datum()], 1, &mut slots);
-                    }
-                    plan.finish(&Accum::from_slots(&slots), packer)?;
-                }
-                (Part::Least { .. }, Kept::Values(values)) => push_value(packer, values.iter().find(|(_, count)| **count > 0)),
-                (Part::Greatest { .. }, Kept::Values(values)) => {
-                    push_value(packer, values.iter().rev().find(|(_, count)| **count > 0));
-                }
-                (Part::List { aggregate, .. }, Kept::Values(values)) => {
-                    let values = values.iter().filter(|(_, count)| **count > 0).map(|(value, count)| (value.datum(), *count));
-                    list(&self.ctx, aggregate, values, packer)?;
-                }
-                (Part::Sum { .. }, Kept::Values(_))
-                | (Part::Least { .. } | Part::Greatest { .. } | Part::DistinctSum { .. } | Part::List { .. }, Kept::Sum(_)) => {
-                    unreachable!("parts and what they keep are made together")
-                }
+            if let Err(error) = Self::finish_part(part, kept, packer)
+                && least.as_ref().is_none_or(|l| error < *l)
+            {
+                least = Some(error);
             }
         }
-        Ok(packer.finish_row())
+        least.map_or_else(|| Ok(packer.finish_row()), Err)
+    }
+
+    fn finish_part(part: &Part, kept: &Kept, packer: &mut RowPacker) -> Result<(), EvalError> {
+        match (part, kept) {
+            (Part::Sum { plan, .. }, Kept::Sum(accum)) => plan.finish(accum, packer)?,
+            (Part::DistinctSum { plan, .. }, Kept::Values(values)) => {
+                let mut slots = vec![0; plan.slots()];
+                let mut last = None;
+                for value in present(values).map(|(value, _)| value.datum()) {
+                    // Equal values that are not identical stand side by side and count once.
+                    if last != Some(value) {
+                        plan.accumulate(&[value], 1, &mut slots);
+                        last = Some(value);
+                    }
+                }
+                plan.finish(&Accum::from_slots(&slots), packer)?;
+            }
+            (Part::Least { .. }, Kept::Values(values)) => push_value(packer, present(values).next()),
+            (Part::Greatest { .. }, Kept::Values(values)) => push_value(packer, present(values).next_back()),
+            (Part::List { aggregate, .. }, Kept::Values(values)) => {
+                let arena = RowArena::new();
+                let values = values.iter().map(|(value, count)| (value.datum(), *count));
+                packer.push(aggregate.eval(values, &arena)?);
+            }
+            (Part::Sum { .. }, Kept::Values(_))
+            | (Part::Least { .. } | Part::Greatest { .. } | Part::DistinctSum { .. } | Part::List { .. }, Kept::Sum(_)) => {
+                unreachable!("parts and what they keep are made together")
+            }
+        }
+        Ok(())
     }
 }
 
@@ -194,18 +208,13 @@ fn keep(values: &mut BTreeMap<Value, Diff>, datum: Datum<'_>, diff: Diff) {
     }
 }
 
-fn push_value(packer: &mut RowPacker, entry: Option<(&Value, &Diff)>) {
-    packer.push(entry.map_or(Datum::Null, |(value, _)| value.datum()));
+/// The values that occur, in order.
+fn present(values: &BTreeMap<Value, Diff>) -> impl DoubleEndedIterator<Item = (&Value, &Diff)> {
+    values.iter().filter(|(_, count)| **count > 0)
 }
 
-/// An aggregate computed from all values, which come in SQL order with their multiplicities.
-fn list<'a>(
-    _ctx: &EvalCtx,
-    _aggregate: &AggregateExpr,
-    _values: impl Iterator<Item = (Datum<'a>, Diff)>,
-    _packer: &mut RowPacker,
-) -> Result<(), EvalError> {
-    Err(EvalError::new("0A000", "aggregate not supported yet"))
+fn push_value(packer: &mut RowPacker, entry: Option<(&Value, &Diff)>) {
+    packer.push(entry.map_or(Datum::Null, |(value, _)| value.datum()));
 }
 
 impl GroupLogic for Sets {
