@@ -65,7 +65,7 @@ pub fn char_fit<'a>(
     }
     match (n as usize).saturating_sub(text.chars().count()) {
         0 => Ok(text),
-        missing => Ok(arena.push_string(format!("{text}{:missing$}", ""))),
+        missing => Ok(arena.push_string(text.to_owned() + &" ".repeat(missing))),
     }
 }
 

@@ -48,8 +48,8 @@ impl Numeric {
             return Ok(self.add_special(other));
         }
         let (a, b, scale) = self.aligned(&other)?;
-        // No overflow of i128: both are below 10^38.
-        Numeric::from_parts(a + b, scale)
+        // Twice 10^38 does not fit an i128.
+        Numeric::from_parts(a.checked_add(b).ok_or(NumericError::Overflow)?, scale)
     }
 
     fn add_special(self, other: Numeric) -> Numeric {
