@@ -29,3 +29,6 @@ pub use error::{Notice, PlanError};
 pub use parse::{Parsed, parse};
 pub use session::{SessionView, Settings};
 pub use statement::{ParamTypes, Plan, plan_statement};
+
+#[cfg(test)]
+mod testing;

@@ -152,11 +152,14 @@ impl Scope {
     }
 }
 
+/// More edits than these are no misspelling.
+const DISTANCE_MAX: usize = 3;
+
 /// The candidate that differs least, if it differs little.
 fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .map(|c| (distance(name, c), c))
-        .filter(|(d, c)| *d <= 1 + c.chars().count().max(name.chars().count()) / 4)
+        .filter(|(d, _)| *d <= DISTANCE_MAX && *d <= name.chars().count() / 2)
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)
 }

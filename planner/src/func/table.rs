@@ -152,7 +152,6 @@ string_to_array(text,text) _text text_to_array
 string_to_array(text,text,text) _text text_to_array_null
 num_nulls(variadic any) int4 num_nulls
 num_nonnulls(variadic any) int4 num_nonnulls
-date_part(text,date) float8 date_part_date
 date_part(text,time) float8 time_part
 date_part(text,timestamp) float8 timestamp_part
 date_part(text,timestamptz) float8 timestamptz_part
