@@ -4,6 +4,7 @@
 //! [`ScalarExpr::Call`] carries its result type. Evaluation is in [`crate::scalar::eval`]; the functions are rows of the tables in
 //! [`crate::scalar::func`].
 
+pub mod catalog_fns;
 pub mod eval;
 pub mod func;
 

@@ -89,6 +89,8 @@ pub struct FuncDef {
     pub commuted: Option<&'static str>,
     /// Depends on session settings (time zone, styles): not to be folded into durable plans by another session's settings.
     pub session_dependent: bool,
+    /// Needs the catalog that an evaluation may or may not have.
+    pub reads_catalog: bool,
 }
 
 impl FuncDef {
@@ -101,6 +103,7 @@ impl FuncDef {
             negation: None,
             commuted: None,
             session_dependent: false,
+            reads_catalog: false,
         }
     }
 
@@ -145,6 +148,11 @@ impl FuncDef {
         FuncDef { session_dependent: true, ..self }
     }
 
+    /// Marks that the catalog is looked into, along the session's search path.
+    pub(crate) const fn reading_catalog(self) -> FuncDef {
+        FuncDef { session_dependent: true, reads_catalog: true, ..self }
+    }
+
     /// Whether a NULL argument always makes the result NULL.
     pub fn propagates_nulls(&self) -> bool {
         match self.kind {
@@ -166,6 +174,7 @@ pub fn all() -> impl Iterator<Item = &'static FuncDef> {
         cast_text::TABLE,
         cast_time::TABLE,
         catalog::TABLE,
+        super::catalog_fns::TABLE,
         compare::TABLE,
         date::TABLE,
         extract::TABLE,
@@ -184,7 +193,7 @@ pub fn all() -> impl Iterator<Item = &'static FuncDef> {
         typmod::TABLE,
         zone::TABLE,
     ];
-    tables.into_iter().chain(integer::TABLES).chain(float::TABLES).flatten()
+    tables.into_iter().chain(integer::TABLES).chain(float::TABLES).flatten().chain(super::catalog_fns::REG.iter().flatten())
 }
 
 /// A function of the tables. Identity, order, hash and encoding go by the stable name.

@@ -1,18 +1,22 @@
 //! Session settings that evaluation depends on.
 
 use repr::format::{FormatCtx, write_text};
+use crate::scalar::catalog_fns::CatalogFns;
 use repr::{Datum, SqlType, TimeZone};
+use std::sync::Arc;
 
 /// What an evaluation may know of its session. The default (time zone UTC, ISO styles) is what dataflows use, so that a view's
 /// content does not depend on who reads it.
 #[derive(Clone, Debug, Default)]
 pub struct EvalCtx {
     pub format: FormatCtx,
+    /// The catalog, for the functions that look into it; dataflows have none.
+    pub catalog: Option<Arc<dyn CatalogFns>>,
 }
 
 impl EvalCtx {
     pub fn new(format: FormatCtx) -> EvalCtx {
-        EvalCtx { format }
+        EvalCtx { format, catalog: None }
     }
 
     /// The session's time zone.
