@@ -28,7 +28,9 @@ pub enum AggregateFunc {
     SumInt8,
     /// Sum of numeric. `scale` is the display scale of every input value when the planner can prove that it is the same for
     /// all of them; the sum is then accumulated as an integer. Without it the group's values are kept and summed in value order.
-    SumNumeric { scale: Option<u16> },
+    SumNumeric {
+        scale: Option<u16>,
+    },
     SumFloat32,
     SumFloat64,
     SumInterval,
@@ -38,7 +40,9 @@ pub enum AggregateFunc {
     BoolAnd,
     BoolOr,
     /// `array_agg`: NULLs are kept, elements are in value order, NULLs last.
-    ArrayAgg { element: SqlType },
+    ArrayAgg {
+        element: SqlType,
+    },
     /// `string_agg(value, separator)`; the argument is a record of the two. Pairs are taken in value order.
     StringAgg,
 }

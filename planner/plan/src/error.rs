@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// An error of evaluating an expression over one row. Equal errors of different rows are one entry with a multiplicity.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error,
+)]
 #[error("{message}")]
 pub struct EvalError {
     /// Five-character SQLSTATE (PostgreSQL 15, Appendix A).
@@ -16,7 +18,12 @@ pub struct EvalError {
 
 impl EvalError {
     pub fn new(sqlstate: &str, message: impl Into<String>) -> Self {
-        EvalError { sqlstate: sqlstate.to_owned(), message: message.into(), detail: None, hint: None }
+        EvalError {
+            sqlstate: sqlstate.to_owned(),
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
     }
 
     pub fn division_by_zero() -> Self {

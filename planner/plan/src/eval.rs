@@ -14,8 +14,8 @@ mod rows;
 use crate::error::EvalError;
 use crate::mfp::{Mfp, MfpPlan, MfpScratch};
 use crate::mir::{Id, Mir};
-use crate::scalar::eval::{EvalCtx, keep_least};
 use crate::scalar::ScalarExpr;
+use crate::scalar::eval::{EvalCtx, keep_least};
 use crate::table_func::TableFunc;
 use repr::{Diff, GlobalId, Row, RowArena, RowPacker, Timestamp};
 use rows::Rows;
@@ -46,7 +46,11 @@ pub struct Limits<'a> {
 
 impl Limits<'_> {
     /// No limit but memory: for tests and constants.
-    pub const NONE: Limits<'static> = Limits { rows_max: usize::MAX, bytes_max: usize::MAX, check: &|| Ok(()) };
+    pub const NONE: Limits<'static> = Limits {
+        rows_max: usize::MAX,
+        bytes_max: usize::MAX,
+        check: &|| Ok(()),
+    };
 }
 
 /// The settings of one interpretation.
@@ -64,7 +68,11 @@ pub struct Env<'a> {
 /// # Errors
 /// The least error of any operator; a limit; what [`Limits::check`] says.
 pub fn eval(plan: &Mir, env: &Env<'_>) -> Result<Vec<(Row, Diff)>, EvalError> {
-    let mut interpreter = Interpreter { env, locals: HashMap::new(), rows_until_check: CHECK_ROWS };
+    let mut interpreter = Interpreter {
+        env,
+        locals: HashMap::new(),
+        rows_until_check: CHECK_ROWS,
+    };
     let rows = interpreter.eval(plan)?;
     if let Some(error) = rows.error {
         return Err(error);
@@ -98,23 +106,42 @@ impl Interpreter<'_> {
                 let input = self.eval(base)?;
                 self.mfp(input, mfp)
             }
-            Mir::FlatMap { input, func, args, .. } => {
+            Mir::FlatMap {
+                input, func, args, ..
+            } => {
                 let input = self.eval(input)?;
                 self.flat_map(input, func, args)
             }
-            Mir::Join { inputs, equivalences, .. } => self.join(inputs, equivalences),
-            Mir::Reduce { input, group_key, aggregates } => {
+            Mir::Join {
+                inputs,
+                equivalences,
+                ..
+            } => self.join(inputs, equivalences),
+            Mir::Reduce {
+                input,
+                group_key,
+                aggregates,
+            } => {
                 let types = input.types();
                 let input = self.eval(input)?.consolidated();
                 self.reduce(input, &types, group_key, aggregates)
             }
-            Mir::TopK { input, group_key, order_key, limit, offset } => {
+            Mir::TopK {
+                input,
+                group_key,
+                order_key,
+                limit,
+                offset,
+            } => {
                 let types = input.types();
                 let input = self.eval(input)?.consolidated();
                 self.top_k(input, &types, group_key, order_key, limit.as_ref(), *offset)
             }
             Mir::Negate { input } => Ok(self.eval(input)?.map_diffs(|diff| -diff)),
-            Mir::Threshold { input } => Ok(self.eval(input)?.consolidated().map_diffs(|diff| diff.max(0))),
+            Mir::Threshold { input } => Ok(self
+                .eval(input)?
+                .consolidated()
+                .map_diffs(|diff| diff.max(0))),
             Mir::Union { inputs } => self.union(inputs),
             Mir::ArrangeBy { input, .. } => self.eval(input),
         }
@@ -129,14 +156,19 @@ impl Interpreter<'_> {
             }
             Id::Local(id) => match self.locals.get(&id) {
                 Some(rows) => Ok(rows.clone()),
-                None => Err(EvalError::new("XX000", format!("plan reads the unbound local collection {id}"))),
+                None => Err(EvalError::new(
+                    "XX000",
+                    format!("plan reads the unbound local collection {id}"),
+                )),
             },
         }
     }
 
     fn bind(&mut self, id: u64, value: &Mir, body: &Mir) -> Result<Rows, EvalError> {
         let mut used = false;
-        body.visit(&mut |m| used |= matches!(m, Mir::Get { id: Id::Local(local), .. } if *local == id));
+        body.visit(&mut |m| {
+            used |= matches!(m, Mir::Get { id: Id::Local(local), .. } if *local == id)
+        });
         // What nobody reads cannot fail the query.
         if !used {
             return self.eval(body);
@@ -172,13 +204,21 @@ impl Interpreter<'_> {
         Ok(output.finish())
     }
 
-    fn flat_map(&mut self, input: Rows, func: &TableFunc, args: &[ScalarExpr]) -> Result<Rows, EvalError> {
+    fn flat_map(
+        &mut self,
+        input: Rows,
+        func: &TableFunc,
+        args: &[ScalarExpr],
+    ) -> Result<Rows, EvalError> {
         let mut output = self.output(input.error.clone());
         let mut packer = RowPacker::new();
         for (row, diff) in input.rows.iter() {
             let arena = RowArena::new();
             let columns = row.unpack();
-            let values: Result<Vec<_>, EvalError> = args.iter().map(|e| e.eval(self.env.ctx, &columns, &arena)).collect();
+            let values: Result<Vec<_>, EvalError> = args
+                .iter()
+                .map(|e| e.eval(self.env.ctx, &columns, &arena))
+                .collect();
             let added = match values.and_then(|values| func.eval(self.env.ctx, &values)) {
                 Ok(added) => added,
                 Err(error) => {
@@ -255,10 +295,16 @@ impl Output {
         self.bytes += size_of::<(Row, Diff)>() + row.heap_bytes();
         self.rows.push((row, diff));
         if self.rows.len() > self.rows_max {
-            return Err(limit_exceeded(format!("a step of the query returns more than {} rows", self.rows_max)));
+            return Err(limit_exceeded(format!(
+                "a step of the query returns more than {} rows",
+                self.rows_max
+            )));
         }
         if self.bytes > self.bytes_max {
-            return Err(limit_exceeded(format!("a step of the query returns more than {} bytes", self.bytes_max)));
+            return Err(limit_exceeded(format!(
+                "a step of the query returns more than {} bytes",
+                self.bytes_max
+            )));
         }
         Ok(())
     }
@@ -269,7 +315,10 @@ impl Output {
     }
 
     fn finish(self) -> Rows {
-        Rows { rows: Arc::new(self.rows), error: self.error }
+        Rows {
+            rows: Arc::new(self.rows),
+            error: self.error,
+        }
     }
 }
 

@@ -69,7 +69,11 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(names: &'a dyn Names) -> Printer<'a> {
-        Printer { names, out: String::new(), depth: 0 }
+        Printer {
+            names,
+            out: String::new(),
+            depth: 0,
+        }
     }
 
     fn line(&mut self, text: &str) {
@@ -114,7 +118,11 @@ fn order_text(order: &[ColumnOrder], columns: &Columns) -> String {
         .iter()
         .map(|term| {
             let direction = if term.desc { " desc" } else { " asc" };
-            let nulls = if term.nulls_last { " nulls_last" } else { " nulls_first" };
+            let nulls = if term.nulls_last {
+                " nulls_last"
+            } else {
+                " nulls_first"
+            };
             column(term.column, columns) + direction + nulls
         })
         .collect();

@@ -18,7 +18,12 @@ pub struct Finishing {
 impl Finishing {
     /// Rows of this arity, in any order, all of them.
     pub fn trivial(arity: usize) -> Self {
-        Finishing { order_by: vec![], limit: None, offset: 0, project: (0..arity).collect() }
+        Finishing {
+            order_by: vec![],
+            limit: None,
+            offset: 0,
+            project: (0..arity).collect(),
+        }
     }
 
     pub fn is_trivial(&self, arity: usize) -> bool {
@@ -37,7 +42,10 @@ impl Finishing {
     pub fn finish(&self, mut rows: Vec<(Row, Diff)>) -> Result<FinishedRows, EvalError> {
         rows.retain(|(_, diff)| *diff != 0);
         if rows.iter().any(|(_, diff)| *diff < 0) {
-            return Err(EvalError::new("XX000", "a row of the result has a negative multiplicity"));
+            return Err(EvalError::new(
+                "XX000",
+                "a row of the result has a negative multiplicity",
+            ));
         }
         let wanted = self.limit.map(|limit| limit.saturating_add(self.offset));
         let order = if self.order_by.is_empty() && wanted.is_none() {
@@ -79,7 +87,9 @@ pub struct FinishedRows {
 impl FinishedRows {
     fn skip_rows(&mut self, mut offset: u64) {
         while offset > 0 {
-            let Some(index) = self.order.next() else { return };
+            let Some(index) = self.order.next() else {
+                return;
+            };
             let (row, diff) = &mut self.rows[index];
             let count = diff.unsigned_abs();
             if count > offset {
@@ -93,7 +103,9 @@ impl FinishedRows {
 
     fn project(&mut self, index: usize) -> Row {
         let row = std::mem::take(&mut self.rows[index].0);
-        let Some(project) = &self.project else { return row };
+        let Some(project) = &self.project else {
+            return row;
+        };
         let datums = row.unpack();
         project.iter().for_each(|c| self.packer.push(datums[*c]));
         self.packer.finish_row()
@@ -127,7 +139,10 @@ pub fn compare_columns(order: &[ColumnOrder], left: &[Datum<'_>], right: &[Datum
     compare_by(order, |term| (left[term.column], right[term.column]))
 }
 
-fn compare_by<'a>(order: &[ColumnOrder], mut pair: impl FnMut(&ColumnOrder) -> (Datum<'a>, Datum<'a>)) -> Ordering {
+fn compare_by<'a>(
+    order: &[ColumnOrder],
+    mut pair: impl FnMut(&ColumnOrder) -> (Datum<'a>, Datum<'a>),
+) -> Ordering {
     for term in order {
         let (l, r) = pair(term);
         let ordering = term.compare(l, r);
@@ -155,11 +170,21 @@ impl ColumnOrder {
 }
 
 /// The positions of the rows in order; if only the first `wanted` count, maybe only those.
-pub(crate) fn sorted(rows: &[(Row, Diff)], order: &[ColumnOrder], wanted: Option<u64>) -> Vec<usize> {
-    let keys: Vec<Datum<'_>> = rows.iter().flat_map(|(row, _)| order.iter().map(|term| row.column(term.column))).collect();
+pub(crate) fn sorted(
+    rows: &[(Row, Diff)],
+    order: &[ColumnOrder],
+    wanted: Option<u64>,
+) -> Vec<usize> {
+    let keys: Vec<Datum<'_>> = rows
+        .iter()
+        .flat_map(|(row, _)| order.iter().map(|term| row.column(term.column)))
+        .collect();
     let width = order.len();
     let compare = |l: &usize, r: &usize| {
-        let (left, right) = (&keys[l * width..(l + 1) * width], &keys[r * width..(r + 1) * width]);
+        let (left, right) = (
+            &keys[l * width..(l + 1) * width],
+            &keys[r * width..(r + 1) * width],
+        );
         let mut at = 0;
         compare_by(order, |_| {
             at += 1;
@@ -169,7 +194,10 @@ pub(crate) fn sorted(rows: &[(Row, Diff)], order: &[ColumnOrder], wanted: Option
     };
     let mut positions: Vec<usize> = (0..rows.len()).collect();
     // Every row occurs at least once: the first `wanted` positions suffice.
-    if let Some(wanted) = wanted.and_then(|n| usize::try_from(n).ok()).filter(|n| *n < positions.len()) {
+    if let Some(wanted) = wanted
+        .and_then(|n| usize::try_from(n).ok())
+        .filter(|n| *n < positions.len())
+    {
         if wanted > 0 {
             positions.select_nth_unstable_by(wanted - 1, compare);
         }

@@ -63,9 +63,15 @@ pub struct Export {
 pub enum ExportKind {
     /// An arrangement by `key`, served to peeks and to other dataflows. A materialized view is arranged by its unique key if it has one,
     /// else by all its columns; the value holds the columns that are not plain key columns ([`KeyValPermutation`]).
-    Index { key: Vec<ScalarExpr>, types: Vec<ColumnType> },
+    Index {
+        key: Vec<ScalarExpr>,
+        types: Vec<ColumnType>,
+    },
     /// Changes from `as_of` on, sent to the subscriber.
-    Subscribe { types: Vec<ColumnType>, with_snapshot: bool },
+    Subscribe {
+        types: Vec<ColumnType>,
+        with_snapshot: bool,
+    },
 }
 
 /// How a row is split into an arrangement's key and value, and put together again.
@@ -97,35 +103,84 @@ impl KeyValPermutation {
                 value.push(c);
             }
         }
-        KeyValPermutation { key: key.to_vec(), value, permutation }
+        KeyValPermutation {
+            key: key.to_vec(),
+            value,
+            permutation,
+        }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Node {
-    Constant { rows: Result<Vec<(Row, Diff)>, EvalError> },
+    Constant {
+        rows: Result<Vec<(Row, Diff)>, EvalError>,
+    },
     /// The collection bound to `id`, or the import of a source (after its mfp).
-    Get { id: Id },
+    Get {
+        id: Id,
+    },
     /// The arrangement of `id` by `key` (imported, or made by an `ArrangeBy` bound to `id`), read as a collection through `mfp`;
     /// with `lookup`, only the rows whose key equals one of the literal rows.
-    GetArrangement { id: Id, key: Vec<ScalarExpr>, lookup: Option<Vec<Row>>, mfp: Mfp },
-    Let { id: u64, value: Box<Node>, body: Box<Node> },
-    Mfp { input: Box<Node>, mfp: Mfp },
-    FlatMap { input: Box<Node>, func: TableFunc, args: Vec<ScalarExpr>, mfp: Mfp },
-    Join { inputs: Vec<Node>, plan: JoinPlan },
-    Reduce { input: Box<Node>, plan: ReducePlan },
-    TopK { input: Box<Node>, plan: TopKPlan },
-    Negate { input: Box<Node> },
-    Threshold { input: Box<Node>, arity: usize },
-    Union { inputs: Vec<Node> },
+    GetArrangement {
+        id: Id,
+        key: Vec<ScalarExpr>,
+        lookup: Option<Vec<Row>>,
+        mfp: Mfp,
+    },
+    Let {
+        id: u64,
+        value: Box<Node>,
+        body: Box<Node>,
+    },
+    Mfp {
+        input: Box<Node>,
+        mfp: Mfp,
+    },
+    FlatMap {
+        input: Box<Node>,
+        func: TableFunc,
+        args: Vec<ScalarExpr>,
+        mfp: Mfp,
+    },
+    Join {
+        inputs: Vec<Node>,
+        plan: JoinPlan,
+    },
+    Reduce {
+        input: Box<Node>,
+        plan: ReducePlan,
+    },
+    TopK {
+        input: Box<Node>,
+        plan: TopKPlan,
+    },
+    Negate {
+        input: Box<Node>,
+    },
+    Threshold {
+        input: Box<Node>,
+        arity: usize,
+    },
+    Union {
+        inputs: Vec<Node>,
+    },
     /// The input, arranged by each key; consumers find the arrangement by the same key expressions.
-    ArrangeBy { input: Box<Node>, keys: Vec<Vec<ScalarExpr>>, arity: usize },
+    ArrangeBy {
+        input: Box<Node>,
+        keys: Vec<Vec<ScalarExpr>>,
+        arity: usize,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum JoinPlan {
     /// `start` streams through the stages; each stage looks the stream's key up in one input's arrangement.
-    Linear { start: usize, initial: Mfp, stages: Vec<JoinStage> },
+    Linear {
+        start: usize,
+        initial: Mfp,
+        stages: Vec<JoinStage>,
+    },
     /// One path per input; all inputs are arranged by every key that a stage names.
     Delta { paths: Vec<DeltaPath> },
 }

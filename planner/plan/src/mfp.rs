@@ -70,13 +70,24 @@ impl Mfp {
     /// # Errors
     /// If no predicate drops the row: the least error of the predicates, else the least of the projected columns.
     pub fn eval(&self, ctx: &EvalCtx, input: &[Datum<'_>]) -> Result<Option<Row>, EvalError> {
-        let plain = Mfp { temporal: vec![], ..self.clone() };
+        let plain = Mfp {
+            temporal: vec![],
+            ..self.clone()
+        };
         Ok(plain.eval_temporal(ctx, input)?.map(|(row, _)| row))
     }
 
     /// As [`Mfp::eval`], with the times at which the row is present; a row that is never present is dropped.
-    pub fn eval_temporal(&self, ctx: &EvalCtx, input: &[Datum<'_>]) -> Result<Option<(Row, Interval)>, EvalError> {
-        assert_eq!(input.len(), self.input_arity, "input row has the arity of the block");
+    pub fn eval_temporal(
+        &self,
+        ctx: &EvalCtx,
+        input: &[Datum<'_>],
+    ) -> Result<Option<(Row, Interval)>, EvalError> {
+        assert_eq!(
+            input.len(),
+            self.input_arity,
+            "input row has the arity of the block"
+        );
         let arena = RowArena::new();
         let mut columns: Vec<Result<Datum<'_>, EvalError>> = input.iter().map(|d| Ok(*d)).collect();
         for expression in &self.expressions {
@@ -125,7 +136,10 @@ pub struct Interval {
 }
 
 impl Interval {
-    pub const ALWAYS: Interval = Interval { lower: 0, upper: None };
+    pub const ALWAYS: Interval = Interval {
+        lower: 0,
+        upper: None,
+    };
 
     /// Whether there is no such time.
     pub fn is_empty(&self) -> bool {
@@ -141,7 +155,9 @@ impl Interval {
         match bound {
             TemporalBound::From(_) => self.lower = self.lower.max(time),
             TemporalBound::Until(_) if time == Timestamp::MAX => {}
-            TemporalBound::Until(_) => self.upper = Some(self.upper.map_or(time, |upper| upper.min(time))),
+            TemporalBound::Until(_) => {
+                self.upper = Some(self.upper.map_or(time, |upper| upper.min(time)))
+            }
         }
     }
 }

@@ -33,24 +33,63 @@ pub struct ColumnOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mir {
     /// Literal rows, or an error in place of the collection.
-    Constant { rows: Result<Vec<(Row, Diff)>, EvalError>, types: Vec<ColumnType> },
-    Get { id: Id, types: Vec<ColumnType>, keys: Vec<Vec<usize>> },
+    Constant {
+        rows: Result<Vec<(Row, Diff)>, EvalError>,
+        types: Vec<ColumnType>,
+    },
+    Get {
+        id: Id,
+        types: Vec<ColumnType>,
+        keys: Vec<Vec<usize>>,
+    },
     /// `value` is bound to local `id` in `body`.
-    Let { id: u64, value: Box<Mir>, body: Box<Mir> },
-    Project { input: Box<Mir>, outputs: Vec<usize> },
+    Let {
+        id: u64,
+        value: Box<Mir>,
+        body: Box<Mir>,
+    },
+    Project {
+        input: Box<Mir>,
+        outputs: Vec<usize>,
+    },
     /// Appends scalars; scalar `i` may read the columns of scalars before it.
-    Map { input: Box<Mir>, scalars: Vec<ScalarExpr> },
+    Map {
+        input: Box<Mir>,
+        scalars: Vec<ScalarExpr>,
+    },
     /// Appends the columns of each row that the function returns.
-    FlatMap { input: Box<Mir>, func: TableFunc, args: Vec<ScalarExpr>, types: Vec<ColumnType> },
+    FlatMap {
+        input: Box<Mir>,
+        func: TableFunc,
+        args: Vec<ScalarExpr>,
+        types: Vec<ColumnType>,
+    },
     /// Keeps the rows for which every predicate is true.
-    Filter { input: Box<Mir>, predicates: Vec<ScalarExpr> },
+    Filter {
+        input: Box<Mir>,
+        predicates: Vec<ScalarExpr>,
+    },
     /// The rows of the cross product for which all members of each equivalence class are equal and not NULL.
-    Join { inputs: Vec<Mir>, equivalences: Vec<Vec<ScalarExpr>>, implementation: JoinImplementation },
+    Join {
+        inputs: Vec<Mir>,
+        equivalences: Vec<Vec<ScalarExpr>>,
+        implementation: JoinImplementation,
+    },
     /// Output: the group key, then one column per aggregate. Without group key: no row over an empty input (the planner adds the
     /// default row of SQL's global aggregates by a union).
-    Reduce { input: Box<Mir>, group_key: Vec<ScalarExpr>, aggregates: Vec<AggregateExpr> },
+    Reduce {
+        input: Box<Mir>,
+        group_key: Vec<ScalarExpr>,
+        aggregates: Vec<AggregateExpr>,
+    },
     /// Per group, the rows from `offset` on, at most `limit`, in `order_key` order (ties broken by the whole row).
-    TopK { input: Box<Mir>, group_key: Vec<usize>, order_key: Vec<ColumnOrder>, limit: Option<ScalarExpr>, offset: u64 },
+    TopK {
+        input: Box<Mir>,
+        group_key: Vec<usize>,
+        order_key: Vec<ColumnOrder>,
+        limit: Option<ScalarExpr>,
+        offset: u64,
+    },
     /// Multiplies every multiplicity by -1.
     Negate { input: Box<Mir> },
     /// Drops rows with a multiplicity below one.
@@ -58,7 +97,10 @@ pub enum Mir {
     /// Sum of multiplicities; at least one input.
     Union { inputs: Vec<Mir> },
     /// The same collection, arranged by each of the keys.
-    ArrangeBy { input: Box<Mir>, keys: Vec<Vec<ScalarExpr>> },
+    ArrangeBy {
+        input: Box<Mir>,
+        keys: Vec<Vec<ScalarExpr>>,
+    },
 }
 
 /// How a join is to be computed; chosen by the `join_implementation` rewrite.
@@ -67,9 +109,14 @@ pub enum JoinImplementation {
     #[default]
     Unimplemented,
     /// Start from input `start`, then join the others one after another. The key is over the columns of the input joined.
-    Linear { start: usize, order: Vec<(usize, Vec<ScalarExpr>)> },
+    Linear {
+        start: usize,
+        order: Vec<(usize, Vec<ScalarExpr>)>,
+    },
     /// One path per input: `paths[i]` says in which order a change of input `i` meets the others.
-    Delta { paths: Vec<Vec<(usize, Vec<ScalarExpr>)>> },
+    Delta {
+        paths: Vec<Vec<(usize, Vec<ScalarExpr>)>>,
+    },
 }
 
 impl Mir {
@@ -86,7 +133,11 @@ impl Mir {
             | Mir::Threshold { input }
             | Mir::ArrangeBy { input, .. } => input.arity(),
             Mir::Join { inputs, .. } => inputs.iter().map(Mir::arity).sum(),
-            Mir::Reduce { group_key, aggregates, .. } => group_key.len() + aggregates.len(),
+            Mir::Reduce {
+                group_key,
+                aggregates,
+                ..
+            } => group_key.len() + aggregates.len(),
             Mir::Union { inputs } => inputs[0].arity(),
         }
     }
@@ -144,7 +195,10 @@ impl Mir {
     pub fn depends_on(&self) -> std::collections::BTreeSet<GlobalId> {
         let mut ids = std::collections::BTreeSet::new();
         self.visit(&mut |m| {
-            if let Mir::Get { id: Id::Global(id), .. } = m {
+            if let Mir::Get {
+                id: Id::Global(id), ..
+            } = m
+            {
                 ids.insert(*id);
             }
         });
@@ -153,6 +207,12 @@ impl Mir {
 
     /// Takes the plan out, leaving an empty constant.
     pub fn take(&mut self) -> Mir {
-        std::mem::replace(self, Mir::Constant { rows: Ok(vec![]), types: vec![] })
+        std::mem::replace(
+            self,
+            Mir::Constant {
+                rows: Ok(vec![]),
+                types: vec![],
+            },
+        )
     }
 }

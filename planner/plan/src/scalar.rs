@@ -27,9 +27,17 @@ pub enum ScalarExpr {
     /// A value fixed once per statement (for example `now()`), or bounded by the dataflow's time (`mz_now()`).
     Unmaterializable(Unmaterializable),
     /// A call of a function on evaluated arguments; lazy functions (`and`, `or`, `coalesce`) evaluate their own arguments.
-    Call { func: Func, args: Vec<ScalarExpr>, ty: SqlType },
+    Call {
+        func: Func,
+        args: Vec<ScalarExpr>,
+        ty: SqlType,
+    },
     /// `CASE WHEN cond THEN then ELSE els END`; only the chosen branch is evaluated.
-    If { cond: Box<ScalarExpr>, then: Box<ScalarExpr>, els: Box<ScalarExpr> },
+    If {
+        cond: Box<ScalarExpr>,
+        then: Box<ScalarExpr>,
+        els: Box<ScalarExpr>,
+    },
 }
 
 /// Values that depend on the statement, the session or the time, not on the row.
@@ -47,7 +55,9 @@ pub enum Unmaterializable {
     SessionUser,
     CurrentSchema,
     /// `current_schemas(include_implicit)`.
-    CurrentSchemas { include_implicit: bool },
+    CurrentSchemas {
+        include_implicit: bool,
+    },
     Version,
     BackendPid,
     /// `current_setting(name)`-like calls are evaluated by the session before planning of the rest.
@@ -93,7 +103,10 @@ impl ScalarExpr {
     /// Direct subexpressions, in evaluation order.
     pub fn children(&self) -> Vec<&ScalarExpr> {
         match self {
-            ScalarExpr::Column(_) | ScalarExpr::Literal(..) | ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => vec![],
+            ScalarExpr::Column(_)
+            | ScalarExpr::Literal(..)
+            | ScalarExpr::Param(..)
+            | ScalarExpr::Unmaterializable(_) => vec![],
             ScalarExpr::Call { args, .. } => args.iter().collect(),
             ScalarExpr::If { cond, then, els } => vec![cond, then, els],
         }
@@ -101,7 +114,10 @@ impl ScalarExpr {
 
     pub fn children_mut(&mut self) -> Vec<&mut ScalarExpr> {
         match self {
-            ScalarExpr::Column(_) | ScalarExpr::Literal(..) | ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => vec![],
+            ScalarExpr::Column(_)
+            | ScalarExpr::Literal(..)
+            | ScalarExpr::Param(..)
+            | ScalarExpr::Unmaterializable(_) => vec![],
             ScalarExpr::Call { args, .. } => args.iter_mut().collect(),
             ScalarExpr::If { cond, then, els } => vec![cond, then, els],
         }
@@ -153,14 +169,22 @@ impl ScalarExpr {
             if let ScalarExpr::Param(n, ty) = e {
                 let (row, _) = &params[*n];
                 let nullable = row.iter().next().is_none_or(|d| d.is_null());
-                *e = ScalarExpr::Literal(Ok(row.clone()), ColumnType { ty: ty.clone(), nullable });
+                *e = ScalarExpr::Literal(
+                    Ok(row.clone()),
+                    ColumnType {
+                        ty: ty.clone(),
+                        nullable,
+                    },
+                );
             }
         });
     }
 
     pub fn contains_mz_now(&self) -> bool {
         let mut found = false;
-        self.visit(&mut |e| found |= matches!(e, ScalarExpr::Unmaterializable(Unmaterializable::MzNow)));
+        self.visit(&mut |e| {
+            found |= matches!(e, ScalarExpr::Unmaterializable(Unmaterializable::MzNow))
+        });
         found
     }
 

@@ -15,7 +15,9 @@ pub enum TableFunc {
     GenerateSeriesTimestamp,
     GenerateSeriesTimestampTz,
     /// `unnest(array)`.
-    Unnest { element: SqlType },
+    Unnest {
+        element: SqlType,
+    },
     /// `generate_subscripts(array, dim)`: int4.
     GenerateSubscripts,
     /// `regexp_split_to_table`-free way to repeat a row: emits the row as many times as its int8 argument says.
@@ -40,7 +42,13 @@ impl TableFunc {
             TableFunc::GenerateSeriesInt32 | TableFunc::GenerateSeriesInt64 => {
                 let narrow = matches!(args[0], Datum::Int32(_));
                 let series = integers(args)?;
-                Box::new(series.map(move |n| one(if narrow { Datum::Int32(n as i32) } else { Datum::Int64(n) })))
+                Box::new(series.map(move |n| {
+                    one(if narrow {
+                        Datum::Int32(n as i32)
+                    } else {
+                        Datum::Int64(n)
+                    })
+                }))
             }
             TableFunc::GenerateSeriesTimestamp => {
                 let (start, stop) = (args[0].unwrap_timestamp(), args[1].unwrap_timestamp());
@@ -51,14 +59,20 @@ impl TableFunc {
             TableFunc::GenerateSeriesTimestampTz => {
                 let (start, stop) = (args[0].unwrap_timestamptz(), args[1].unwrap_timestamptz());
                 let (step, zone) = (args[2].unwrap_interval(), *ctx.zone());
-                let series = moments(start, stop, step, move |t| t.checked_add_interval_in(step, &zone))?;
+                let series = moments(start, stop, step, move |t| {
+                    t.checked_add_interval_in(step, &zone)
+                })?;
                 Box::new(series.map(move |t| one(Datum::TimestampTz(t))))
             }
             TableFunc::Unnest { .. } => Box::new(args[0].unwrap_array().iter().map(one)),
             TableFunc::GenerateSubscripts => {
-                let number = usize::try_from(args[1].unwrap_int32()).ok().and_then(|n| n.checked_sub(1));
+                let number = usize::try_from(args[1].unwrap_int32())
+                    .ok()
+                    .and_then(|n| n.checked_sub(1));
                 let dim = number.and_then(|n| args[0].unwrap_array().dims().nth(n));
-                let subscripts = dim.map_or(0..0, |d| d.lower_bound..d.lower_bound.saturating_add_unsigned(d.length));
+                let subscripts = dim.map_or(0..0, |d| {
+                    d.lower_bound..d.lower_bound.saturating_add_unsigned(d.length)
+                });
                 Box::new(subscripts.map(move |n| one(Datum::Int32(n))))
             }
             TableFunc::Repeat => {

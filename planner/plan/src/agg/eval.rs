@@ -30,16 +30,22 @@ impl AggregateExpr {
     }
 
     /// The values that contribute, equal ones side by side; with DISTINCT, each once.
-    fn ordered<'a>(&self, values: impl Iterator<Item = (Datum<'a>, Diff)>) -> Result<Vec<(Datum<'a>, Diff)>, EvalError> {
+    fn ordered<'a>(
+        &self,
+        values: impl Iterator<Item = (Datum<'a>, Diff)>,
+    ) -> Result<Vec<(Datum<'a>, Diff)>, EvalError> {
         let keeps_null = self.func.keeps_null();
-        let mut ordered: Vec<(Datum<'a>, Diff)> = values.filter(|(d, _)| keeps_null || !d.is_null()).collect();
+        let mut ordered: Vec<(Datum<'a>, Diff)> =
+            values.filter(|(d, _)| keeps_null || !d.is_null()).collect();
         ordered.sort_by(|(l, _), (r, _)| self.func.compare(*l, *r));
         if self.distinct {
             // Copies may come apart, with the counts that cancel each other out.
             let mut merged: Vec<(Datum<'a>, Diff)> = Vec::with_capacity(ordered.len());
             for (value, diff) in ordered {
                 match merged.last_mut() {
-                    Some((kept, total)) if self.func.sql_cmp(*kept, value).is_eq() => *total += diff,
+                    Some((kept, total)) if self.func.sql_cmp(*kept, value).is_eq() => {
+                        *total += diff
+                    }
                     _ => merged.push((value, diff)),
                 }
             }
@@ -75,9 +81,11 @@ impl AggregateFunc {
 
     fn sql_cmp(&self, left: Datum<'_>, right: Datum<'_>) -> Ordering {
         match (self, left, right) {
-            (AggregateFunc::Min(SqlType::Char(_)) | AggregateFunc::Max(SqlType::Char(_)), Datum::String(l), Datum::String(r)) => {
-                l.trim_end_matches(' ').cmp(r.trim_end_matches(' '))
-            }
+            (
+                AggregateFunc::Min(SqlType::Char(_)) | AggregateFunc::Max(SqlType::Char(_)),
+                Datum::String(l),
+                Datum::String(r),
+            ) => l.trim_end_matches(' ').cmp(r.trim_end_matches(' ')),
             (_, l, r) => l.cmp(&r),
         }
     }
@@ -115,11 +123,15 @@ impl AggregateFunc {
         match self {
             AggregateFunc::Count => {
                 let total = values.map(|(_, diff)| i128::from(diff)).sum::<i128>();
-                i64::try_from(total).map(Datum::Int64).map_err(|_| EvalError::out_of_range("bigint"))
+                i64::try_from(total)
+                    .map(Datum::Int64)
+                    .map_err(|_| EvalError::out_of_range("bigint"))
             }
             AggregateFunc::SumInt => match integer_sum(values)? {
                 None => Ok(Datum::Null),
-                Some(sum) => i64::try_from(sum).map(Datum::Int64).map_err(|_| EvalError::out_of_range("bigint")),
+                Some(sum) => i64::try_from(sum)
+                    .map(Datum::Int64)
+                    .map_err(|_| EvalError::out_of_range("bigint")),
             },
             AggregateFunc::SumInt8 => match integer_sum(values)? {
                 None => Ok(Datum::Null),
@@ -132,20 +144,35 @@ impl AggregateFunc {
             AggregateFunc::SumFloat32 => fold(values, |sum: f32, value, diff| {
                 let value = value.unwrap_float32();
                 let next = value.mul_add(diff as f32, sum);
-                if next.is_infinite() && sum.is_finite() && value.is_finite() { Err(overflow()) } else { Ok(next) }
+                if next.is_infinite() && sum.is_finite() && value.is_finite() {
+                    Err(overflow())
+                } else {
+                    Ok(next)
+                }
             }),
             AggregateFunc::SumFloat64 => fold(values, |sum: f64, value, diff| {
                 let value = value.unwrap_float64();
                 let next = value.mul_add(diff as f64, sum);
-                if next.is_infinite() && sum.is_finite() && value.is_finite() { Err(overflow()) } else { Ok(next) }
+                if next.is_infinite() && sum.is_finite() && value.is_finite() {
+                    Err(overflow())
+                } else {
+                    Ok(next)
+                }
             }),
             AggregateFunc::SumInterval => fold(values, |sum: Interval, value, diff| {
-                add_interval(sum, value.unwrap_interval(), diff).ok_or_else(|| TimeError::IntervalOutOfRange.into())
+                add_interval(sum, value.unwrap_interval(), diff)
+                    .ok_or_else(|| TimeError::IntervalOutOfRange.into())
             }),
             AggregateFunc::Min(_) => self.best(values, Ordering::Less),
             AggregateFunc::Max(_) => self.best(values, Ordering::Greater),
-            AggregateFunc::BoolAnd => Ok(values.map(|(v, _)| v.unwrap_bool()).reduce(|l, r| l && r).into()),
-            AggregateFunc::BoolOr => Ok(values.map(|(v, _)| v.unwrap_bool()).reduce(|l, r| l || r).into()),
+            AggregateFunc::BoolAnd => Ok(values
+                .map(|(v, _)| v.unwrap_bool())
+                .reduce(|l, r| l && r)
+                .into()),
+            AggregateFunc::BoolOr => Ok(values
+                .map(|(v, _)| v.unwrap_bool())
+                .reduce(|l, r| l || r)
+                .into()),
             AggregateFunc::ArrayAgg { .. } => array_agg(values, arena),
             AggregateFunc::StringAgg => string_agg(values, arena),
         }
@@ -173,10 +200,13 @@ fn overflow() -> EvalError {
 
 /// The number of times a value occurs.
 fn count(diff: Diff) -> Result<usize, EvalError> {
-    usize::try_from(diff).map_err(|_| EvalError::new("XX000", "an aggregated row has a negative multiplicity"))
+    usize::try_from(diff)
+        .map_err(|_| EvalError::new("XX000", "an aggregated row has a negative multiplicity"))
 }
 
-fn integer_sum<'a>(values: impl Iterator<Item = (Datum<'a>, Diff)>) -> Result<Option<i128>, EvalError> {
+fn integer_sum<'a>(
+    values: impl Iterator<Item = (Datum<'a>, Diff)>,
+) -> Result<Option<i128>, EvalError> {
     let mut sum = None;
     for (value, diff) in values {
         let value = match value {
@@ -185,7 +215,11 @@ fn integer_sum<'a>(values: impl Iterator<Item = (Datum<'a>, Diff)>) -> Result<Op
             other => other.unwrap_int64(),
         };
         let added = i128::from(value) * i128::from(diff);
-        sum = Some(sum.unwrap_or(0i128).checked_add(added).ok_or_else(|| EvalError::out_of_range("bigint"))?);
+        sum = Some(
+            sum.unwrap_or(0i128)
+                .checked_add(added)
+                .ok_or_else(|| EvalError::out_of_range("bigint"))?,
+        );
     }
     Ok(sum)
 }
@@ -225,7 +259,9 @@ fn fold<'a, S: Start + Into<Datum<'a>>>(
 }
 
 fn add_interval(sum: Interval, value: Interval, diff: Diff) -> Option<Interval> {
-    let part = |sum: i32, value: i32| i32::try_from(i128::from(sum) + i128::from(value) * i128::from(diff)).ok();
+    let part = |sum: i32, value: i32| {
+        i32::try_from(i128::from(sum) + i128::from(value) * i128::from(diff)).ok()
+    };
     let micros = i128::from(sum.micros) + i128::from(value.micros) * i128::from(diff);
     Some(Interval {
         months: part(sum.months, value.months)?,
@@ -263,8 +299,12 @@ fn string_agg<'a>(
     let mut text: Option<String> = None;
     for (pair, diff) in values {
         let mut fields = pair.unwrap_record().iter();
-        let (Some(Datum::String(value)), separator) = (fields.next(), fields.next()) else { continue };
-        let separator = separator.filter(|d| !d.is_null()).map_or("", |d| d.unwrap_str());
+        let (Some(Datum::String(value)), separator) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let separator = separator
+            .filter(|d| !d.is_null())
+            .map_or("", |d| d.unwrap_str());
         for _ in 0..count(diff)? {
             match &mut text {
                 None => text = Some(value.to_owned()),

@@ -24,7 +24,9 @@ impl Interpreter<'_> {
         for (row, diff) in input.rows.iter() {
             self.tick()?;
             match self.argument_rows(row, group_key, &key_types, aggregates) {
-                Ok((key, arguments)) => groups.entry(key).or_default().rows.push((arguments, *diff)),
+                Ok((key, arguments)) => {
+                    groups.entry(key).or_default().rows.push((arguments, *diff))
+                }
                 Err(error) => output.fail(error),
             }
         }
@@ -32,8 +34,12 @@ impl Interpreter<'_> {
         for (key, group) in groups {
             self.tick()?;
             let total: i128 = group.rows.iter().map(|(_, diff)| i128::from(*diff)).sum();
-            if total < 0 || (!aggregates.is_empty() && group.rows.iter().any(|(_, diff)| *diff < 0)) {
-                output.fail(EvalError::new("XX000", "an aggregated row has a negative multiplicity"));
+            if total < 0 || (!aggregates.is_empty() && group.rows.iter().any(|(_, diff)| *diff < 0))
+            {
+                output.fail(EvalError::new(
+                    "XX000",
+                    "an aggregated row has a negative multiplicity",
+                ));
                 continue;
             }
             if total == 0 {
@@ -65,7 +71,11 @@ impl Interpreter<'_> {
         for (e, ty) in group_key.iter().zip(key_types) {
             let value = e.eval(self.env.ctx, &columns, &arena)?;
             // A numeric whose scale the type fixes keeps it: equal values are identical already.
-            packer.push(if ty.ty.needs_key_canonical() { value.key_canonical(&ty.ty, &arena) } else { value });
+            packer.push(if ty.ty.needs_key_canonical() {
+                value.key_canonical(&ty.ty, &arena)
+            } else {
+                value
+            });
         }
         let key = packer.finish_row();
         for aggregate in aggregates {
@@ -89,9 +99,16 @@ impl Interpreter<'_> {
             self.tick()?;
             let columns = row.unpack();
             let arena = RowArena::new();
-            let key = Row::pack(group_key.iter().map(|c| columns[*c].key_canonical(&types[*c].ty, &arena)));
+            let key = Row::pack(
+                group_key
+                    .iter()
+                    .map(|c| columns[*c].key_canonical(&types[*c].ty, &arena)),
+            );
             if *diff < 0 {
-                output.fail(EvalError::new("XX000", "a row to be limited has a negative multiplicity"));
+                output.fail(EvalError::new(
+                    "XX000",
+                    "a row to be limited has a negative multiplicity",
+                ));
                 continue;
             }
             groups.entry(key).or_default().push((row.clone(), *diff));
@@ -133,7 +150,10 @@ impl Interpreter<'_> {
                 Ok(n) => Ok(Some(n)),
                 Err(_) => Err(EvalError::new("2201W", "LIMIT must not be negative")),
             },
-            other => Err(EvalError::new("XX000", format!("a limit is not a bigint: {other:?}"))),
+            other => Err(EvalError::new(
+                "XX000",
+                format!("a limit is not a bigint: {other:?}"),
+            )),
         }
     }
 }
@@ -146,7 +166,11 @@ struct Group {
 
 impl Group {
     /// Appends the aggregates.
-    fn aggregate(&self, aggregates: &[AggregateExpr], packer: &mut RowPacker) -> Result<(), EvalError> {
+    fn aggregate(
+        &self,
+        aggregates: &[AggregateExpr],
+        packer: &mut RowPacker,
+    ) -> Result<(), EvalError> {
         let mut least_error = None;
         for (i, aggregate) in aggregates.iter().enumerate() {
             let arena = RowArena::new();

@@ -40,7 +40,11 @@ struct Tie {
 }
 
 impl Interpreter<'_> {
-    pub(super) fn join(&mut self, inputs: &[Mir], equivalences: &[Vec<ScalarExpr>]) -> Result<Rows, EvalError> {
+    pub(super) fn join(
+        &mut self,
+        inputs: &[Mir],
+        equivalences: &[Vec<ScalarExpr>],
+    ) -> Result<Rows, EvalError> {
         let types: Vec<ColumnType> = inputs.iter().flat_map(Mir::types).collect();
         let mut ranges: Vec<Range<usize>> = vec![];
         for input in inputs {
@@ -61,7 +65,10 @@ impl Interpreter<'_> {
             rows: vec![(Row::empty(), 1)],
             position: vec![None; types.len()],
             arity: 0,
-            checked: equivalences.iter().map(|class| vec![false; class.len()]).collect(),
+            checked: equivalences
+                .iter()
+                .map(|class| vec![false; class.len()])
+                .collect(),
         };
         let mut remaining: Vec<usize> = (0..inputs.len()).collect();
         while !remaining.is_empty() {
@@ -70,14 +77,27 @@ impl Interpreter<'_> {
             let at = remaining.iter().position(tied).unwrap_or(0);
             let next = remaining.remove(at);
             let ties = ties(&joined, &ranges[next], equivalences, &types);
-            self.join_one(&mut joined, &contents[next], &ranges[next], &ties, &mut errors)?;
+            self.join_one(
+                &mut joined,
+                &contents[next],
+                &ranges[next],
+                &ties,
+                &mut errors,
+            )?;
             self.check_equivalences(&mut joined, equivalences, &types, &mut errors)?;
         }
 
         // Back into the order of the inputs.
-        let order: Vec<usize> = joined.position.iter().map(|p| p.expect("all inputs are joined")).collect();
+        let order: Vec<usize> = joined
+            .position
+            .iter()
+            .map(|p| p.expect("all inputs are joined"))
+            .collect();
         if order.iter().copied().eq(0..order.len()) {
-            return Ok(Rows { rows: Arc::new(joined.rows), error: errors.error });
+            return Ok(Rows {
+                rows: Arc::new(joined.rows),
+                error: errors.error,
+            });
         }
         let mut packer = RowPacker::new();
         for (row, _) in &mut joined.rows {
@@ -85,7 +105,10 @@ impl Interpreter<'_> {
             packer.extend(order.iter().map(|c| columns[*c]));
             *row = packer.finish_row();
         }
-        Ok(Rows { rows: Arc::new(joined.rows), error: errors.error })
+        Ok(Rows {
+            rows: Arc::new(joined.rows),
+            error: errors.error,
+        })
     }
 
     /// Joins the rows so far with one input.
@@ -98,7 +121,11 @@ impl Interpreter<'_> {
         errors: &mut super::Output,
     ) -> Result<(), EvalError> {
         let key = |exprs: Vec<&ScalarExpr>| -> Vec<(ScalarExpr, ColumnType)> {
-            exprs.into_iter().cloned().zip(ties.iter().map(|t| t.ty.clone())).collect()
+            exprs
+                .into_iter()
+                .cloned()
+                .zip(ties.iter().map(|t| t.ty.clone()))
+                .collect()
         };
         let right_key = key(ties.iter().map(|t| &t.right).collect());
         let left_key = key(ties.iter().map(|t| &t.left).collect());
@@ -140,7 +167,11 @@ impl Interpreter<'_> {
     }
 
     /// The canonical key of a row; nothing if a part of it is NULL.
-    fn key_of(&self, row: &Row, key: &[(ScalarExpr, ColumnType)]) -> Result<Option<Row>, EvalError> {
+    fn key_of(
+        &self,
+        row: &Row,
+        key: &[(ScalarExpr, ColumnType)],
+    ) -> Result<Option<Row>, EvalError> {
         let columns = row.unpack();
         let arena = RowArena::new();
         let mut packer = RowPacker::new();
@@ -164,11 +195,18 @@ impl Interpreter<'_> {
     ) -> Result<(), EvalError> {
         let mut tests: Vec<Vec<(ScalarExpr, ColumnType)>> = vec![];
         for (class, members) in equivalences.iter().enumerate() {
-            let known: Vec<usize> = (0..members.len()).filter(|m| joined.has(&members[*m])).collect();
+            let known: Vec<usize> = (0..members.len())
+                .filter(|m| joined.has(&members[*m]))
+                .collect();
             if known.iter().all(|m| joined.checked[class][*m]) {
                 continue;
             }
-            tests.push(known.iter().map(|m| (joined.localize(&members[*m]), members[*m].typ(types))).collect());
+            tests.push(
+                known
+                    .iter()
+                    .map(|m| (joined.localize(&members[*m]), members[*m].typ(types)))
+                    .collect(),
+            );
             known.iter().for_each(|m| joined.checked[class][*m] = true);
         }
         if tests.is_empty() {
@@ -188,13 +226,19 @@ impl Interpreter<'_> {
     }
 
     /// Whether the members of each class are equal and not NULL.
-    fn satisfies(&self, row: &Row, tests: &[Vec<(ScalarExpr, ColumnType)>]) -> Result<bool, EvalError> {
+    fn satisfies(
+        &self,
+        row: &Row,
+        tests: &[Vec<(ScalarExpr, ColumnType)>],
+    ) -> Result<bool, EvalError> {
         let columns = row.unpack();
         let arena = RowArena::new();
         for class in tests {
             let mut first: Option<Datum<'_>> = None;
             for (e, ty) in class {
-                let value = e.eval(self.env.ctx, &columns, &arena)?.key_canonical(&ty.ty.without_typmod(), &arena);
+                let value = e
+                    .eval(self.env.ctx, &columns, &arena)?
+                    .key_canonical(&ty.ty.without_typmod(), &arena);
                 if value.is_null() || first.is_some_and(|first| first != value) {
                     return Ok(false);
                 }
@@ -221,7 +265,11 @@ fn ties(
         let right = class.iter().find(|e| over_input(e))?;
         let mut local = right.clone();
         local.permute(&|c| c - range.start);
-        Some(Tie { left: joined.localize(left), right: local, ty: right.typ(types) })
+        Some(Tie {
+            left: joined.localize(left),
+            right: local,
+            ty: right.typ(types),
+        })
     };
     equivalences.iter().filter_map(tie).collect()
 }

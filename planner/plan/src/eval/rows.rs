@@ -13,28 +13,41 @@ pub(super) struct Rows {
 
 impl Rows {
     pub fn new(rows: Vec<(Row, Diff)>) -> Rows {
-        Rows { rows: Arc::new(rows), error: None }
+        Rows {
+            rows: Arc::new(rows),
+            error: None,
+        }
     }
 
     pub fn failed(error: EvalError) -> Rows {
-        Rows { rows: Arc::new(vec![]), error: Some(error) }
+        Rows {
+            rows: Arc::new(vec![]),
+            error: Some(error),
+        }
     }
 
     pub fn consolidated(self) -> Rows {
-        let sorted = self.rows.is_sorted_by(|(l, _), (r, _)| l < r) && self.rows.iter().all(|(_, diff)| *diff != 0);
+        let sorted = self.rows.is_sorted_by(|(l, _), (r, _)| l < r)
+            && self.rows.iter().all(|(_, diff)| *diff != 0);
         if sorted {
             return self;
         }
         let mut rows = Arc::unwrap_or_clone(self.rows);
         consolidate(&mut rows);
-        Rows { rows: Arc::new(rows), error: self.error }
+        Rows {
+            rows: Arc::new(rows),
+            error: self.error,
+        }
     }
 
     pub fn map_diffs(self, f: impl Fn(Diff) -> Diff) -> Rows {
         let mut rows = Arc::unwrap_or_clone(self.rows);
         rows.iter_mut().for_each(|(_, diff)| *diff = f(*diff));
         rows.retain(|(_, diff)| *diff != 0);
-        Rows { rows: Arc::new(rows), error: self.error }
+        Rows {
+            rows: Arc::new(rows),
+            error: self.error,
+        }
     }
 }
 

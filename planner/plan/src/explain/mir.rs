@@ -18,7 +18,10 @@ impl Printer<'_> {
             Mir::Get { id, .. } => self.line(&format!("Get {}", self.id(*id))),
             Mir::Let { .. } => self.lets(plan),
             Mir::Project { input, outputs } => {
-                self.line(&format!("Project ({})", columns_text(outputs, &self.columns(input))));
+                self.line(&format!(
+                    "Project ({})",
+                    columns_text(outputs, &self.columns(input))
+                ));
                 self.indented(|p| p.mir(input));
             }
             Mir::Map { input, scalars } => {
@@ -26,9 +29,15 @@ impl Printer<'_> {
                 self.line(&format!("Map ({})", scalars_text(scalars, &columns)));
                 self.indented(|p| p.mir(input));
             }
-            Mir::FlatMap { input, func, args, .. } => {
+            Mir::FlatMap {
+                input, func, args, ..
+            } => {
                 let columns = self.columns(input);
-                self.line(&format!("FlatMap {}({})", table_func_name(func), scalars_text(args, &columns)));
+                self.line(&format!(
+                    "FlatMap {}({})",
+                    table_func_name(func),
+                    scalars_text(args, &columns)
+                ));
                 self.indented(|p| p.mir(input));
             }
             Mir::Filter { input, predicates } => {
@@ -36,15 +45,29 @@ impl Printer<'_> {
                 self.line(&format!("Filter {}", conjunction(predicates, &columns)));
                 self.indented(|p| p.mir(input));
             }
-            Mir::Join { inputs, equivalences, implementation } => {
+            Mir::Join {
+                inputs,
+                equivalences,
+                implementation,
+            } => {
                 self.join(plan, inputs, equivalences, implementation);
             }
-            Mir::Reduce { input, group_key, aggregates } => {
+            Mir::Reduce {
+                input,
+                group_key,
+                aggregates,
+            } => {
                 let columns = self.columns(input);
                 self.line(&reduce_text(group_key, aggregates, &columns));
                 self.indented(|p| p.mir(input));
             }
-            Mir::TopK { input, group_key, order_key, limit, offset } => {
+            Mir::TopK {
+                input,
+                group_key,
+                order_key,
+                limit,
+                offset,
+            } => {
                 let columns = self.columns(input);
                 let limit = limit.as_ref().map(|e| scalar_text(e, &vec![]));
                 self.line(&top_k_text(group_key, order_key, limit, *offset, &columns));
@@ -75,7 +98,12 @@ impl Printer<'_> {
         self.line("With");
         let mut body = plan;
         self.indented(|p| {
-            while let Mir::Let { id, value, body: inner } = body {
+            while let Mir::Let {
+                id,
+                value,
+                body: inner,
+            } = body
+            {
                 p.line(&format!("cte l{id} ="));
                 p.indented(|p| p.mir(value));
                 body = inner;
@@ -96,12 +124,14 @@ impl Printer<'_> {
         let kind = match implementation {
             JoinImplementation::Unimplemented => String::new(),
             JoinImplementation::Linear { start, order } => {
-                let order: Vec<String> = order.iter().map(|(input, _)| format!("%{input}")).collect();
+                let order: Vec<String> =
+                    order.iter().map(|(input, _)| format!("%{input}")).collect();
                 format!(" type=linear order=[%{start} » {}]", order.join(" » "))
             }
             JoinImplementation::Delta { paths } => {
                 let path = |(start, path): (usize, &Vec<(usize, Vec<ScalarExpr>)>)| {
-                    let steps: Vec<String> = path.iter().map(|(input, _)| format!("%{input}")).collect();
+                    let steps: Vec<String> =
+                        path.iter().map(|(input, _)| format!("%{input}")).collect();
                     format!("%{start} » {}", steps.join(" » "))
                 };
                 let paths: Vec<String> = paths.iter().enumerate().map(path).collect();
@@ -113,14 +143,24 @@ impl Printer<'_> {
         } else {
             let classes: Vec<String> = equivalences
                 .iter()
-                .map(|class| class.iter().map(|e| scalar_text(e, &columns)).collect::<Vec<_>>().join(" = "))
+                .map(|class| {
+                    class
+                        .iter()
+                        .map(|e| scalar_text(e, &columns))
+                        .collect::<Vec<_>>()
+                        .join(" = ")
+                })
                 .collect();
             self.line(&format!("Join on=({}){kind}", classes.join(" and ")));
         }
         self.indented(|p| inputs.iter().for_each(|input| p.mir(input)));
     }
 
-    pub(super) fn constant(&mut self, rows: &Result<Vec<(Row, Diff)>, EvalError>, types: Option<&[ColumnType]>) {
+    pub(super) fn constant(
+        &mut self,
+        rows: &Result<Vec<(Row, Diff)>, EvalError>,
+        types: Option<&[ColumnType]>,
+    ) {
         let rows = match rows {
             Ok(rows) if rows.is_empty() => return self.line("Constant <empty>"),
             Ok(rows) => rows,
@@ -137,7 +177,11 @@ impl Printer<'_> {
                         None => datum_text(d, &repr::SqlType::Text),
                     })
                     .collect();
-                let times = if *diff == 1 { String::new() } else { format!(" x {diff}") };
+                let times = if *diff == 1 {
+                    String::new()
+                } else {
+                    format!(" x {diff}")
+                };
                 p.line(&format!("- ({}){times}", datums.join(", ")));
             }
             if let Some(more) = rows.len().checked_sub(CONSTANT_ROWS_MAX).filter(|n| *n > 0) {
@@ -149,7 +193,11 @@ impl Printer<'_> {
     /// The names of a plan's columns: those of the objects that they come from.
     pub(super) fn columns(&self, plan: &Mir) -> Columns {
         match plan {
-            Mir::Get { id: Id::Global(id), types, .. } => match self.names.columns(*id) {
+            Mir::Get {
+                id: Id::Global(id),
+                types,
+                ..
+            } => match self.names.columns(*id) {
                 Some(names) => names.into_iter().map(Some).collect(),
                 None => vec![None; types.len()],
             },
@@ -169,8 +217,15 @@ impl Printer<'_> {
                 columns.extend(types.iter().map(|_| None));
                 columns
             }
-            Mir::Join { inputs, .. } => inputs.iter().flat_map(|input| self.columns(input)).collect(),
-            Mir::Reduce { input, group_key, aggregates } => {
+            Mir::Join { inputs, .. } => inputs
+                .iter()
+                .flat_map(|input| self.columns(input))
+                .collect(),
+            Mir::Reduce {
+                input,
+                group_key,
+                aggregates,
+            } => {
                 let columns = self.columns(input);
                 let key = group_key.iter().map(|e| match e {
                     ScalarExpr::Column(c) => columns[*c].clone(),
@@ -194,7 +249,10 @@ pub(super) fn conjunction(predicates: &[ScalarExpr], columns: &Columns) -> Strin
 }
 
 pub(super) fn keys_text(keys: &[Vec<ScalarExpr>], columns: &Columns) -> String {
-    let keys: Vec<String> = keys.iter().map(|key| format!("[{}]", scalars_text(key, columns))).collect();
+    let keys: Vec<String> = keys
+        .iter()
+        .map(|key| format!("[{}]", scalars_text(key, columns)))
+        .collect();
     keys.join(", ")
 }
 
@@ -207,8 +265,15 @@ pub(super) fn reduce_text(
     if aggregates.is_empty() {
         return format!("Distinct project=[{key}]");
     }
-    let group = if group_key.is_empty() { String::new() } else { format!(" group_by=[{key}]") };
-    format!("Reduce{group} aggregates=[{}]", aggregates_text(aggregates, columns))
+    let group = if group_key.is_empty() {
+        String::new()
+    } else {
+        format!(" group_by=[{key}]")
+    };
+    format!(
+        "Reduce{group} aggregates=[{}]",
+        aggregates_text(aggregates, columns)
+    )
 }
 
 pub(super) fn top_k_text(

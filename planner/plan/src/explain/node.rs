@@ -17,10 +17,20 @@ impl Printer<'_> {
         match node {
             Node::Constant { rows } => self.constant(rows, None),
             Node::Get { id } => self.line(&format!("Get {}", self.id(*id))),
-            Node::GetArrangement { id, key, lookup, mfp } => {
+            Node::GetArrangement {
+                id,
+                key,
+                lookup,
+                mfp,
+            } => {
                 let key = scalars_text(key, NO_COLUMNS);
-                let lookup = lookup.as_ref().map_or(String::new(), |rows| format!(" lookup=[{}]", rows_text(rows)));
-                self.line(&format!("GetArrangement {} key=[{key}]{lookup}", self.id(*id)));
+                let lookup = lookup.as_ref().map_or(String::new(), |rows| {
+                    format!(" lookup=[{}]", rows_text(rows))
+                });
+                self.line(&format!(
+                    "GetArrangement {} key=[{key}]{lookup}",
+                    self.id(*id)
+                ));
                 self.indented(|p| p.mfp(mfp));
             }
             Node::Let { .. } => self.node_lets(node),
@@ -31,8 +41,17 @@ impl Printer<'_> {
                     p.node(input);
                 });
             }
-            Node::FlatMap { input, func, args, mfp } => {
-                self.line(&format!("FlatMap {}({})", table_func_name(func), scalars_text(args, NO_COLUMNS)));
+            Node::FlatMap {
+                input,
+                func,
+                args,
+                mfp,
+            } => {
+                self.line(&format!(
+                    "FlatMap {}({})",
+                    table_func_name(func),
+                    scalars_text(args, NO_COLUMNS)
+                ));
                 self.indented(|p| {
                     p.mfp(mfp);
                     p.node(input);
@@ -64,7 +83,12 @@ impl Printer<'_> {
         self.line("With");
         let mut body = node;
         self.indented(|p| {
-            while let Node::Let { id, value, body: inner } = body {
+            while let Node::Let {
+                id,
+                value,
+                body: inner,
+            } = body
+            {
                 p.line(&format!("cte l{id} ="));
                 p.indented(|p| p.node(value));
                 body = inner;
@@ -77,28 +101,45 @@ impl Printer<'_> {
     /// The lines of a block; none if it does nothing.
     fn mfp(&mut self, mfp: &Mfp) {
         if !mfp.predicates.is_empty() {
-            let predicates: Vec<ScalarExpr> = mfp.predicates.iter().map(|(_, p)| p.clone()).collect();
-            self.line(&format!("filter=({})", conjunction(&predicates, NO_COLUMNS)));
+            let predicates: Vec<ScalarExpr> =
+                mfp.predicates.iter().map(|(_, p)| p.clone()).collect();
+            self.line(&format!(
+                "filter=({})",
+                conjunction(&predicates, NO_COLUMNS)
+            ));
         }
         for bound in &mfp.temporal {
             let (operator, e) = match bound {
                 TemporalBound::From(e) => (">=", e),
                 TemporalBound::Until(e) => ("<", e),
             };
-            self.line(&format!("temporal=(mz_now() {operator} {})", scalar_text(e, NO_COLUMNS)));
+            self.line(&format!(
+                "temporal=(mz_now() {operator} {})",
+                scalar_text(e, NO_COLUMNS)
+            ));
         }
         if !mfp.expressions.is_empty() {
-            self.line(&format!("map=({})", scalars_text(&mfp.expressions, NO_COLUMNS)));
+            self.line(&format!(
+                "map=({})",
+                scalars_text(&mfp.expressions, NO_COLUMNS)
+            ));
         }
         let everything = 0..mfp.input_arity + mfp.expressions.len();
         if mfp.projection.iter().copied().ne(everything) {
-            self.line(&format!("project=({})", columns_text(&mfp.projection, NO_COLUMNS)));
+            self.line(&format!(
+                "project=({})",
+                columns_text(&mfp.projection, NO_COLUMNS)
+            ));
         }
     }
 
     fn node_join(&mut self, inputs: &[Node], plan: &JoinPlan) {
         match plan {
-            JoinPlan::Linear { start, initial, stages } => {
+            JoinPlan::Linear {
+                start,
+                initial,
+                stages,
+            } => {
                 self.line("LinearJoin");
                 self.indented(|p| {
                     p.line(&format!("start=%{start}"));
@@ -110,7 +151,11 @@ impl Printer<'_> {
                 self.line("DeltaJoin");
                 self.indented(|p| {
                     for path in paths {
-                        p.line(&format!("path %{} key=[{}]", path.source, scalars_text(&path.source_key, NO_COLUMNS)));
+                        p.line(&format!(
+                            "path %{} key=[{}]",
+                            path.source,
+                            scalars_text(&path.source_key, NO_COLUMNS)
+                        ));
                         p.indented(|p| {
                             p.mfp(&path.initial);
                             p.stages(&path.stages);
@@ -126,7 +171,10 @@ impl Printer<'_> {
         for stage in stages {
             let stream = scalars_text(&stage.stream_key, NO_COLUMNS);
             let lookup = scalars_text(&stage.lookup_key, NO_COLUMNS);
-            self.line(&format!("lookup %{} stream_key=[{stream}] lookup_key=[{lookup}]", stage.lookup));
+            self.line(&format!(
+                "lookup %{} stream_key=[{stream}] lookup_key=[{lookup}]",
+                stage.lookup
+            ));
             self.indented(|p| p.mfp(&stage.closure));
         }
     }
@@ -140,7 +188,11 @@ impl Printer<'_> {
         let mut kinds: Vec<&str> = plan.aggregates.iter().map(kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        let kinds = if kinds.is_empty() { String::new() } else { format!(" type={}", kinds.join("+")) };
+        let kinds = if kinds.is_empty() {
+            String::new()
+        } else {
+            format!(" type={}", kinds.join("+"))
+        };
         self.line(&(reduce_text(&plan.group_key, &plan.aggregates, NO_COLUMNS) + &kinds));
         self.indented(|p| {
             p.mfp(&plan.mfp);
@@ -150,7 +202,13 @@ impl Printer<'_> {
 
     fn node_top_k(&mut self, input: &Node, plan: &TopKPlan) {
         let limit = plan.limit.as_ref().map(|e| scalar_text(e, NO_COLUMNS));
-        self.line(&top_k_text(&plan.group_key, &plan.order_key, limit, plan.offset, NO_COLUMNS));
+        self.line(&top_k_text(
+            &plan.group_key,
+            &plan.order_key,
+            limit,
+            plan.offset,
+            NO_COLUMNS,
+        ));
         self.indented(|p| p.node(input));
     }
 
@@ -161,7 +219,11 @@ impl Printer<'_> {
         }
         for (id, index) in &dataflow.indexes {
             let key = scalars_text(&index.key, NO_COLUMNS);
-            self.line(&format!("UsedIndex {} on={} key=[{key}]", self.object(*id), self.object(index.on)));
+            self.line(&format!(
+                "UsedIndex {} on={} key=[{key}]",
+                self.object(*id),
+                self.object(index.on)
+            ));
         }
         for (id, node) in &dataflow.objects {
             self.line(&format!("{} =", self.id(*id)));
@@ -169,10 +231,18 @@ impl Printer<'_> {
         }
         for export in &dataflow.exports {
             let kind = match &export.kind {
-                ExportKind::Index { key, .. } => format!("index key=[{}]", scalars_text(key, NO_COLUMNS)),
-                ExportKind::Subscribe { with_snapshot, .. } => format!("subscribe snapshot={with_snapshot}"),
+                ExportKind::Index { key, .. } => {
+                    format!("index key=[{}]", scalars_text(key, NO_COLUMNS))
+                }
+                ExportKind::Subscribe { with_snapshot, .. } => {
+                    format!("subscribe snapshot={with_snapshot}")
+                }
             };
-            self.line(&format!("Export {} from={} {kind}", self.object(export.id), self.id(export.from)));
+            self.line(&format!(
+                "Export {} from={} {kind}",
+                self.object(export.id),
+                self.id(export.from)
+            ));
         }
     }
 }

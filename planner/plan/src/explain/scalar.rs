@@ -71,7 +71,9 @@ fn unmaterializable_text(value: &Unmaterializable) -> String {
         Unmaterializable::CurrentUser => "current_user".to_owned(),
         Unmaterializable::SessionUser => "session_user".to_owned(),
         Unmaterializable::CurrentSchema => "current_schema()".to_owned(),
-        Unmaterializable::CurrentSchemas { include_implicit } => format!("current_schemas({include_implicit})"),
+        Unmaterializable::CurrentSchemas { include_implicit } => {
+            format!("current_schemas({include_implicit})")
+        }
         Unmaterializable::Version => "version()".to_owned(),
         Unmaterializable::BackendPid => "pg_backend_pid()".to_owned(),
         Unmaterializable::Setting(name) => format!("current_setting('{name}')"),
@@ -89,15 +91,39 @@ fn infix(func: Func) -> Option<&'static str> {
         "ge" | "bpcharge" => ">=",
         "is_distinct_from" => "is distinct from",
         "is_not_distinct_from" => "is not distinct from",
-        "int2pl" | "int4pl" | "int8pl" | "float4pl" | "float8pl" | "numeric_add" | "interval_pl" | "date_pli"
-        | "date_pl_interval" | "time_pl_interval" | "timestamp_pl_interval" | "timestamptz_pl_interval"
+        "int2pl"
+        | "int4pl"
+        | "int8pl"
+        | "float4pl"
+        | "float8pl"
+        | "numeric_add"
+        | "interval_pl"
+        | "date_pli"
+        | "date_pl_interval"
+        | "time_pl_interval"
+        | "timestamp_pl_interval"
+        | "timestamptz_pl_interval"
         | "datetime_timestamp" => "+",
-        "int2mi" | "int4mi" | "int8mi" | "float4mi" | "float8mi" | "numeric_sub" | "interval_mi" | "date_mii" | "date_mi"
-        | "date_mi_interval" | "time_mi_interval" | "time_mi_time" | "timestamp_mi" | "timestamptz_mi"
-        | "timestamp_mi_interval" | "timestamptz_mi_interval" => "-",
-        "int2mul" | "int4mul" | "int8mul" | "float4mul" | "float8mul" | "numeric_mul" | "interval_mul"
-        | "mul_d_interval" => "*",
-        "int2div" | "int4div" | "int8div" | "float4div" | "float8div" | "numeric_div" | "interval_div" => "/",
+        "int2mi"
+        | "int4mi"
+        | "int8mi"
+        | "float4mi"
+        | "float8mi"
+        | "numeric_sub"
+        | "interval_mi"
+        | "date_mii"
+        | "date_mi"
+        | "date_mi_interval"
+        | "time_mi_interval"
+        | "time_mi_time"
+        | "timestamp_mi"
+        | "timestamptz_mi"
+        | "timestamp_mi_interval"
+        | "timestamptz_mi_interval" => "-",
+        "int2mul" | "int4mul" | "int8mul" | "float4mul" | "float8mul" | "numeric_mul"
+        | "interval_mul" | "mul_d_interval" => "*",
+        "int2div" | "int4div" | "int8div" | "float4div" | "float8div" | "numeric_div"
+        | "interval_div" => "/",
         "int2mod" | "int4mod" | "int8mod" | "numeric_mod" => "%",
         "textcat" | "byteacat" | "array_cat" => "||",
         "textlike" => "like",
@@ -124,16 +150,32 @@ fn call_text(func: Func, args: &[ScalarExpr], ty: &SqlType, columns: &Columns) -
             format!("({})", parts.join(&format!(" {name} ")))
         }
         ("not", [x]) => format!("not({})", text(x)),
-        ("is_null" | "is_not_null" | "is_true" | "is_not_true" | "is_false" | "is_not_false", [x]) => {
+        (
+            "is_null" | "is_not_null" | "is_true" | "is_not_true" | "is_false" | "is_not_false",
+            [x],
+        ) => {
             format!("({}) {}", text(x), name.replace('_', " "))
         }
-        ("int2um" | "int4um" | "int8um" | "float4um" | "float8um" | "numeric_uminus" | "interval_um", [x]) => {
+        (
+            "int2um" | "int4um" | "int8um" | "float4um" | "float8um" | "numeric_uminus"
+            | "interval_um",
+            [x],
+        ) => {
             format!("-({})", text(x))
         }
-        ("cast_from_text" | "relabel" | "apply_typmod" | "apply_typmod_assign", [x]) => format!("{}::{ty}", operand(x, columns)),
-        (_, [x]) if name.starts_with("cast_") => format!("{}::{}", operand(x, columns), ty.without_typmod()),
+        ("cast_from_text" | "relabel" | "apply_typmod" | "apply_typmod_assign", [x]) => {
+            format!("{}::{ty}", operand(x, columns))
+        }
+        (_, [x]) if name.starts_with("cast_") => {
+            format!("{}::{}", operand(x, columns), ty.without_typmod())
+        }
         (_, [x, y]) if infix(func).is_some() => {
-            format!("({} {} {})", text(x), infix(func).unwrap_or_default(), text(y))
+            format!(
+                "({} {} {})",
+                text(x),
+                infix(func).unwrap_or_default(),
+                text(y)
+            )
         }
         _ => {
             let parts: Vec<String> = args.iter().map(text).collect();
@@ -150,7 +192,10 @@ fn operand(e: &ScalarExpr, columns: &Columns) -> String {
 }
 
 pub(super) fn aggregates_text(aggregates: &[AggregateExpr], columns: &Columns) -> String {
-    let texts: Vec<String> = aggregates.iter().map(|a| aggregate_text(a, columns)).collect();
+    let texts: Vec<String> = aggregates
+        .iter()
+        .map(|a| aggregate_text(a, columns))
+        .collect();
     texts.join(", ")
 }
 

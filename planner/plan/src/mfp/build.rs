@@ -40,7 +40,11 @@ impl Mfp {
 
     /// Adds a predicate over input and mapped columns, behind those that need as few of them.
     pub(super) fn push_predicate(&mut self, predicate: ScalarExpr) {
-        let known = predicate.support().last().map_or(0, |c| c + 1).max(self.input_arity);
+        let known = predicate
+            .support()
+            .last()
+            .map_or(0, |c| c + 1)
+            .max(self.input_arity);
         let at = self.predicates.partition_point(|(n, _)| *n <= known);
         self.predicates.insert(at, (known, predicate));
     }
@@ -57,10 +61,22 @@ impl Mfp {
     /// If `next` does not take what this block gives.
     pub fn compose(mut self, next: Mfp) -> Mfp {
         assert_eq!(self.output_arity(), next.input_arity, "blocks fit together");
-        let Mfp { input_arity, expressions, predicates, projection, temporal } = next;
+        let Mfp {
+            input_arity,
+            expressions,
+            predicates,
+            projection,
+            temporal,
+        } = next;
         let offset = self.mapped_arity();
         let outputs = std::mem::take(&mut self.projection);
-        let renumber = |c: usize| if c < input_arity { outputs[c] } else { offset + c - input_arity };
+        let renumber = |c: usize| {
+            if c < input_arity {
+                outputs[c]
+            } else {
+                offset + c - input_arity
+            }
+        };
         for mut expression in expressions {
             expression.permute(&renumber);
             self.expressions.push(expression);
@@ -130,19 +146,37 @@ impl Mfp {
     /// # Panics
     /// If there are temporal bounds, which a plan writes as predicates.
     pub fn into_mir(self, input: Mir) -> Mir {
-        let Mfp { input_arity, expressions, predicates, projection, temporal } = self;
-        assert!(temporal.is_empty(), "temporal bounds were split off for the engine");
+        let Mfp {
+            input_arity,
+            expressions,
+            predicates,
+            projection,
+            temporal,
+        } = self;
+        assert!(
+            temporal.is_empty(),
+            "temporal bounds were split off for the engine"
+        );
         let mapped_arity = input_arity + expressions.len();
         let mut plan = input;
         if !expressions.is_empty() {
-            plan = Mir::Map { input: Box::new(plan), scalars: expressions };
+            plan = Mir::Map {
+                input: Box::new(plan),
+                scalars: expressions,
+            };
         }
         if !predicates.is_empty() {
             let predicates = predicates.into_iter().map(|(_, p)| p).collect();
-            plan = Mir::Filter { input: Box::new(plan), predicates };
+            plan = Mir::Filter {
+                input: Box::new(plan),
+                predicates,
+            };
         }
         if projection.iter().copied().ne(0..mapped_arity) {
-            plan = Mir::Project { input: Box::new(plan), outputs: projection };
+            plan = Mir::Project {
+                input: Box::new(plan),
+                outputs: projection,
+            };
         }
         plan
     }
@@ -157,14 +191,20 @@ impl Mfp {
     pub fn visit_expressions_mut(&mut self, f: &mut dyn FnMut(&mut ScalarExpr)) {
         self.expressions.iter_mut().for_each(&mut *f);
         self.predicates.iter_mut().for_each(|(_, p)| f(p));
-        self.temporal.iter_mut().for_each(|bound| f(bound.expression_mut()));
+        self.temporal
+            .iter_mut()
+            .for_each(|bound| f(bound.expression_mut()));
     }
 
     /// The input columns that matter to the output.
     pub fn demand(&self) -> BTreeSet<usize> {
         let mut needed: BTreeSet<usize> = self.projection.iter().copied().collect();
-        self.predicates.iter().for_each(|(_, p)| p.support_into(&mut needed));
-        self.temporal.iter().for_each(|bound| bound.expression().support_into(&mut needed));
+        self.predicates
+            .iter()
+            .for_each(|(_, p)| p.support_into(&mut needed));
+        self.temporal
+            .iter()
+            .for_each(|bound| bound.expression().support_into(&mut needed));
         for (i, expression) in self.expressions.iter().enumerate().rev() {
             if needed.remove(&(self.input_arity + i)) {
                 expression.support_into(&mut needed);
@@ -178,10 +218,18 @@ impl Mfp {
     pub fn permute_input(&mut self, map: &dyn Fn(usize) -> usize, input_arity: usize) {
         self.drop_unused();
         let old = self.input_arity;
-        let renumber = |c: usize| if c < old { map(c) } else { input_arity + c - old };
+        let renumber = |c: usize| {
+            if c < old {
+                map(c)
+            } else {
+                input_arity + c - old
+            }
+        };
         self.visit_expressions_mut(&mut |e| e.permute(&renumber));
         self.projection.iter_mut().for_each(|c| *c = renumber(*c));
-        self.predicates.iter_mut().for_each(|(known, _)| *known = *known - old + input_arity);
+        self.predicates
+            .iter_mut()
+            .for_each(|(known, _)| *known = *known - old + input_arity);
         self.input_arity = input_arity;
     }
 

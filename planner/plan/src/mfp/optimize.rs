@@ -28,14 +28,22 @@ impl Mfp {
             fold(expression, &fails);
             fails.push(expression.may_fail(&|c| fails[c]));
         }
-        self.predicates.iter_mut().for_each(|(_, p)| fold(p, &fails));
-        self.temporal.iter_mut().for_each(|bound| fold(bound.expression_mut(), &fails));
+        self.predicates
+            .iter_mut()
+            .for_each(|(_, p)| fold(p, &fails));
+        self.temporal
+            .iter_mut()
+            .for_each(|bound| fold(bound.expression_mut(), &fails));
         fails.contains(&true)
     }
 
     /// Gives every computed subexpression a column, one for equal ones; [`Mfp::inline_single_uses`] undoes what was not shared.
     fn share_subexpressions(&mut self) {
-        let mut shared = Shared { input_arity: self.input_arity, expressions: vec![], columns: HashMap::new() };
+        let mut shared = Shared {
+            input_arity: self.input_arity,
+            expressions: vec![],
+            columns: HashMap::new(),
+        };
         // Where the old mapped columns are now.
         let mut moved: Vec<usize> = (0..self.input_arity).collect();
         for mut expression in std::mem::take(&mut self.expressions) {
@@ -89,8 +97,12 @@ impl Mfp {
                 inlined.insert(input_arity + i, expression.clone());
             }
         }
-        self.predicates.iter_mut().for_each(|(_, p)| substitute(p, &inlined));
-        self.temporal.iter_mut().for_each(|bound| substitute(bound.expression_mut(), &inlined));
+        self.predicates
+            .iter_mut()
+            .for_each(|(_, p)| substitute(p, &inlined));
+        self.temporal
+            .iter_mut()
+            .for_each(|bound| substitute(bound.expression_mut(), &inlined));
         for column in &mut self.projection {
             if let Some(ScalarExpr::Column(source)) = inlined.get(column) {
                 *column = *source;
@@ -101,10 +113,16 @@ impl Mfp {
     /// Drops the expressions that neither the output nor a predicate needs.
     pub fn drop_unused(&mut self) {
         let mut needed = vec![false; self.mapped_arity()];
-        let mark = |e: &ScalarExpr, needed: &mut Vec<bool>| e.support().into_iter().for_each(|c| needed[c] = true);
+        let mark = |e: &ScalarExpr, needed: &mut Vec<bool>| {
+            e.support().into_iter().for_each(|c| needed[c] = true)
+        };
         self.projection.iter().for_each(|c| needed[*c] = true);
-        self.predicates.iter().for_each(|(_, p)| mark(p, &mut needed));
-        self.temporal.iter().for_each(|bound| mark(bound.expression(), &mut needed));
+        self.predicates
+            .iter()
+            .for_each(|(_, p)| mark(p, &mut needed));
+        self.temporal
+            .iter()
+            .for_each(|bound| mark(bound.expression(), &mut needed));
         for (i, expression) in self.expressions.iter().enumerate().rev() {
             if needed[self.input_arity + i] {
                 mark(expression, &mut needed);
@@ -112,7 +130,10 @@ impl Mfp {
         }
         let mut moved: Vec<usize> = (0..self.input_arity).collect();
         let mut kept = vec![];
-        for (i, mut expression) in std::mem::take(&mut self.expressions).into_iter().enumerate() {
+        for (i, mut expression) in std::mem::take(&mut self.expressions)
+            .into_iter()
+            .enumerate()
+        {
             moved.push(self.input_arity + kept.len());
             if needed[self.input_arity + i] {
                 expression.permute(&|c| moved[c]);
@@ -120,8 +141,12 @@ impl Mfp {
             }
         }
         self.expressions = kept;
-        self.predicates.iter_mut().for_each(|(_, p)| p.permute(&|c| moved[c]));
-        self.temporal.iter_mut().for_each(|bound| bound.expression_mut().permute(&|c| moved[c]));
+        self.predicates
+            .iter_mut()
+            .for_each(|(_, p)| p.permute(&|c| moved[c]));
+        self.temporal
+            .iter_mut()
+            .for_each(|bound| bound.expression_mut().permute(&|c| moved[c]));
         self.projection.iter_mut().for_each(|c| *c = moved[*c]);
     }
 
@@ -132,7 +157,11 @@ impl Mfp {
     fn normalize_predicates(&mut self, columns_fail: bool) {
         for (_, predicate) in std::mem::take(&mut self.predicates) {
             let fails = columns_fail || predicate.contains_error_potential();
-            let conjuncts = if fails { vec![predicate] } else { predicate.into_conjuncts() };
+            let conjuncts = if fails {
+                vec![predicate]
+            } else {
+                predicate.into_conjuncts()
+            };
             for conjunct in conjuncts {
                 let known = self.predicates.iter().any(|(_, p)| *p == conjunct);
                 if !known && !conjunct.is_literal_true() {
@@ -176,7 +205,10 @@ impl Shared {
             }
             ScalarExpr::Call { args, .. } => args.iter_mut().for_each(|arg| self.share(arg)),
             ScalarExpr::If { cond, .. } => self.share(cond),
-            ScalarExpr::Column(_) | ScalarExpr::Literal(..) | ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => {}
+            ScalarExpr::Column(_)
+            | ScalarExpr::Literal(..)
+            | ScalarExpr::Param(..)
+            | ScalarExpr::Unmaterializable(_) => {}
         }
     }
 

@@ -104,22 +104,42 @@ impl MfpPlan {
     /// # Panics
     /// If the block is temporal.
     #[inline]
-    pub fn evaluate(&self, row: RowRef<'_>, scratch: &mut MfpScratch) -> Result<Option<Row>, EvalError> {
-        assert!(!self.is_temporal(), "a temporal block has no answer without a time");
+    pub fn evaluate(
+        &self,
+        row: RowRef<'_>,
+        scratch: &mut MfpScratch,
+    ) -> Result<Option<Row>, EvalError> {
+        assert!(
+            !self.is_temporal(),
+            "a temporal block has no answer without a time"
+        );
         let MfpScratch { output, arena, .. } = scratch;
         Ok(self.run(row, output, arena)?.map(|_| output.finish_row()))
     }
 
     /// As [`MfpPlan::evaluate`], over the columns of several packed rows one after another (key and value of an arrangement).
     #[inline]
-    pub fn evaluate_parts(&self, parts: &[RowRef<'_>], scratch: &mut MfpScratch) -> Result<Option<Row>, EvalError> {
+    pub fn evaluate_parts(
+        &self,
+        parts: &[RowRef<'_>],
+        scratch: &mut MfpScratch,
+    ) -> Result<Option<Row>, EvalError> {
         if let [row] = parts {
             return self.evaluate(*row, scratch);
         }
-        assert!(!self.is_temporal(), "a temporal block has no answer without a time");
-        let MfpScratch { input, output, arena } = scratch;
+        assert!(
+            !self.is_temporal(),
+            "a temporal block has no answer without a time"
+        );
+        let MfpScratch {
+            input,
+            output,
+            arena,
+        } = scratch;
         join(input, parts);
-        Ok(self.run(input.as_row_ref(), output, arena)?.map(|_| output.finish_row()))
+        Ok(self
+            .run(input.as_row_ref(), output, arena)?
+            .map(|_| output.finish_row()))
     }
 
     /// As [`MfpPlan::evaluate`], appending the output row's datums to `output`. Returns whether the row was kept; `output` is
@@ -131,7 +151,10 @@ impl MfpPlan {
         scratch: &mut MfpScratch,
         output: &mut RowPacker,
     ) -> Result<bool, EvalError> {
-        assert!(!self.is_temporal(), "a temporal block has no answer without a time");
+        assert!(
+            !self.is_temporal(),
+            "a temporal block has no answer without a time"
+        );
         Ok(self.run(row, output, &mut scratch.arena)?.is_some())
     }
 
@@ -141,7 +164,11 @@ impl MfpPlan {
         parts: &[RowRef<'_>],
         scratch: &mut MfpScratch,
     ) -> Result<Option<(Row, Interval)>, EvalError> {
-        let MfpScratch { input, output, arena } = scratch;
+        let MfpScratch {
+            input,
+            output,
+            arena,
+        } = scratch;
         let row = match parts {
             [row] => *row,
             _ => {
@@ -149,7 +176,9 @@ impl MfpPlan {
                 input.as_row_ref()
             }
         };
-        Ok(self.run(row, output, arena)?.map(|interval| (output.finish_row(), interval)))
+        Ok(self
+            .run(row, output, arena)?
+            .map(|interval| (output.finish_row(), interval)))
     }
 
     /// Appends the output to `output` and returns its interval; clears the arena before.
@@ -223,16 +252,30 @@ impl MfpPlan {
     }
 
     #[inline]
-    fn walk_row<'a>(&self, mut datums: DatumIter<'a>, slots: &mut Slots<'a>, copied: &mut SmallVec<[RowRef<'a>; 8]>) {
+    fn walk_row<'a>(
+        &self,
+        mut datums: DatumIter<'a>,
+        slots: &mut Slots<'a>,
+        copied: &mut SmallVec<[RowRef<'a>; 8]>,
+    ) {
         for visit in &self.walk {
             datums.skip_n(visit.skip);
             if !visit.copy {
                 slots.push(datums.next().expect("the row has the input's columns"));
                 continue;
             }
-            let packed = if visit.last { datums.remainder() } else { datums.take_packed(visit.columns) };
+            let packed = if visit.last {
+                datums.remainder()
+            } else {
+                datums.take_packed(visit.columns)
+            };
             if visit.decode {
-                slots.push(packed.iter().next().expect("the row has the input's columns"));
+                slots.push(
+                    packed
+                        .iter()
+                        .next()
+                        .expect("the row has the input's columns"),
+                );
             }
             copied.push(packed);
         }
@@ -240,8 +283,14 @@ impl MfpPlan {
 
     /// The reference semantics, for rows where something failed.
     #[cold]
-    fn run_exactly(&self, row: RowRef<'_>, output: &mut RowPacker) -> Result<Option<Interval>, EvalError> {
-        let Some((row, interval)) = self.mfp.eval_temporal(&self.ctx, &row.unpack())? else { return Ok(None) };
+    fn run_exactly(
+        &self,
+        row: RowRef<'_>,
+        output: &mut RowPacker,
+    ) -> Result<Option<Interval>, EvalError> {
+        let Some((row, interval)) = self.mfp.eval_temporal(&self.ctx, &row.unpack())? else {
+            return Ok(None);
+        };
         output.extend_row(row.as_ref());
         Ok(Some(interval))
     }
@@ -262,7 +311,11 @@ struct Planner<'m> {
 
 impl<'m> Planner<'m> {
     fn new(mfp: &'m Mfp) -> Planner<'m> {
-        Planner { mfp, slot_of: vec![None; mfp.mapped_arity()], slots: 0 }
+        Planner {
+            mfp,
+            slot_of: vec![None; mfp.mapped_arity()],
+            slots: 0,
+        }
     }
 
     /// Everything that the given columns are computed from, themselves included.
@@ -293,7 +346,8 @@ impl<'m> Planner<'m> {
         let mut computed = vec![];
         for column in needed.range(self.mfp.input_arity..) {
             if self.slot_of[*column].is_none() {
-                computed.push(self.over_slots(&self.mfp.expressions[column - self.mfp.input_arity]));
+                computed
+                    .push(self.over_slots(&self.mfp.expressions[column - self.mfp.input_arity]));
                 self.give_slot(*column);
             }
         }
@@ -303,7 +357,9 @@ impl<'m> Planner<'m> {
     fn plan(mut self, ctx: EvalCtx) -> MfpPlan {
         let mfp = self.mfp;
         let mut tested = BTreeSet::new();
-        mfp.predicates.iter().for_each(|(_, p)| p.support_into(&mut tested));
+        mfp.predicates
+            .iter()
+            .for_each(|(_, p)| p.support_into(&mut tested));
         let tested = self.closure(tested);
         let early: Vec<usize> = tested.range(..mfp.input_arity).copied().collect();
         early.iter().for_each(|c| self.give_slot(*c));
@@ -315,11 +371,21 @@ impl<'m> Planner<'m> {
         }
 
         // What the output and the temporal bounds compute with; plain output columns are copied.
-        let mut computed: BTreeSet<usize> = mfp.projection.iter().copied().filter(|c| *c >= mfp.input_arity).collect();
-        mfp.temporal.iter().for_each(|bound| bound.expression().support_into(&mut computed));
+        let mut computed: BTreeSet<usize> = mfp
+            .projection
+            .iter()
+            .copied()
+            .filter(|c| *c >= mfp.input_arity)
+            .collect();
+        mfp.temporal
+            .iter()
+            .for_each(|bound| bound.expression().support_into(&mut computed));
         let computed = self.closure(computed);
-        let decoded: BTreeSet<usize> =
-            computed.range(..mfp.input_arity).copied().filter(|c| self.slot_of[*c].is_none()).collect();
+        let decoded: BTreeSet<usize> = computed
+            .range(..mfp.input_arity)
+            .copied()
+            .filter(|c| self.slot_of[*c].is_none())
+            .collect();
         let (walk, output_of) = self.walk(&decoded);
         decoded.iter().for_each(|c| self.give_slot(*c));
         let late = self.compute(&computed);
@@ -389,22 +455,35 @@ impl<'m> Planner<'m> {
                 visit_of[column] = Some(copies);
                 copies += 1;
             }
-            walk.push(Visit { skip: column - at, columns: end - column, copy, decode, last: end == arity && !decode });
+            walk.push(Visit {
+                skip: column - at,
+                columns: end - column,
+                copy,
+                decode,
+                last: end == arity && !decode,
+            });
             (at, column) = (end, end);
         }
         (walk, visit_of)
     }
 
     fn output(&self, walk: &[Visit], visit_of: &[Option<usize>]) -> Vec<Output> {
-        let widths: Vec<usize> = walk.iter().filter(|visit| visit.copy).map(|visit| visit.columns).collect();
+        let widths: Vec<usize> = walk
+            .iter()
+            .filter(|visit| visit.copy)
+            .map(|visit| visit.columns)
+            .collect();
         let mut output = vec![];
         let mut projection = self.mfp.projection.iter().peekable();
         while let Some(column) = projection.next() {
             if *column >= self.mfp.input_arity {
-                output.push(Output::Slot(self.slot_of[*column].expect("projected columns are computed")));
+                output.push(Output::Slot(
+                    self.slot_of[*column].expect("projected columns are computed"),
+                ));
                 continue;
             }
-            let visit = visit_of[*column].expect("a stop begins with every run and every cut of a run");
+            let visit =
+                visit_of[*column].expect("a stop begins with every run and every cut of a run");
             output.push(Output::Copied(visit));
             (1..widths[visit]).for_each(|_| {
                 projection.next();

@@ -39,13 +39,20 @@ impl Mfp {
                 TemporalBound::From(e) => ("ge", e),
                 TemporalBound::Until(e) => ("lt", e),
             };
-            self.push_predicate(ScalarExpr::call(Func::get(func), vec![now(), e], SqlType::Bool));
+            self.push_predicate(ScalarExpr::call(
+                Func::get(func),
+                vec![now(), e],
+                SqlType::Bool,
+            ));
         }
     }
 }
 
 fn unsupported() -> EvalError {
-    let mut error = EvalError::new("0A000", "mz_now() is only supported in comparisons with an expression of the row");
+    let mut error = EvalError::new(
+        "0A000",
+        "mz_now() is only supported in comparisons with an expression of the row",
+    );
     error.hint = Some(
         "Write conditions of the form mz_now() <operator> expression, connected by AND, where the operator is one of =, <, <=, >, >=."
             .to_owned(),
@@ -55,9 +62,14 @@ fn unsupported() -> EvalError {
 
 /// The bounds that one predicate sets.
 fn bounds(predicate: ScalarExpr) -> Result<Vec<TemporalBound>, EvalError> {
-    let ScalarExpr::Call { func, args, .. } = predicate else { return Err(unsupported()) };
-    let Ok([left, right]) = <[ScalarExpr; 2]>::try_from(args) else { return Err(unsupported()) };
-    let is_now = |e: &ScalarExpr| matches!(e, ScalarExpr::Unmaterializable(Unmaterializable::MzNow));
+    let ScalarExpr::Call { func, args, .. } = predicate else {
+        return Err(unsupported());
+    };
+    let Ok([left, right]) = <[ScalarExpr; 2]>::try_from(args) else {
+        return Err(unsupported());
+    };
+    let is_now =
+        |e: &ScalarExpr| matches!(e, ScalarExpr::Unmaterializable(Unmaterializable::MzNow));
     let (func, other) = match (is_now(&left), is_now(&right)) {
         (true, false) => (func, right),
         (false, true) => (func.commuted().ok_or_else(unsupported)?, left),
@@ -66,13 +78,22 @@ fn bounds(predicate: ScalarExpr) -> Result<Vec<TemporalBound>, EvalError> {
     if other.contains_mz_now() {
         return Err(unsupported());
     }
-    let after = |e: ScalarExpr| ScalarExpr::call(Func::get("mz_timestamp_step"), vec![e], SqlType::MzTimestamp);
+    let after = |e: ScalarExpr| {
+        ScalarExpr::call(
+            Func::get("mz_timestamp_step"),
+            vec![e],
+            SqlType::MzTimestamp,
+        )
+    };
     Ok(match func.name() {
         "ge" => vec![TemporalBound::From(other)],
         "gt" => vec![TemporalBound::From(after(other))],
         "lt" => vec![TemporalBound::Until(other)],
         "le" => vec![TemporalBound::Until(after(other))],
-        "eq" => vec![TemporalBound::From(other.clone()), TemporalBound::Until(after(other))],
+        "eq" => vec![
+            TemporalBound::From(other.clone()),
+            TemporalBound::Until(after(other)),
+        ],
         _ => return Err(unsupported()),
     })
 }

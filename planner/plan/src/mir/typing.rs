@@ -29,26 +29,44 @@ impl Mir {
             }
             Mir::Filter { input, predicates } => {
                 let mut types = input.types();
-                predicates.iter().for_each(|p| forbid_null_if_true(p, &mut types));
+                predicates
+                    .iter()
+                    .for_each(|p| forbid_null_if_true(p, &mut types));
                 types
             }
-            Mir::Join { inputs, equivalences, .. } => {
+            Mir::Join {
+                inputs,
+                equivalences,
+                ..
+            } => {
                 let mut types: Vec<ColumnType> = inputs.iter().flat_map(Mir::types).collect();
-                equivalences.iter().flatten().for_each(|member| forbid_null(member, &mut types));
+                equivalences
+                    .iter()
+                    .flatten()
+                    .for_each(|member| forbid_null(member, &mut types));
                 types
             }
-            Mir::Reduce { input, group_key, aggregates } => {
+            Mir::Reduce {
+                input,
+                group_key,
+                aggregates,
+            } => {
                 let input = input.types();
                 let keys = group_key.iter().map(|e| e.typ(&input));
-                keys.chain(aggregates.iter().map(|a| a.typ(&input))).collect()
+                keys.chain(aggregates.iter().map(|a| a.typ(&input)))
+                    .collect()
             }
-            Mir::TopK { input, .. } | Mir::Negate { input } | Mir::Threshold { input } | Mir::ArrangeBy { input, .. } => {
-                input.types()
-            }
+            Mir::TopK { input, .. }
+            | Mir::Negate { input }
+            | Mir::Threshold { input }
+            | Mir::ArrangeBy { input, .. } => input.types(),
             Mir::Union { inputs } => {
                 let mut types = inputs[0].types();
                 for input in &inputs[1..] {
-                    types.iter_mut().zip(input.types()).for_each(|(kept, other)| widen(kept, other));
+                    types
+                        .iter_mut()
+                        .zip(input.types())
+                        .for_each(|(kept, other)| widen(kept, other));
                 }
                 types
             }
@@ -79,7 +97,9 @@ fn forbid_null_if_true(e: &ScalarExpr, types: &mut [ColumnType]) {
         ScalarExpr::Call { func, args, .. } if func.is("and") => {
             args.iter().for_each(|arg| forbid_null_if_true(arg, types));
         }
-        ScalarExpr::Call { func, args, .. } if func.is("is_not_null") => forbid_null(&args[0], types),
+        ScalarExpr::Call { func, args, .. } if func.is("is_not_null") => {
+            forbid_null(&args[0], types)
+        }
         other => forbid_null(other, types),
     }
 }

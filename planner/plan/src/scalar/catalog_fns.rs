@@ -86,7 +86,9 @@ pub trait CatalogFns: fmt::Debug + Send + Sync {
 pub fn display(catalog: &dyn CatalogFns, kind: RegKind, oid: u32) -> String {
     match oid {
         0 => "-".to_owned(),
-        oid => catalog.display(kind, oid).unwrap_or_else(|| oid.to_string()),
+        oid => catalog
+            .display(kind, oid)
+            .unwrap_or_else(|| oid.to_string()),
     }
 }
 
@@ -123,7 +125,10 @@ pub fn to_text(kind: RegKind) -> &'static str {
 macro_rules! reg {
     ($kind:ident, $input:literal, $output:literal) => {
         [
-            FuncDef::fallible($input, |ctx, _, a, _| input(ctx, RegKind::$kind, a[0].unwrap_str())).reading_catalog(),
+            FuncDef::fallible($input, |ctx, _, a, _| {
+                input(ctx, RegKind::$kind, a[0].unwrap_str())
+            })
+            .reading_catalog(),
             FuncDef::fallible($output, |ctx, _, a, arena| {
                 let text = display(catalog(ctx)?, RegKind::$kind, a[0].unwrap_oid());
                 Ok(Datum::String(arena.push_string(text)))
@@ -135,9 +140,13 @@ macro_rules! reg {
 
 macro_rules! to_reg {
     ($kind:ident, $name:literal) => {
-        FuncDef::fallible($name, |ctx, _, a, _| Ok(catalog(ctx)?.lookup(RegKind::$kind, a[0].unwrap_str()).map_or(Datum::Null, Datum::Oid)))
-            .nullable()
-            .reading_catalog()
+        FuncDef::fallible($name, |ctx, _, a, _| {
+            Ok(catalog(ctx)?
+                .lookup(RegKind::$kind, a[0].unwrap_str())
+                .map_or(Datum::Null, Datum::Oid))
+        })
+        .nullable()
+        .reading_catalog()
     };
 }
 
@@ -155,7 +164,11 @@ macro_rules! visible {
 /// A function of an OID whose text the catalog gives.
 macro_rules! text_of {
     ($name:literal, $f:expr) => {
-        FuncDef::fallible($name, |ctx, _, a, arena| Ok(optional_text($f(catalog(ctx)?, a), arena))).nullable().reading_catalog()
+        FuncDef::fallible($name, |ctx, _, a, arena| {
+            Ok(optional_text($f(catalog(ctx)?, a), arena))
+        })
+        .nullable()
+        .reading_catalog()
     };
 }
 
@@ -183,24 +196,44 @@ pub(super) static TABLE: &[FuncDef] = &[
     visible!(Type, "pg_type_is_visible"),
     visible!(Function, "pg_function_is_visible"),
     visible!(Collation, "pg_collation_is_visible"),
-    text_of!("pg_get_indexdef", |c: &dyn CatalogFns, a: &[Datum<'_>]| c.index_definition(a[0].unwrap_oid(), 0)),
-    text_of!("pg_get_indexdef_ext", |c: &dyn CatalogFns, a: &[Datum<'_>]| {
-        // A key that is not there has an empty definition.
-        let (index, column) = (a[0].unwrap_oid(), a[1].unwrap_int32());
-        c.index_definition(index, 0)?;
-        Some(c.index_definition(index, column).unwrap_or_default())
-    }),
-    text_of!("pg_get_constraintdef", |c: &dyn CatalogFns, a: &[Datum<'_>]| c.constraint_definition(a[0].unwrap_oid())),
-    text_of!("pg_get_viewdef", |c: &dyn CatalogFns, a: &[Datum<'_>]| c.view_definition(a[0].unwrap_oid())),
-    FuncDef::fallible("pg_get_viewdef_name", view_definition_by_name).nullable().reading_catalog(),
-    text_of!("pg_get_ruledef", |c: &dyn CatalogFns, a: &[Datum<'_>]| c.rule_definition(a[0].unwrap_oid())),
-    text_of!("pg_get_function_arguments", |c: &dyn CatalogFns, a: &[Datum<'_>]| c
-        .function_part(a[0].unwrap_oid(), FunctionPart::Arguments)),
-    text_of!("pg_get_function_result", |c: &dyn CatalogFns, a: &[Datum<'_>]| c
-        .function_part(a[0].unwrap_oid(), FunctionPart::Result)),
+    text_of!("pg_get_indexdef", |c: &dyn CatalogFns, a: &[Datum<'_>]| c
+        .index_definition(a[0].unwrap_oid(), 0)),
+    text_of!(
+        "pg_get_indexdef_ext",
+        |c: &dyn CatalogFns, a: &[Datum<'_>]| {
+            // A key that is not there has an empty definition.
+            let (index, column) = (a[0].unwrap_oid(), a[1].unwrap_int32());
+            c.index_definition(index, 0)?;
+            Some(c.index_definition(index, column).unwrap_or_default())
+        }
+    ),
+    text_of!(
+        "pg_get_constraintdef",
+        |c: &dyn CatalogFns, a: &[Datum<'_>]| c.constraint_definition(a[0].unwrap_oid())
+    ),
+    text_of!("pg_get_viewdef", |c: &dyn CatalogFns, a: &[Datum<'_>]| c
+        .view_definition(a[0].unwrap_oid())),
+    FuncDef::fallible("pg_get_viewdef_name", view_definition_by_name)
+        .nullable()
+        .reading_catalog(),
+    text_of!("pg_get_ruledef", |c: &dyn CatalogFns, a: &[Datum<'_>]| c
+        .rule_definition(a[0].unwrap_oid())),
+    text_of!(
+        "pg_get_function_arguments",
+        |c: &dyn CatalogFns, a: &[Datum<'_>]| c
+            .function_part(a[0].unwrap_oid(), FunctionPart::Arguments)
+    ),
+    text_of!(
+        "pg_get_function_result",
+        |c: &dyn CatalogFns, a: &[Datum<'_>]| c
+            .function_part(a[0].unwrap_oid(), FunctionPart::Result)
+    ),
     text_of!("pg_get_userbyid", |c: &dyn CatalogFns, a: &[Datum<'_>]| {
         let oid = a[0].unwrap_oid();
-        Some(c.role_name(oid).unwrap_or_else(|| format!("unknown (OID={oid})")))
+        Some(
+            c.role_name(oid)
+                .unwrap_or_else(|| format!("unknown (OID={oid})")),
+        )
     }),
     FuncDef::fallible("show_config_by_name", setting).reading_catalog(),
     FuncDef::fallible("show_config_by_name_missing_ok", |ctx, _, a, arena| {
@@ -230,9 +263,12 @@ pub(super) static TABLE: &[FuncDef] = &[
 ];
 
 fn catalog(ctx: &EvalCtx) -> Result<&dyn CatalogFns, EvalError> {
-    ctx.catalog
-        .as_deref()
-        .ok_or_else(|| EvalError::new("0A000", "functions of the system catalog cannot be used in maintained views"))
+    ctx.catalog.as_deref().ok_or_else(|| {
+        EvalError::new(
+            "0A000",
+            "functions of the system catalog cannot be used in maintained views",
+        )
+    })
 }
 
 fn optional_text(text: Option<String>, arena: &RowArena) -> Datum<'_> {
@@ -247,12 +283,22 @@ fn input<'a>(ctx: &EvalCtx, kind: RegKind, text: &str) -> EvalResult<'a> {
     }
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         let number = text.parse();
-        return number.map(Datum::Oid).map_err(|_| EvalError::new("22003", format!("value \"{text}\" is out of range for type oid")));
+        return number.map(Datum::Oid).map_err(|_| {
+            EvalError::new(
+                "22003",
+                format!("value \"{text}\" is out of range for type oid"),
+            )
+        });
     }
     catalog(ctx)?.lookup(kind, text).map(Datum::Oid)
 }
 
-fn view_definition_by_name<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn view_definition_by_name<'a>(
+    ctx: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let catalog = catalog(ctx)?;
     let oid = catalog.lookup(RegKind::Class, a[0].unwrap_str())?;
     Ok(optional_text(catalog.view_definition(oid), arena))
@@ -260,10 +306,15 @@ fn view_definition_by_name<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], aren
 
 fn setting<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
     let name = a[0].unwrap_str();
-    let value = catalog(ctx)?.setting(&name.to_lowercase()).ok_or_else(|| no_setting(name))?;
+    let value = catalog(ctx)?
+        .setting(&name.to_lowercase())
+        .ok_or_else(|| no_setting(name))?;
     Ok(Datum::String(arena.push_string(value)))
 }
 
 fn no_setting(name: &str) -> EvalError {
-    EvalError::new("42704", format!("unrecognized configuration parameter \"{name}\""))
+    EvalError::new(
+        "42704",
+        format!("unrecognized configuration parameter \"{name}\""),
+    )
 }

@@ -42,7 +42,12 @@ impl ScalarExpr {
     /// # Errors
     /// What the functions raise; parameters and statement values that were never replaced are internal errors.
     #[inline]
-    pub fn eval<'a>(&'a self, ctx: &EvalCtx, columns: &[Datum<'a>], arena: &'a RowArena) -> Result<Datum<'a>, EvalError> {
+    pub fn eval<'a>(
+        &'a self,
+        ctx: &EvalCtx,
+        columns: &[Datum<'a>],
+        arena: &'a RowArena,
+    ) -> Result<Datum<'a>, EvalError> {
         self.eval_in(ctx, columns, arena)
     }
 
@@ -64,7 +69,11 @@ impl ScalarExpr {
                 Kind::Lazy(LazyKind::Coalesce) => coalesce(args, ctx, columns, arena),
             },
             ScalarExpr::If { cond, then, els } => {
-                let chosen = if cond.eval_in(ctx, columns, arena)?.is_true() { then } else { els };
+                let chosen = if cond.eval_in(ctx, columns, arena)?.is_true() {
+                    then
+                } else {
+                    els
+                };
                 chosen.eval_in(ctx, columns, arena)
             }
             ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => Err(self.unbound()),
@@ -75,11 +84,16 @@ impl ScalarExpr {
     #[cold]
     fn unbound(&self) -> EvalError {
         match self {
-            ScalarExpr::Param(n, _) => EvalError::new("08P01", format!("there is no parameter ${}", n + 1)),
+            ScalarExpr::Param(n, _) => {
+                EvalError::new("08P01", format!("there is no parameter ${}", n + 1))
+            }
             ScalarExpr::Unmaterializable(Unmaterializable::MzNow) => {
                 EvalError::new("0A000", "mz_now() cannot be used in this position")
             }
-            other => EvalError::new("XX000", format!("{other:?} was not replaced before evaluation")),
+            other => EvalError::new(
+                "XX000",
+                format!("{other:?} was not replaced before evaluation"),
+            ),
         }
     }
 }
@@ -103,7 +117,10 @@ fn call<'a, C: Columns<'a> + ?Sized>(
             f(ctx, ty, &[x], arena)
         }
         [x, y] => {
-            let values = [x.eval_in(ctx, columns, arena)?, y.eval_in(ctx, columns, arena)?];
+            let values = [
+                x.eval_in(ctx, columns, arena)?,
+                y.eval_in(ctx, columns, arena)?,
+            ];
             if strict && (values[0].is_null() || values[1].is_null()) {
                 return Ok(Datum::Null);
             }

@@ -50,7 +50,12 @@ pub type EvalResult<'a> = Result<Datum<'a>, EvalError>;
 
 /// An implementation over evaluated arguments. `ty` is the result type of the call, typmod included; results that need memory
 /// borrow from the arena.
-pub type EvalFn = for<'a> fn(ctx: &EvalCtx, ty: &SqlType, args: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a>;
+pub type EvalFn = for<'a> fn(
+    ctx: &EvalCtx,
+    ty: &SqlType,
+    args: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a>;
 
 /// How a function treats its arguments.
 #[derive(Clone, Copy)]
@@ -114,7 +119,10 @@ impl FuncDef {
 
     /// A strict function that may raise an error.
     pub(crate) const fn fallible(name: &'static str, f: EvalFn) -> FuncDef {
-        FuncDef { can_error: true, ..FuncDef::new(name, Kind::Strict(f)) }
+        FuncDef {
+            can_error: true,
+            ..FuncDef::new(name, Kind::Strict(f))
+        }
     }
 
     /// A function that sees NULL arguments and never returns NULL.
@@ -128,29 +136,48 @@ impl FuncDef {
 
     /// Marks that the result can be NULL without a NULL argument.
     pub(crate) const fn nullable(self) -> FuncDef {
-        FuncDef { introduces_nulls: true, ..self }
+        FuncDef {
+            introduces_nulls: true,
+            ..self
+        }
     }
 
     /// Marks that evaluation can fail.
     pub(crate) const fn erring(self) -> FuncDef {
-        FuncDef { can_error: true, ..self }
+        FuncDef {
+            can_error: true,
+            ..self
+        }
     }
 
     pub(crate) const fn negated_by(self, name: &'static str) -> FuncDef {
-        FuncDef { negation: Some(name), ..self }
+        FuncDef {
+            negation: Some(name),
+            ..self
+        }
     }
 
     pub(crate) const fn commutes_to(self, name: &'static str) -> FuncDef {
-        FuncDef { commuted: Some(name), ..self }
+        FuncDef {
+            commuted: Some(name),
+            ..self
+        }
     }
 
     pub(crate) const fn by_session(self) -> FuncDef {
-        FuncDef { session_dependent: true, ..self }
+        FuncDef {
+            session_dependent: true,
+            ..self
+        }
     }
 
     /// Marks that the catalog is looked into, along the session's search path.
     pub(crate) const fn reading_catalog(self) -> FuncDef {
-        FuncDef { session_dependent: true, reads_catalog: true, ..self }
+        FuncDef {
+            session_dependent: true,
+            reads_catalog: true,
+            ..self
+        }
     }
 
     /// Whether a NULL argument always makes the result NULL.
@@ -193,7 +220,12 @@ pub fn all() -> impl Iterator<Item = &'static FuncDef> {
         typmod::TABLE,
         zone::TABLE,
     ];
-    tables.into_iter().chain(integer::TABLES).chain(float::TABLES).flatten().chain(super::catalog_fns::REG.iter().flatten())
+    tables
+        .into_iter()
+        .chain(integer::TABLES)
+        .chain(float::TABLES)
+        .flatten()
+        .chain(super::catalog_fns::REG.iter().flatten())
 }
 
 /// A function of the tables. Identity, order, hash and encoding go by the stable name.
@@ -302,7 +334,8 @@ impl Serialize for Func {
 impl<'de> Deserialize<'de> for Func {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Func, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Func::by_name(&name).ok_or_else(|| serde::de::Error::custom(format!("unknown scalar function {name:?}")))
+        Func::by_name(&name)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown scalar function {name:?}")))
     }
 }
 
@@ -319,7 +352,11 @@ mod tests {
         }
         for def in all() {
             for name in def.negation.iter().chain(&def.commuted) {
-                assert!(Func::by_name(name).is_some(), "{} refers to {name}", def.name);
+                assert!(
+                    Func::by_name(name).is_some(),
+                    "{} refers to {name}",
+                    def.name
+                );
             }
             if let Some(name) = def.negation {
                 assert_eq!(Func::get(name).def().negation, Some(def.name));

@@ -15,7 +15,11 @@ struct Runner {
 impl goldenscript::Runner for Runner {
     type Command = goldenscript::Command;
 
-    fn run(&mut self, command: &Self::Command, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
+    fn run(
+        &mut self,
+        command: &Self::Command,
+        _: &goldenscript::Context,
+    ) -> Result<String, Box<dyn Error>> {
         if let Some(zone) = command.name.strip_prefix("set timezone ") {
             self.ctx.format.timezone = repr::TimeZone::parse(zone)?;
             return Ok(String::new());
@@ -27,7 +31,10 @@ impl goldenscript::Runner for Runner {
         let mut folded = expression.clone();
         folded.fold(&self.ctx);
         let folded_arena = RowArena::new();
-        assert_eq!(show(&self.ctx, &folded.eval(&self.ctx, &[], &folded_arena)), show(&self.ctx, &result));
+        assert_eq!(
+            show(&self.ctx, &folded.eval(&self.ctx, &[], &folded_arena)),
+            show(&self.ctx, &result)
+        );
         Ok(show(&self.ctx, &result))
     }
 }
@@ -39,7 +46,11 @@ pub fn show(ctx: &EvalCtx, result: &Result<Datum<'_>, EvalError>) -> String {
         Ok(datum) => {
             let mut text = String::new();
             ctx.write_text(*datum, &mut text);
-            if text.is_empty() { "''".to_owned() } else { text }
+            if text.is_empty() {
+                "''".to_owned()
+            } else {
+                text
+            }
         }
         Err(error) => {
             let mut text = format!("ERROR {}: {}", error.sqlstate, error.message);
@@ -56,9 +67,13 @@ pub fn show(ctx: &EvalCtx, result: &Result<Datum<'_>, EvalError>) -> String {
 
 /// The scripts of a directory, in order.
 pub fn scripts(directory: &str) -> Vec<std::path::PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(directory);
-    let mut paths: Vec<_> =
-        std::fs::read_dir(directory).expect("scripts exist").map(|entry| entry.expect("a script").path()).collect();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/scripts")
+        .join(directory);
+    let mut paths: Vec<_> = std::fs::read_dir(directory)
+        .expect("scripts exist")
+        .map(|entry| entry.expect("a script").path())
+        .collect();
     paths.sort();
     assert!(!paths.is_empty(), "scripts exist");
     paths
@@ -67,6 +82,12 @@ pub fn scripts(directory: &str) -> Vec<std::path::PathBuf> {
 #[test]
 fn functions_return_what_postgres_returns() {
     for path in scripts("functions") {
-        goldenscript::run(&mut Runner { ctx: EvalCtx::default() }, &path).expect("the script can be read");
+        goldenscript::run(
+            &mut Runner {
+                ctx: EvalCtx::default(),
+            },
+            &path,
+        )
+        .expect("the script can be read");
     }
 }

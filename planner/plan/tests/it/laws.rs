@@ -7,7 +7,13 @@ use proptest::prelude::*;
 use repr::{ColumnType, Datum, Numeric, Row, RowArena, SqlType};
 
 /// The columns of the random rows: two int4, a bool, a text, a numeric; all nullable.
-const TYPES: [SqlType; 5] = [SqlType::Int32, SqlType::Int32, SqlType::Bool, SqlType::Text, SqlType::Numeric(None)];
+const TYPES: [SqlType; 5] = [
+    SqlType::Int32,
+    SqlType::Int32,
+    SqlType::Bool,
+    SqlType::Text,
+    SqlType::Numeric(None),
+];
 
 fn call(name: &str, args: Vec<ScalarExpr>, ty: SqlType) -> ScalarExpr {
     ScalarExpr::call(Func::get(name), args, ty)
@@ -47,9 +53,16 @@ fn boolean(depth: u32, ints: Vec<usize>) -> BoxedStrategy<ScalarExpr> {
     }
     let inner = boolean(depth - 1, ints.clone());
     let numbers = integer(depth - 1, ints);
-    let comparison = prop::sample::select(vec!["eq", "ne", "lt", "le", "gt", "ge", "is_distinct_from"]);
+    let comparison =
+        prop::sample::select(vec!["eq", "ne", "lt", "le", "gt", "ge", "is_distinct_from"]);
     let connective = prop::sample::select(vec!["and", "or"]);
-    let test = prop::sample::select(vec!["not", "is_null", "is_not_null", "is_true", "is_not_false"]);
+    let test = prop::sample::select(vec![
+        "not",
+        "is_null",
+        "is_not_null",
+        "is_true",
+        "is_not_false",
+    ]);
     prop_oneof![
         1 => leaf,
         3 => (comparison, numbers.clone(), numbers).prop_map(|(f, x, y)| call(f, vec![x, y], SqlType::Bool)),
@@ -61,12 +74,23 @@ fn boolean(depth: u32, ints: Vec<usize>) -> BoxedStrategy<ScalarExpr> {
 
 fn row() -> impl Strategy<Value = Row> {
     let int = || prop::option::of(-2i32..3);
-    (int(), int(), prop::option::of(any::<bool>()), prop::option::of("[a-c]{0,40}"), prop::option::of(-20i64..20)).prop_map(
-        |(a, b, c, d, e)| {
-            let numeric = e.map(|n| Numeric::from_parts(n.into(), 1).expect("small"));
-            Row::pack_slice(&[a.into(), b.into(), c.into(), d.as_deref().into(), numeric.into()])
-        },
+    (
+        int(),
+        int(),
+        prop::option::of(any::<bool>()),
+        prop::option::of("[a-c]{0,40}"),
+        prop::option::of(-20i64..20),
     )
+        .prop_map(|(a, b, c, d, e)| {
+            let numeric = e.map(|n| Numeric::from_parts(n.into(), 1).expect("small"));
+            Row::pack_slice(&[
+                a.into(),
+                b.into(),
+                c.into(),
+                d.as_deref().into(),
+                numeric.into(),
+            ])
+        })
 }
 
 /// Blocks with mapped integers, predicates over everything before them, and any projection.
@@ -81,18 +105,23 @@ fn mfp() -> impl Strategy<Value = Mfp> {
         let predicates = prop::collection::vec(boolean(2, known), 0..3);
         let projection = prop::collection::vec(0..arity, 0..8);
         (more, predicates, projection).prop_map(move |(more, predicates, projection)| {
-            let mapped = Mfp::identity(TYPES.len()).map(scalars.clone()).filter(predicates);
-            mapped.project(projection.iter().copied().chain(0..arity)).map(more.into_iter().map(|mut e| {
-                e.permute(&|c| projection.len() + c);
-                e
-            }))
+            let mapped = Mfp::identity(TYPES.len())
+                .map(scalars.clone())
+                .filter(predicates);
+            mapped
+                .project(projection.iter().copied().chain(0..arity))
+                .map(more.into_iter().map(|mut e| {
+                    e.permute(&|c| projection.len() + c);
+                    e
+                }))
         })
     })
 }
 
 fn eval(e: &ScalarExpr, row: &Row) -> Result<Row, EvalError> {
     let arena = RowArena::new();
-    e.eval(&EvalCtx::default(), &row.unpack(), &arena).map(|d| Row::pack_slice(&[d]))
+    e.eval(&EvalCtx::default(), &row.unpack(), &arena)
+        .map(|d| Row::pack_slice(&[d]))
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 //! expressions.
 
 mod functions;
+mod hostile;
 mod laws;
 mod plans;
 mod term;

@@ -27,19 +27,29 @@ struct Contents(BTreeMap<GlobalId, Arc<Vec<(Row, Diff)>>>);
 
 impl Collections for Contents {
     fn rows(&self, id: GlobalId) -> Result<Arc<Vec<(Row, Diff)>>, EvalError> {
-        self.0.get(&id).cloned().ok_or_else(|| EvalError::new("42P01", format!("{id} does not exist")))
+        self.0
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| EvalError::new("42P01", format!("{id} does not exist")))
     }
 }
 
 impl Runner {
     fn eval(&self, plan: &Mir) -> Result<Vec<(Row, Diff)>, EvalError> {
-        let env = Env { collections: &self.contents, ctx: &EvalCtx::default(), limits: Limits::NONE, time: Some(1000) };
+        let env = Env {
+            collections: &self.contents,
+            ctx: &EvalCtx::default(),
+            limits: Limits::NONE,
+            time: Some(1000),
+        };
         eval(plan, &env)
     }
 
     fn define(&mut self, name: &str, plan: Mir) {
         let id = GlobalId(1 + self.tables.len() as u64);
-        let Mir::Constant { rows: Ok(rows), .. } = &plan else { panic!("a table is a constant") };
+        let Mir::Constant { rows: Ok(rows), .. } = &plan else {
+            panic!("a table is a constant")
+        };
         self.contents.0.insert(id, Arc::new(rows.clone()));
         self.tables.insert(name.to_owned(), (id, plan));
     }
@@ -47,14 +57,21 @@ impl Runner {
 
 fn show_row(row: &Row) -> String {
     let ctx = EvalCtx::default();
-    let datums: Vec<String> = row.iter().map(|d| crate::functions::show(&ctx, &Ok(d))).collect();
+    let datums: Vec<String> = row
+        .iter()
+        .map(|d| crate::functions::show(&ctx, &Ok(d)))
+        .collect();
     format!("({})", datums.join(", "))
 }
 
 impl goldenscript::Runner for Runner {
     type Command = goldenscript::Command;
 
-    fn run(&mut self, command: &Self::Command, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
+    fn run(
+        &mut self,
+        command: &Self::Command,
+        _: &goldenscript::Context,
+    ) -> Result<String, Box<dyn Error>> {
         let text = command.name.as_str();
         if let Some((name, plan)) = text.split_once(":=") {
             let plan = term::mir(&term::parse(plan.trim()), &self.tables);
@@ -71,10 +88,15 @@ impl goldenscript::Runner for Runner {
             return Ok(format!("({}) keys {:?}", types.join(", "), plan.keys()));
         }
         if let Some(plan) = text.strip_prefix("explain ") {
-            return Ok(explain_mir(&term::mir(&term::parse(plan), &self.tables), &NoNames));
+            return Ok(explain_mir(
+                &term::mir(&term::parse(plan), &self.tables),
+                &NoNames,
+            ));
         }
         if let Some(finish) = text.strip_prefix("finish") {
-            let term::Term::Call(_, args) = term::parse(&format!("finish{finish}")) else { panic!("a call") };
+            let term::Term::Call(_, args) = term::parse(&format!("finish{finish}")) else {
+                panic!("a call")
+            };
             let finishing = Finishing {
                 order_by: term::list(&args[0]).iter().map(term::order_term).collect(),
                 limit: u64::try_from(term::number(&args[1])).ok(),

@@ -22,10 +22,17 @@ pub enum Term {
 
 /// Parses one term.
 pub fn parse(text: &str) -> Term {
-    let mut parser = Parser { text: text.as_bytes(), at: 0 };
+    let mut parser = Parser {
+        text: text.as_bytes(),
+        at: 0,
+    };
     let term = parser.term();
     parser.skip_spaces();
-    assert_eq!(parser.at, text.len(), "stray text after the term in {text:?}");
+    assert_eq!(
+        parser.at,
+        text.len(),
+        "stray text after the term in {text:?}"
+    );
     term
 }
 
@@ -53,11 +60,16 @@ impl Parser<'_> {
     fn word(&mut self) -> String {
         self.skip_spaces();
         let start = self.at;
-        let part = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.' || b == b'-' || b == b'+';
+        let part =
+            |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.' || b == b'-' || b == b'+';
         while self.text.get(self.at).is_some_and(|b| part(*b)) {
             self.at += 1;
         }
-        assert!(self.at > start, "expected a word at {:?}", String::from_utf8_lossy(&self.text[start..]));
+        assert!(
+            self.at > start,
+            "expected a word at {:?}",
+            String::from_utf8_lossy(&self.text[start..])
+        );
         String::from_utf8_lossy(&self.text[start..self.at]).into_owned()
     }
 
@@ -65,7 +77,11 @@ impl Parser<'_> {
         let mut terms = vec![];
         while !self.eat(close) {
             if !terms.is_empty() {
-                assert!(self.eat(","), "expected a comma at {:?}", String::from_utf8_lossy(&self.text[self.at..]));
+                assert!(
+                    self.eat(","),
+                    "expected a comma at {:?}",
+                    String::from_utf8_lossy(&self.text[self.at..])
+                );
             }
             terms.push(self.term());
         }
@@ -81,7 +97,11 @@ impl Parser<'_> {
             Term::Column(self.word().parse().expect("a column number"))
         } else {
             let word = self.word();
-            if self.eat("(") { Term::Call(word, self.list(")")) } else { Term::Word(word) }
+            if self.eat("(") {
+                Term::Call(word, self.list(")"))
+            } else {
+                Term::Word(word)
+            }
         };
         while self.eat("::") {
             term = Term::Typed(Box::new(term), self.ty());
@@ -115,12 +135,17 @@ impl Parser<'_> {
         let mut ty = SqlType::from_typname(&name).unwrap_or_else(|| panic!("no type {name}"));
         if self.eat("(") {
             let first: u32 = self.word().parse().expect("a modifier");
-            let second: i16 = if self.eat(",") { self.word().parse().expect("a modifier") } else { 0 };
+            let second: i16 = if self.eat(",") {
+                self.word().parse().expect("a modifier")
+            } else {
+                0
+            };
             assert!(self.eat(")"), "modifiers end");
             ty = match ty {
-                SqlType::Numeric(_) => {
-                    SqlType::Numeric(Some(repr::NumericTypmod { precision: first as u16, scale: second }))
-                }
+                SqlType::Numeric(_) => SqlType::Numeric(Some(repr::NumericTypmod {
+                    precision: first as u16,
+                    scale: second,
+                })),
                 SqlType::Varchar(_) => SqlType::Varchar(Some(first)),
                 SqlType::Char(_) => SqlType::Char(Some(first)),
                 SqlType::Timestamp(_) => SqlType::Timestamp(Some(first as u8)),
@@ -177,14 +202,20 @@ fn call(name: &str, args: &[Term], ty: SqlType) -> ScalarExpr {
             let els = args.pop().expect("three arguments");
             let then = args.pop().expect("three arguments");
             let cond = args.pop().expect("three arguments");
-            ScalarExpr::If { cond: cond.into(), then: then.into(), els: els.into() }
+            ScalarExpr::If {
+                cond: cond.into(),
+                then: then.into(),
+                els: els.into(),
+            }
         }
         "mz_now" => ScalarExpr::Unmaterializable(Unmaterializable::MzNow),
         "and" | "or" | "not" | "eq" | "ne" | "lt" | "le" | "gt" | "ge" => {
             ScalarExpr::call(Func::get(name), args, SqlType::Bool)
         }
         // Without an annotation, arithmetic has the type of its argument.
-        "int4pl" | "int4mi" | "int4mul" | "int4div" => ScalarExpr::call(Func::get(name), args, SqlType::Int32),
+        "int4pl" | "int4mi" | "int4mul" | "int4div" => {
+            ScalarExpr::call(Func::get(name), args, SqlType::Int32)
+        }
         _ => {
             let func = Func::by_name(name).unwrap_or_else(|| panic!("no function {name}"));
             ScalarExpr::call(func, args, ty)
@@ -197,35 +228,64 @@ pub type Tables = BTreeMap<String, (GlobalId, Mir)>;
 
 /// A plan.
 pub fn mir(term: &Term, tables: &Tables) -> Mir {
-    let Term::Call(name, args) = term else { panic!("a plan is a call, not {term:?}") };
+    let Term::Call(name, args) = term else {
+        panic!("a plan is a call, not {term:?}")
+    };
     let input = || Box::new(mir(args.last().expect("an input"), tables));
     match (name.as_str(), args.as_slice()) {
-        ("get", [Term::Word(table)]) => match table.strip_prefix("l").and_then(|n| n.parse().ok()) {
-            Some(id) => Mir::Get { id: Id::Local(id), types: vec![SqlType::Int32.nullable(true)], keys: vec![] },
-            None => {
-                let (id, content) = tables.get(table).unwrap_or_else(|| panic!("no table {table}"));
-                Mir::Get { id: Id::Global(*id), types: content.types(), keys: content.keys() }
+        ("get", [Term::Word(table)]) => {
+            match table.strip_prefix("l").and_then(|n| n.parse().ok()) {
+                Some(id) => Mir::Get {
+                    id: Id::Local(id),
+                    types: vec![SqlType::Int32.nullable(true)],
+                    keys: vec![],
+                },
+                None => {
+                    let (id, content) = tables
+                        .get(table)
+                        .unwrap_or_else(|| panic!("no table {table}"));
+                    Mir::Get {
+                        id: Id::Global(*id),
+                        types: content.types(),
+                        keys: content.keys(),
+                    }
+                }
             }
-        },
+        }
         ("const", rows) => constant(rows),
         ("error", [Term::Text(message)]) => Mir::Constant {
             rows: Err(plan::EvalError::new("XX000", message.as_str())),
             types: vec![SqlType::Int32.nullable(true)],
         },
         ("let", [Term::Word(id), value, body]) => Mir::Let {
-            id: id.strip_prefix("l").and_then(|n| n.parse().ok()).expect("l<number>"),
+            id: id
+                .strip_prefix("l")
+                .and_then(|n| n.parse().ok())
+                .expect("l<number>"),
             value: Box::new(mir(value, tables)),
             body: Box::new(mir(body, tables)),
         },
-        ("project", [columns, _]) => Mir::Project { input: input(), outputs: numbers(columns) },
-        ("map", [scalars, _]) => Mir::Map { input: input(), scalars: list(scalars).iter().map(scalar).collect() },
-        ("filter", [predicates, _]) => {
-            Mir::Filter { input: input(), predicates: list(predicates).iter().map(scalar).collect() }
-        }
+        ("project", [columns, _]) => Mir::Project {
+            input: input(),
+            outputs: numbers(columns),
+        },
+        ("map", [scalars, _]) => Mir::Map {
+            input: input(),
+            scalars: list(scalars).iter().map(scalar).collect(),
+        },
+        ("filter", [predicates, _]) => Mir::Filter {
+            input: input(),
+            predicates: list(predicates).iter().map(scalar).collect(),
+        },
         ("flatmap", [Term::Call(name, args), _]) => {
             let (func, ty) = match name.as_str() {
                 "generate_series" => (TableFunc::GenerateSeriesInt32, Some(SqlType::Int32)),
-                "unnest" => (TableFunc::Unnest { element: SqlType::Int32 }, Some(SqlType::Int32)),
+                "unnest" => (
+                    TableFunc::Unnest {
+                        element: SqlType::Int32,
+                    },
+                    Some(SqlType::Int32),
+                ),
                 "generate_subscripts" => (TableFunc::GenerateSubscripts, Some(SqlType::Int32)),
                 "repeat" => (TableFunc::Repeat, None),
                 other => panic!("no table function {other}"),
@@ -239,7 +299,10 @@ pub fn mir(term: &Term, tables: &Tables) -> Mir {
         }
         ("join", [classes, inputs @ ..]) => Mir::Join {
             inputs: inputs.iter().map(|t| mir(t, tables)).collect(),
-            equivalences: list(classes).iter().map(|class| list(class).iter().map(scalar).collect()).collect(),
+            equivalences: list(classes)
+                .iter()
+                .map(|class| list(class).iter().map(scalar).collect())
+                .collect(),
             implementation: JoinImplementation::Unimplemented,
         },
         ("reduce", [key, aggregates, _]) => Mir::Reduce {
@@ -253,16 +316,24 @@ pub fn mir(term: &Term, tables: &Tables) -> Mir {
             order_key: list(order).iter().map(order_term).collect(),
             limit: match limit {
                 Term::Word(word) if word == "all" => None,
-                limit => Some(scalar(&Term::Typed(Box::new(limit.clone()), SqlType::Int64))),
+                limit => Some(scalar(&Term::Typed(
+                    Box::new(limit.clone()),
+                    SqlType::Int64,
+                ))),
             },
             offset: number(offset) as u64,
         },
         ("negate", [_]) => Mir::Negate { input: input() },
         ("threshold", [_]) => Mir::Threshold { input: input() },
-        ("union", inputs) => Mir::Union { inputs: inputs.iter().map(|t| mir(t, tables)).collect() },
+        ("union", inputs) => Mir::Union {
+            inputs: inputs.iter().map(|t| mir(t, tables)).collect(),
+        },
         ("arrange", [keys, _]) => Mir::ArrangeBy {
             input: input(),
-            keys: list(keys).iter().map(|key| list(key).iter().map(scalar).collect()).collect(),
+            keys: list(keys)
+                .iter()
+                .map(|key| list(key).iter().map(scalar).collect())
+                .collect(),
         },
         (other, _) => panic!("no plan term {other} with {} arguments", args.len()),
     }
@@ -278,20 +349,31 @@ fn constant(rows: &[Term]) -> Mir {
             row => (row, 1),
         };
         let exprs: Vec<ScalarExpr> = list(row).iter().map(scalar).collect();
-        let datums: Vec<Datum<'_>> = exprs.iter().map(|e| e.as_literal().expect("a literal")).collect();
+        let datums: Vec<Datum<'_>> = exprs
+            .iter()
+            .map(|e| e.as_literal().expect("a literal"))
+            .collect();
         packed.push((Row::pack_slice(&datums), diff));
         let row_types: Vec<ColumnType> = exprs.iter().map(|e| e.typ(&[])).collect();
         if types.is_empty() {
             types = row_types;
         } else {
-            types.iter_mut().zip(row_types).for_each(|(kept, ty)| kept.nullable |= ty.nullable);
+            types
+                .iter_mut()
+                .zip(row_types)
+                .for_each(|(kept, ty)| kept.nullable |= ty.nullable);
         }
     }
-    Mir::Constant { rows: Ok(packed), types }
+    Mir::Constant {
+        rows: Ok(packed),
+        types,
+    }
 }
 
 fn aggregate(term: &Term) -> AggregateExpr {
-    let Term::Call(name, args) = term else { panic!("an aggregate is a call") };
+    let Term::Call(name, args) = term else {
+        panic!("an aggregate is a call")
+    };
     let (name, distinct) = match name.strip_prefix("distinct_") {
         Some(name) => (name, true),
         None => (name.as_str(), false),
@@ -308,19 +390,35 @@ fn aggregate(term: &Term) -> AggregateExpr {
         "max" => AggregateFunc::Max(SqlType::Numeric(None)),
         "bool_and" => AggregateFunc::BoolAnd,
         "bool_or" => AggregateFunc::BoolOr,
-        "array_agg" => AggregateFunc::ArrayAgg { element: SqlType::Int32 },
+        "array_agg" => AggregateFunc::ArrayAgg {
+            element: SqlType::Int32,
+        },
         "string_agg" => AggregateFunc::StringAgg,
         other => panic!("no aggregate {other}"),
     };
-    AggregateExpr { func, expr: scalar(&args[0]), distinct }
+    AggregateExpr {
+        func,
+        expr: scalar(&args[0]),
+        distinct,
+    }
 }
 
 /// `asc(0)`, `desc(1)`; NULLs as PostgreSQL puts them, or with `_nulls_first`, `_nulls_last`.
 pub fn order_term(term: &Term) -> ColumnOrder {
-    let Term::Call(name, args) = term else { panic!("an order term is a call") };
+    let Term::Call(name, args) = term else {
+        panic!("an order term is a call")
+    };
     let desc = name.starts_with("desc");
-    let nulls_last = if name.ends_with("_nulls_first") { false } else { name.ends_with("_nulls_last") || !desc };
-    ColumnOrder { column: number(&args[0]) as usize, desc, nulls_last }
+    let nulls_last = if name.ends_with("_nulls_first") {
+        false
+    } else {
+        name.ends_with("_nulls_last") || !desc
+    };
+    ColumnOrder {
+        column: number(&args[0]) as usize,
+        desc,
+        nulls_last,
+    }
 }
 
 pub fn list(term: &Term) -> &[Term] {
@@ -332,7 +430,9 @@ pub fn list(term: &Term) -> &[Term] {
 
 pub fn number(term: &Term) -> i64 {
     match term {
-        Term::Word(word) => word.parse().unwrap_or_else(|_| panic!("expected a number, not {word}")),
+        Term::Word(word) => word
+            .parse()
+            .unwrap_or_else(|_| panic!("expected a number, not {word}")),
         other => panic!("expected a number, not {other:?}"),
     }
 }

@@ -1,7 +1,7 @@
 //! Session settings that evaluation depends on.
 
-use repr::format::{FormatCtx, write_text};
 use crate::scalar::catalog_fns::CatalogFns;
+use repr::format::{FormatCtx, write_text};
 use repr::{Datum, SqlType, TimeZone};
 use std::sync::Arc;
 
@@ -16,7 +16,10 @@ pub struct EvalCtx {
 
 impl EvalCtx {
     pub fn new(format: FormatCtx) -> EvalCtx {
-        EvalCtx { format, catalog: None }
+        EvalCtx {
+            format,
+            catalog: None,
+        }
     }
 
     /// The session's time zone.
@@ -52,7 +55,10 @@ fn type_of(datum: Datum<'_>) -> SqlType {
         Datum::Oid(_) => SqlType::Oid,
         Datum::MzTimestamp(_) => SqlType::MzTimestamp,
         Datum::Array(array) => {
-            let element = array.iter().find(|d| !d.is_null()).map_or(SqlType::Text, type_of);
+            let element = array
+                .iter()
+                .find(|d| !d.is_null())
+                .map_or(SqlType::Text, type_of);
             // Only the vector types start at zero.
             let from_zero = array.ndims() == 1 && array.dims().all(|d| d.lower_bound == 0);
             match element {

@@ -29,7 +29,11 @@ impl ScalarExpr {
         match self {
             ScalarExpr::Call { func, mut args, .. } if func.is("not") => args.remove(0),
             ScalarExpr::Call { func, args, ty } => match func.negation() {
-                Some(opposite) => ScalarExpr::Call { func: opposite, args, ty },
+                Some(opposite) => ScalarExpr::Call {
+                    func: opposite,
+                    args,
+                    ty,
+                },
                 None => not(ScalarExpr::Call { func, args, ty }),
             },
             other => not(other),
@@ -48,9 +52,10 @@ impl ScalarExpr {
     /// Splits nested ANDs into their conjuncts.
     pub fn into_conjuncts(self) -> Vec<ScalarExpr> {
         match self {
-            ScalarExpr::Call { func, args, .. } if func.is("and") => {
-                args.into_iter().flat_map(ScalarExpr::into_conjuncts).collect()
-            }
+            ScalarExpr::Call { func, args, .. } if func.is("and") => args
+                .into_iter()
+                .flat_map(ScalarExpr::into_conjuncts)
+                .collect(),
             other => vec![other],
         }
     }
@@ -62,7 +67,10 @@ fn not(e: ScalarExpr) -> ScalarExpr {
 
 fn fold_node(e: &mut ScalarExpr, ctx: &EvalCtx, column_fails: &dyn Fn(usize) -> bool) {
     match e {
-        ScalarExpr::Column(_) | ScalarExpr::Literal(..) | ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => {}
+        ScalarExpr::Column(_)
+        | ScalarExpr::Literal(..)
+        | ScalarExpr::Param(..)
+        | ScalarExpr::Unmaterializable(_) => {}
         ScalarExpr::If { .. } => fold_if(e, column_fails),
         ScalarExpr::Call { func, args, .. } => {
             if args.iter().all(ScalarExpr::is_constant) {
@@ -86,7 +94,9 @@ fn fold_node(e: &mut ScalarExpr, ctx: &EvalCtx, column_fails: &dyn Fn(usize) -> 
 fn evaluate(e: &mut ScalarExpr, ctx: &EvalCtx) {
     let ty = e.typ(&[]).ty;
     let arena = RowArena::new();
-    let result = e.eval(ctx, &[], &arena).map(|datum| Row::pack_slice(&[datum]));
+    let result = e
+        .eval(ctx, &[], &arena)
+        .map(|datum| Row::pack_slice(&[datum]));
     let nullable = match &result {
         Ok(row) => row.iter().next().is_none_or(|d| d.is_null()),
         Err(_) => false,
@@ -96,15 +106,21 @@ fn evaluate(e: &mut ScalarExpr, ctx: &EvalCtx) {
 
 /// NULL makes a strict call NULL; that may be known only if the other arguments cannot fail.
 fn fold_null_argument(e: &mut ScalarExpr, column_fails: &dyn Fn(usize) -> bool) {
-    let ScalarExpr::Call { func, args, ty } = e else { return };
-    let null = args.iter().any(|a| a.as_literal().is_some_and(|d| d.is_null()));
+    let ScalarExpr::Call { func, args, ty } = e else {
+        return;
+    };
+    let null = args
+        .iter()
+        .any(|a| a.as_literal().is_some_and(|d| d.is_null()));
     if null && func.propagates_nulls() && !args.iter().any(|a| a.may_fail(column_fails)) {
         *e = ScalarExpr::null(ty.clone());
     }
 }
 
 fn fold_if(e: &mut ScalarExpr, column_fails: &dyn Fn(usize) -> bool) {
-    let ScalarExpr::If { cond, then, els } = e else { return };
+    let ScalarExpr::If { cond, then, els } = e else {
+        return;
+    };
     let chosen = match &**cond {
         ScalarExpr::Literal(Ok(row), _) if row.iter().next() == Some(Datum::TRUE) => then,
         ScalarExpr::Literal(Ok(_), _) => els,
@@ -123,8 +139,12 @@ fn fold_if(e: &mut ScalarExpr, column_fails: &dyn Fn(usize) -> bool) {
 }
 
 fn fold_not(e: &mut ScalarExpr) {
-    let ScalarExpr::Call { args, .. } = e else { return };
-    let ScalarExpr::Call { func, .. } = &args[0] else { return };
+    let ScalarExpr::Call { args, .. } = e else {
+        return;
+    };
+    let ScalarExpr::Call { func, .. } = &args[0] else {
+        return;
+    };
     if func.is("not") || func.negation().is_some() {
         *e = args.remove(0).negate();
     }
@@ -132,11 +152,15 @@ fn fold_not(e: &mut ScalarExpr) {
 
 /// AND (`decides` is FALSE) or OR (TRUE): flattens, drops neutral and repeated arguments, stops at a deciding one.
 fn fold_connective(e: &mut ScalarExpr, decides: bool) {
-    let ScalarExpr::Call { func, args, .. } = e else { return };
+    let ScalarExpr::Call { func, args, .. } = e else {
+        return;
+    };
     let mut kept: Vec<ScalarExpr> = Vec::with_capacity(args.len());
     for arg in std::mem::take(args) {
         match arg {
-            ScalarExpr::Call { func: inner, args, .. } if inner == *func => kept.extend(args),
+            ScalarExpr::Call {
+                func: inner, args, ..
+            } if inner == *func => kept.extend(args),
             other => kept.push(other),
         }
     }
@@ -161,7 +185,9 @@ fn fold_connective(e: &mut ScalarExpr, decides: bool) {
 
 /// Drops NULL literals and what follows a literal that is not NULL.
 fn fold_coalesce(e: &mut ScalarExpr) {
-    let ScalarExpr::Call { args, ty, .. } = e else { return };
+    let ScalarExpr::Call { args, ty, .. } = e else {
+        return;
+    };
     args.retain(|arg| arg.as_literal().is_none_or(|d| !d.is_null()));
     if let Some(at) = args.iter().position(ScalarExpr::is_constant) {
         args.truncate(at + 1);

@@ -15,7 +15,10 @@ impl ScalarExpr {
             ScalarExpr::Call { ty, .. } => ty.clone().nullable(self.nullable(input)),
             ScalarExpr::If { then, els, .. } => {
                 let (then, els) = (then.typ(input), els.typ(input));
-                ColumnType { nullable: then.nullable || els.nullable, ty: then.ty }
+                ColumnType {
+                    nullable: then.nullable || els.nullable,
+                    ty: then.ty,
+                }
             }
         }
     }
@@ -28,7 +31,9 @@ impl ScalarExpr {
             ScalarExpr::Param(..) => true,
             ScalarExpr::Unmaterializable(value) => value.typ().nullable,
             ScalarExpr::Call { func, args, .. } => match func.def().kind {
-                Kind::Strict(_) => func.def().introduces_nulls || args.iter().any(|a| a.nullable(input)),
+                Kind::Strict(_) => {
+                    func.def().introduces_nulls || args.iter().any(|a| a.nullable(input))
+                }
                 Kind::NullAware(_) => func.def().introduces_nulls,
                 Kind::Lazy(LazyKind::And | LazyKind::Or) => args.iter().any(|a| a.nullable(input)),
                 Kind::Lazy(LazyKind::Coalesce) => args.iter().all(|a| a.nullable(input)),
@@ -47,18 +52,24 @@ impl ScalarExpr {
         match self {
             ScalarExpr::Column(c) => column_fails(*c),
             ScalarExpr::Literal(Ok(_), _) => false,
-            ScalarExpr::Literal(Err(_), _) | ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) => true,
+            ScalarExpr::Literal(Err(_), _)
+            | ScalarExpr::Param(..)
+            | ScalarExpr::Unmaterializable(_) => true,
             ScalarExpr::Call { func, args, .. } => {
                 func.def().can_error || args.iter().any(|a| a.may_fail(column_fails))
             }
-            ScalarExpr::If { cond, then, els } => [cond, then, els].iter().any(|e| e.may_fail(column_fails)),
+            ScalarExpr::If { cond, then, els } => {
+                [cond, then, els].iter().any(|e| e.may_fail(column_fails))
+            }
         }
     }
 
     /// Whether the value depends on session settings such as the time zone.
     pub fn session_dependent(&self) -> bool {
         let mut found = false;
-        self.visit(&mut |e| found |= matches!(e, ScalarExpr::Call { func, .. } if func.def().session_dependent));
+        self.visit(&mut |e| {
+            found |= matches!(e, ScalarExpr::Call { func, .. } if func.def().session_dependent)
+        });
         found
     }
 
@@ -69,7 +80,10 @@ impl ScalarExpr {
             ScalarExpr::Call { func, args, .. } => {
                 func.def().propagates_nulls() && args.iter().any(|a| a.propagates_null_of(column))
             }
-            ScalarExpr::Literal(..) | ScalarExpr::Param(..) | ScalarExpr::Unmaterializable(_) | ScalarExpr::If { .. } => false,
+            ScalarExpr::Literal(..)
+            | ScalarExpr::Param(..)
+            | ScalarExpr::Unmaterializable(_)
+            | ScalarExpr::If { .. } => false,
         }
     }
 }
@@ -79,9 +93,9 @@ impl Unmaterializable {
         match self {
             Unmaterializable::MzNow => SqlType::MzTimestamp.nullable(false),
             Unmaterializable::Now => SqlType::TimestampTz(None).nullable(false),
-            Unmaterializable::CurrentDatabase | Unmaterializable::CurrentUser | Unmaterializable::SessionUser => {
-                SqlType::Name.nullable(false)
-            }
+            Unmaterializable::CurrentDatabase
+            | Unmaterializable::CurrentUser
+            | Unmaterializable::SessionUser => SqlType::Name.nullable(false),
             Unmaterializable::CurrentSchema => SqlType::Name.nullable(true),
             Unmaterializable::CurrentSchemas { .. } => SqlType::Name.array_of().nullable(false),
             Unmaterializable::Version => SqlType::Text.nullable(false),

@@ -9,35 +9,68 @@ pub(super) static TABLE: &[FuncDef] = &[
     // ARRAY[...]: arrays as arguments make one more dimension.
     FuncDef::null_aware("make_array", make_array).erring(),
     // ROW(...)
-    FuncDef::null_aware("make_record", |_, _, a, arena| Ok(arena.make_datum(|packer| packer.push_record(a.iter())))),
+    FuncDef::null_aware("make_record", |_, _, a, arena| {
+        Ok(arena.make_datum(|packer| packer.push_record(a.iter())))
+    }),
     // record_get(record, field number from 0 on)
     FuncDef::strict("record_get", |_, _, a, _| {
         let field = usize::try_from(a[1].unwrap_int32()).ok();
-        Ok(field.and_then(|i| a[0].unwrap_record().iter().nth(i)).unwrap_or(Datum::Null))
+        Ok(field
+            .and_then(|i| a[0].unwrap_record().iter().nth(i))
+            .unwrap_or(Datum::Null))
     })
     .nullable(),
     // array_get(array, subscript, ...): NULL outside of the bounds.
     FuncDef::strict("array_get", array_get).nullable(),
     // array_slice(array, from, to) of a one-dimensional array; the result starts at 1.
     FuncDef::strict("array_slice", array_slice),
-    FuncDef::strict("array_length", |_, _, a, _| Ok(dim(a).map_or(Datum::Null, |d| Datum::Int32(d.length as i32)))).nullable(),
-    FuncDef::strict("array_lower", |_, _, a, _| Ok(dim(a).map_or(Datum::Null, |d| Datum::Int32(d.lower_bound)))).nullable(),
-    FuncDef::strict("array_upper", |_, _, a, _| Ok(dim(a).map_or(Datum::Null, |d| Datum::Int32(upper(d))))).nullable(),
-    FuncDef::strict("array_ndims", |_, _, a, _| match a[0].unwrap_array().ndims() {
-        0 => Ok(Datum::Null),
-        n => Ok(Datum::Int32(n as i32)),
+    FuncDef::strict("array_length", |_, _, a, _| {
+        Ok(dim(a).map_or(Datum::Null, |d| Datum::Int32(d.length as i32)))
+    })
+    .nullable(),
+    FuncDef::strict("array_lower", |_, _, a, _| {
+        Ok(dim(a).map_or(Datum::Null, |d| Datum::Int32(d.lower_bound)))
+    })
+    .nullable(),
+    FuncDef::strict("array_upper", |_, _, a, _| {
+        Ok(dim(a).map_or(Datum::Null, |d| Datum::Int32(upper(d))))
+    })
+    .nullable(),
+    FuncDef::strict("array_ndims", |_, _, a, _| {
+        match a[0].unwrap_array().ndims() {
+            0 => Ok(Datum::Null),
+            n => Ok(Datum::Int32(n as i32)),
+        }
     })
     .nullable(),
     FuncDef::strict("array_dims", |_, _, a, arena| {
-        let text: String = a[0].unwrap_array().dims().map(|d| format!("[{}:{}]", d.lower_bound, upper(d))).collect();
-        Ok(if text.is_empty() { Datum::Null } else { Datum::String(arena.push_string(text)) })
+        let text: String = a[0]
+            .unwrap_array()
+            .dims()
+            .map(|d| format!("[{}:{}]", d.lower_bound, upper(d)))
+            .collect();
+        Ok(if text.is_empty() {
+            Datum::Null
+        } else {
+            Datum::String(arena.push_string(text))
+        })
     })
     .nullable(),
-    FuncDef::strict("array_cardinality", |_, _, a, _| Ok(Datum::Int32(a[0].unwrap_array().len() as i32))),
+    FuncDef::strict("array_cardinality", |_, _, a, _| {
+        Ok(Datum::Int32(a[0].unwrap_array().len() as i32))
+    }),
     // NULL arrays count as empty here; elements may be NULL.
-    FuncDef::null_aware("array_append", |_, _, a, arena| extend(a[0], &a[1..2], End::Back, arena)).erring(),
-    FuncDef::null_aware("array_prepend", |_, _, a, arena| extend(a[1], &a[..1], End::Front, arena)).erring(),
-    FuncDef::null_aware("array_cat", array_cat).nullable().erring(),
+    FuncDef::null_aware("array_append", |_, _, a, arena| {
+        extend(a[0], &a[1..2], End::Back, arena)
+    })
+    .erring(),
+    FuncDef::null_aware("array_prepend", |_, _, a, arena| {
+        extend(a[1], &a[..1], End::Front, arena)
+    })
+    .erring(),
+    FuncDef::null_aware("array_cat", array_cat)
+        .nullable()
+        .erring(),
     FuncDef::fallible("trim_array", trim_array),
 ];
 
@@ -56,7 +89,12 @@ fn dim(a: &[Datum<'_>]) -> Option<ArrayDim> {
     a[0].unwrap_array().dims().nth(number)
 }
 
-fn make_array<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn make_array<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     if !a.iter().any(|d| matches!(d, Datum::Array(_))) {
         return Ok(list(a, arena));
     }
@@ -68,19 +106,27 @@ fn make_array<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena
         })
         .collect();
     let inner: Vec<ArrayDim> = parts[0].dims().collect();
-    if parts.iter().any(|part| part.dims().ne(inner.iter().copied())) {
-        let message = "multidimensional arrays must have array expressions with matching dimensions";
+    if parts
+        .iter()
+        .any(|part| part.dims().ne(inner.iter().copied()))
+    {
+        let message =
+            "multidimensional arrays must have array expressions with matching dimensions";
         return Err(EvalError::new("2202E", message));
     }
     if inner.is_empty() {
         return Ok(list(&[], arena));
     }
     if inner.len() >= repr::array::ARRAY_DIMS_MAX {
-        return Err(EvalError::new("54000", "number of array dimensions exceeds the maximum allowed (6)"));
+        return Err(EvalError::new(
+            "54000",
+            "number of array dimensions exceeds the maximum allowed (6)",
+        ));
     }
     let mut dims = vec![ArrayDim::new(parts.len())];
     dims.extend(inner);
-    Ok(arena.make_datum(|packer| packer.push_array(&dims, parts.iter().flat_map(|part| part.iter()))))
+    Ok(arena
+        .make_datum(|packer| packer.push_array(&dims, parts.iter().flat_map(|part| part.iter()))))
 }
 
 fn array_get<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
@@ -102,9 +148,17 @@ fn array_get<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> 
     Ok(elements.next().unwrap_or(Datum::Null))
 }
 
-fn array_slice<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn array_slice<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let array = a[0].unwrap_array();
-    let (from, to) = (i64::from(a[1].unwrap_int32()), i64::from(a[2].unwrap_int32()));
+    let (from, to) = (
+        i64::from(a[1].unwrap_int32()),
+        i64::from(a[2].unwrap_int32()),
+    );
     let Some(dim) = array.dims().next().filter(|_| array.ndims() == 1) else {
         return Ok(list(&[], arena));
     };
@@ -122,17 +176,32 @@ enum End {
 }
 
 /// Adds elements at one end of an array of one dimension, which may be NULL or empty.
-fn extend<'a>(array: Datum<'a>, added: &[Datum<'a>], end: End, arena: &'a RowArena) -> EvalResult<'a> {
-    let array = if array.is_null() { ArrayRef::EMPTY } else { array.unwrap_array() };
+fn extend<'a>(
+    array: Datum<'a>,
+    added: &[Datum<'a>],
+    end: End,
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
+    let array = if array.is_null() {
+        ArrayRef::EMPTY
+    } else {
+        array.unwrap_array()
+    };
     if array.ndims() > 1 {
-        return Err(EvalError::new("22000", "argument must be empty or one-dimensional array"));
+        return Err(EvalError::new(
+            "22000",
+            "argument must be empty or one-dimensional array",
+        ));
     }
     let lower_bound = array.dims().next().map_or(1, |d| d.lower_bound);
     let elements: Vec<Datum<'_>> = match end {
         End::Front => added.iter().copied().chain(array.iter()).collect(),
         End::Back => array.iter().chain(added.iter().copied()).collect(),
     };
-    let dims = [ArrayDim { lower_bound, ..ArrayDim::new(elements.len()) }];
+    let dims = [ArrayDim {
+        lower_bound,
+        ..ArrayDim::new(elements.len())
+    }];
     Ok(arena.make_datum(|packer| packer.push_array(&dims, elements.iter())))
 }
 
@@ -150,7 +219,10 @@ fn array_cat<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena)
 }
 
 fn incompatible(detail: String) -> EvalError {
-    EvalError { detail: Some(detail), ..EvalError::new("2202E", "cannot concatenate incompatible arrays") }
+    EvalError {
+        detail: Some(detail),
+        ..EvalError::new("2202E", "cannot concatenate incompatible arrays")
+    }
 }
 
 /// The dimensions of `x || y`: of the same rank, or one is an element of the other.
@@ -163,20 +235,38 @@ fn cat_dims(x: ArrayRef<'_>, y: ArrayRef<'_>) -> Result<(Vec<ArrayDim>, Vec<Arra
     } else if xs.len() + 1 == ys.len() {
         (ys[0], &xs[..], &ys[1..], ys[0].length + 1)
     } else {
-        return Err(incompatible(format!("Arrays of {} and {} dimensions are not compatible for concatenation.", xs.len(), ys.len())));
+        return Err(incompatible(format!(
+            "Arrays of {} and {} dimensions are not compatible for concatenation.",
+            xs.len(),
+            ys.len()
+        )));
     };
-    if x_inner.iter().map(|d| d.length).ne(y_inner.iter().map(|d| d.length)) {
-        return Err(incompatible("Arrays with differing dimensions are not compatible for concatenation.".to_owned()));
+    if x_inner
+        .iter()
+        .map(|d| d.length)
+        .ne(y_inner.iter().map(|d| d.length))
+    {
+        return Err(incompatible(
+            "Arrays with differing dimensions are not compatible for concatenation.".to_owned(),
+        ));
     }
     Ok((vec![ArrayDim { length, ..first }], x_inner.to_vec()))
 }
 
-fn trim_array<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn trim_array<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let (array, n) = (a[0].unwrap_array(), a[1].unwrap_int32());
     let length = array.dims().next().map_or(0, |d| d.length as usize);
     let keep = usize::try_from(n).ok().and_then(|n| length.checked_sub(n));
     let Some(keep) = keep.filter(|_| array.ndims() <= 1) else {
-        return Err(EvalError::new("2202E", format!("number of elements to trim must be between 0 and {length}")));
+        return Err(EvalError::new(
+            "2202E",
+            format!("number of elements to trim must be between 0 and {length}"),
+        ));
     };
     let elements: Vec<Datum<'_>> = array.iter().take(keep).collect();
     Ok(list(&elements, arena))

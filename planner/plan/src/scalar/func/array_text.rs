@@ -7,13 +7,20 @@ use repr::{Datum, RowArena, SqlType};
 
 pub(super) static TABLE: &[FuncDef] = &[
     FuncDef::fallible("array_to_text", array_to_text),
-    FuncDef::null_aware("array_to_text_null", array_to_text).nullable().erring(),
+    FuncDef::null_aware("array_to_text_null", array_to_text)
+        .nullable()
+        .erring(),
     FuncDef::null_aware("text_to_array", text_to_array).nullable(),
     FuncDef::null_aware("text_to_array_null", text_to_array).nullable(),
 ];
 
 /// `array_to_string(array, delimiter [, text for NULL])`.
-fn array_to_text<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn array_to_text<'a>(
+    ctx: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     if a[0].is_null() || a[1].is_null() {
         return Ok(Datum::Null);
     }
@@ -38,16 +45,31 @@ fn array_to_text<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a Row
 }
 
 /// `string_to_array(text, delimiter [, text that means NULL])`; without delimiter every character is an element.
-fn text_to_array<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn text_to_array<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     if a[0].is_null() {
         return Ok(Datum::Null);
     }
     let text = a[0].unwrap_str();
     let null = a.get(2).filter(|d| !d.is_null()).map(|d| d.unwrap_str());
-    let element = |part: &'a str| if Some(part) == null { Datum::Null } else { Datum::String(part) };
+    let element = |part: &'a str| {
+        if Some(part) == null {
+            Datum::Null
+        } else {
+            Datum::String(part)
+        }
+    };
     let elements: Vec<Datum<'_>> = match a[1] {
         _ if text.is_empty() => vec![],
-        Datum::Null => text.split("").filter(|part| !part.is_empty()).map(element).collect(),
+        Datum::Null => text
+            .split("")
+            .filter(|part| !part.is_empty())
+            .map(element)
+            .collect(),
         delimiter if delimiter.unwrap_str().is_empty() => vec![element(text)],
         delimiter => text.split(delimiter.unwrap_str()).map(element).collect(),
     };

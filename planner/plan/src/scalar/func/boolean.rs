@@ -9,17 +9,31 @@ pub(super) static TABLE: &[FuncDef] = &[
     FuncDef::lazy("or", LazyKind::Or),
     FuncDef::lazy("coalesce", LazyKind::Coalesce),
     FuncDef::strict("not", |_, _, a, _| Ok(Datum::Bool(!a[0].unwrap_bool()))),
-    FuncDef::null_aware("is_null", |_, _, a, _| Ok(Datum::Bool(a[0].is_null()))).negated_by("is_not_null"),
-    FuncDef::null_aware("is_not_null", |_, _, a, _| Ok(Datum::Bool(!a[0].is_null()))).negated_by("is_null"),
-    FuncDef::null_aware("is_true", |_, _, a, _| Ok(Datum::Bool(a[0] == Datum::TRUE))).negated_by("is_not_true"),
-    FuncDef::null_aware("is_not_true", |_, _, a, _| Ok(Datum::Bool(a[0] != Datum::TRUE))).negated_by("is_true"),
-    FuncDef::null_aware("is_false", |_, _, a, _| Ok(Datum::Bool(a[0] == Datum::FALSE))).negated_by("is_not_false"),
-    FuncDef::null_aware("is_not_false", |_, _, a, _| Ok(Datum::Bool(a[0] != Datum::FALSE))).negated_by("is_false"),
+    FuncDef::null_aware("is_null", |_, _, a, _| Ok(Datum::Bool(a[0].is_null())))
+        .negated_by("is_not_null"),
+    FuncDef::null_aware("is_not_null", |_, _, a, _| Ok(Datum::Bool(!a[0].is_null())))
+        .negated_by("is_null"),
+    FuncDef::null_aware("is_true", |_, _, a, _| Ok(Datum::Bool(a[0] == Datum::TRUE)))
+        .negated_by("is_not_true"),
+    FuncDef::null_aware("is_not_true", |_, _, a, _| {
+        Ok(Datum::Bool(a[0] != Datum::TRUE))
+    })
+    .negated_by("is_true"),
+    FuncDef::null_aware("is_false", |_, _, a, _| {
+        Ok(Datum::Bool(a[0] == Datum::FALSE))
+    })
+    .negated_by("is_not_false"),
+    FuncDef::null_aware("is_not_false", |_, _, a, _| {
+        Ok(Datum::Bool(a[0] != Datum::FALSE))
+    })
+    .negated_by("is_false"),
     FuncDef::null_aware("nullif", nullif).nullable(),
     FuncDef::null_aware("greatest", greatest).nullable(),
     FuncDef::null_aware("least", least).nullable(),
     FuncDef::null_aware("num_nulls", |_, _, a, _| Ok(Datum::Int32(count(a, true)))),
-    FuncDef::null_aware("num_nonnulls", |_, _, a, _| Ok(Datum::Int32(count(a, false)))),
+    FuncDef::null_aware("num_nonnulls", |_, _, a, _| {
+        Ok(Datum::Int32(count(a, false)))
+    }),
 ];
 
 /// `nullif(a, b)`: NULL if the two are equal, else `a`. Both have the same type.
@@ -34,12 +48,20 @@ fn nullif<'a>(_: &EvalCtx, ty: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> Ev
 
 fn greatest<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
     // The first of equal values wins, as in PostgreSQL: `max_by` would take the last.
-    let best = a.iter().filter(|d| !d.is_null()).copied().reduce(|best, d| if d > best { d } else { best });
+    let best = a
+        .iter()
+        .filter(|d| !d.is_null())
+        .copied()
+        .reduce(|best, d| if d > best { d } else { best });
     Ok(best.unwrap_or(Datum::Null))
 }
 
 fn least<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
-    let best = a.iter().filter(|d| !d.is_null()).copied().reduce(|best, d| if d < best { d } else { best });
+    let best = a
+        .iter()
+        .filter(|d| !d.is_null())
+        .copied()
+        .reduce(|best, d| if d < best { d } else { best });
     Ok(best.unwrap_or(Datum::Null))
 }
 

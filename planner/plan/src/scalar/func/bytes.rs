@@ -12,25 +12,45 @@ pub(super) static TABLE: &[FuncDef] = &[
         check_length(joined.len())?;
         Ok(Datum::Bytes(arena.push_bytes(&joined)))
     }),
-    FuncDef::strict("byteaoctetlen", |_, _, a, _| Ok(Datum::Int32(a[0].unwrap_bytes().len() as i32))),
-    FuncDef::fallible("bytea_substr", |_, _, a, _| {
-        substr(a[0].unwrap_bytes(), a[1].unwrap_int32(), Some(a[2].unwrap_int32()))
+    FuncDef::strict("byteaoctetlen", |_, _, a, _| {
+        Ok(Datum::Int32(a[0].unwrap_bytes().len() as i32))
     }),
-    FuncDef::strict("bytea_substr_no_len", |_, _, a, _| substr(a[0].unwrap_bytes(), a[1].unwrap_int32(), None)),
+    FuncDef::fallible("bytea_substr", |_, _, a, _| {
+        substr(
+            a[0].unwrap_bytes(),
+            a[1].unwrap_int32(),
+            Some(a[2].unwrap_int32()),
+        )
+    }),
+    FuncDef::strict("bytea_substr_no_len", |_, _, a, _| {
+        substr(a[0].unwrap_bytes(), a[1].unwrap_int32(), None)
+    }),
     FuncDef::strict("byteapos", byteapos),
     FuncDef::strict("bytealike", |_, _, a, _| {
         // LIKE over bytes: Latin-1 maps each byte to one character.
-        let latin = |d: Datum<'_>| d.unwrap_bytes().iter().map(|b| char::from(*b)).collect::<String>();
-        Ok(Datum::Bool(super::pattern::like(&latin(a[0]), &latin(a[1]))?))
+        let latin = |d: Datum<'_>| {
+            d.unwrap_bytes()
+                .iter()
+                .map(|b| char::from(*b))
+                .collect::<String>()
+        };
+        Ok(Datum::Bool(super::pattern::like(
+            &latin(a[0]),
+            &latin(a[1]),
+        )?))
     })
     .erring(),
     FuncDef::strict("byteatrim", |_, _, a, _| {
         let set = a[1].unwrap_bytes();
         let mut bytes = a[0].unwrap_bytes();
-        while let [first, rest @ ..] = bytes && set.contains(first) {
+        while let [first, rest @ ..] = bytes
+            && set.contains(first)
+        {
             bytes = rest;
         }
-        while let [rest @ .., last] = bytes && set.contains(last) {
+        while let [rest @ .., last] = bytes
+            && set.contains(last)
+        {
             bytes = rest;
         }
         Ok(Datum::Bytes(bytes))
@@ -40,11 +60,19 @@ pub(super) static TABLE: &[FuncDef] = &[
         let found = usize::try_from(at).ok().and_then(|i| bytes.get(i));
         match found {
             Some(byte) => Ok(Datum::Int32(i32::from(*byte))),
-            None => Err(EvalError::new("2202E", format!("index {at} out of valid range, 0..{}", bytes.len() as i64 - 1))),
+            None => Err(EvalError::new(
+                "2202E",
+                format!(
+                    "index {at} out of valid range, 0..{}",
+                    bytes.len() as i64 - 1
+                ),
+            )),
         }
     }),
     FuncDef::strict("md5_bytea", |_, _, a, arena| {
-        Ok(Datum::String(arena.push_string(hash::md5_hex(a[0].unwrap_bytes()))))
+        Ok(Datum::String(
+            arena.push_string(hash::md5_hex(a[0].unwrap_bytes())),
+        ))
     }),
     FuncDef::fallible("binary_encode", binary_encode),
     FuncDef::fallible("binary_decode", binary_decode),
@@ -58,7 +86,12 @@ pub(super) static TABLE: &[FuncDef] = &[
 fn substr<'a>(bytes: &'a [u8], start: i32, length: Option<i32>) -> EvalResult<'a> {
     let start = i64::from(start);
     let end = match length {
-        Some(n) if n < 0 => return Err(EvalError::new("22011", "negative substring length not allowed")),
+        Some(n) if n < 0 => {
+            return Err(EvalError::new(
+                "22011",
+                "negative substring length not allowed",
+            ));
+        }
         Some(n) => start + i64::from(n) - 1,
         None => bytes.len() as i64,
     };
@@ -69,7 +102,11 @@ fn substr<'a>(bytes: &'a [u8], start: i32, length: Option<i32>) -> EvalResult<'a
 
 fn byteapos<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
     let (bytes, part) = (a[0].unwrap_bytes(), a[1].unwrap_bytes());
-    let found = if part.is_empty() { Some(0) } else { bytes.windows(part.len()).position(|w| w == part) };
+    let found = if part.is_empty() {
+        Some(0)
+    } else {
+        bytes.windows(part.len()).position(|w| w == part)
+    };
     Ok(Datum::Int32(found.map_or(0, |at| at as i32 + 1)))
 }
 
@@ -77,7 +114,12 @@ fn unrecognized(format: &str) -> EvalError {
     EvalError::new("22023", format!("unrecognized encoding: \"{format}\""))
 }
 
-fn binary_encode<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn binary_encode<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let (bytes, format) = (a[0].unwrap_bytes(), a[1].unwrap_str());
     if bytes.len() > super::text::TEXT_BYTES_MAX / 4 {
         return Err(too_long());
@@ -91,7 +133,12 @@ fn binary_encode<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowAr
     Ok(Datum::String(arena.push_string(text)))
 }
 
-fn binary_decode<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn binary_decode<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let (text, format) = (a[0].unwrap_str(), a[1].unwrap_str());
     let bytes = match format.to_ascii_lowercase().as_str() {
         "hex" => unhex(text)?,
@@ -105,9 +152,15 @@ fn binary_decode<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowAr
 fn unhex(text: &str) -> Result<Vec<u8>, EvalError> {
     let mut bytes = Vec::with_capacity(text.len() / 2);
     let mut high = None;
-    for c in text.chars().filter(|c| !matches!(c, ' ' | '\n' | '\t' | '\r')) {
+    for c in text
+        .chars()
+        .filter(|c| !matches!(c, ' ' | '\n' | '\t' | '\r'))
+    {
         let Some(digit) = c.to_digit(16) else {
-            return Err(EvalError::new("22023", format!("invalid hexadecimal digit: \"{c}\"")));
+            return Err(EvalError::new(
+                "22023",
+                format!("invalid hexadecimal digit: \"{c}\""),
+            ));
         };
         match high.take() {
             None => high = Some(digit),
@@ -116,7 +169,10 @@ fn unhex(text: &str) -> Result<Vec<u8>, EvalError> {
     }
     match high {
         None => Ok(bytes),
-        Some(_) => Err(EvalError::new("22023", "invalid hexadecimal data: odd number of digits")),
+        Some(_) => Err(EvalError::new(
+            "22023",
+            "invalid hexadecimal data: odd number of digits",
+        )),
     }
 }
 
@@ -129,10 +185,15 @@ fn base64(bytes: &[u8]) -> String {
         if i > 0 && i % 19 == 0 {
             text.push('\n');
         }
-        let word = chunk.iter().fold(0u32, |word, b| word << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0u32, |word, b| word << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
         for position in 0..4 {
             let six = (word >> (18 - 6 * position)) & 63;
-            text.push(if position <= chunk.len() { char::from(BASE64[six as usize]) } else { '=' });
+            text.push(if position <= chunk.len() {
+                char::from(BASE64[six as usize])
+            } else {
+                '='
+            });
         }
     }
     text
@@ -141,15 +202,28 @@ fn base64(bytes: &[u8]) -> String {
 fn unbase64(text: &str) -> Result<Vec<u8>, EvalError> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut word, mut digits, mut padding) = (0u32, 0, 0);
-    for c in text.chars().filter(|c| !matches!(c, ' ' | '\n' | '\t' | '\r')) {
+    for c in text
+        .chars()
+        .filter(|c| !matches!(c, ' ' | '\n' | '\t' | '\r'))
+    {
         let value = match BASE64.iter().position(|b| char::from(*b) == c) {
             Some(value) if padding == 0 => value as u32,
             None if c == '=' && digits >= 2 => {
                 padding += 1;
                 0
             }
-            _ if c == '=' => return Err(EvalError::new("22023", "unexpected \"=\" while decoding base64 sequence")),
-            _ => return Err(EvalError::new("22023", format!("invalid symbol \"{c}\" found while decoding base64 sequence"))),
+            _ if c == '=' => {
+                return Err(EvalError::new(
+                    "22023",
+                    "unexpected \"=\" while decoding base64 sequence",
+                ));
+            }
+            _ => {
+                return Err(EvalError::new(
+                    "22023",
+                    format!("invalid symbol \"{c}\" found while decoding base64 sequence"),
+                ));
+            }
         };
         word = word << 6 | value;
         digits += 1;
@@ -162,7 +236,8 @@ fn unbase64(text: &str) -> Result<Vec<u8>, EvalError> {
         return Ok(bytes);
     }
     let mut error = EvalError::new("22023", "invalid base64 end sequence");
-    error.hint = Some("Input data is missing padding, is truncated, or is otherwise corrupted.".to_owned());
+    error.hint =
+        Some("Input data is missing padding, is truncated, or is otherwise corrupted.".to_owned());
     Err(error)
 }
 
@@ -188,11 +263,24 @@ fn unescape(text: &str) -> Result<Vec<u8>, EvalError> {
                 bytes.push(b'\\');
                 after
             }
-            (b'\\', [x @ b'0'..=b'3', y @ b'0'..=b'7', z @ b'0'..=b'7', after @ ..]) => {
+            (
+                b'\\',
+                [
+                    x @ b'0'..=b'3',
+                    y @ b'0'..=b'7',
+                    z @ b'0'..=b'7',
+                    after @ ..,
+                ],
+            ) => {
                 bytes.push((x - b'0') << 6 | (y - b'0') << 3 | (z - b'0'));
                 after
             }
-            (b'\\', _) => return Err(EvalError::new("22P02", "invalid input syntax for type bytea")),
+            (b'\\', _) => {
+                return Err(EvalError::new(
+                    "22P02",
+                    "invalid input syntax for type bytea",
+                ));
+            }
             (plain, after) => {
                 bytes.push(*plain);
                 after
@@ -206,18 +294,32 @@ fn check_encoding(name: &str) -> Result<(), EvalError> {
     let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     match letters.to_ascii_lowercase().as_str() {
         "utf8" | "unicode" => Ok(()),
-        _ => Err(EvalError::new("22023", format!("encoding \"{name}\" is not supported"))),
+        _ => Err(EvalError::new(
+            "22023",
+            format!("encoding \"{name}\" is not supported"),
+        )),
     }
 }
 
-fn pg_convert_from<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
+fn pg_convert_from<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    _: &'a RowArena,
+) -> EvalResult<'a> {
     check_encoding(a[1].unwrap_str())?;
     match std::str::from_utf8(a[0].unwrap_bytes()) {
         Ok(text) if !text.contains('\0') => Ok(Datum::String(text)),
-        Ok(_) => Err(EvalError::new("22021", "invalid byte sequence for encoding \"UTF8\": 0x00")),
+        Ok(_) => Err(EvalError::new(
+            "22021",
+            "invalid byte sequence for encoding \"UTF8\": 0x00",
+        )),
         Err(e) => {
             let bad = a[0].unwrap_bytes()[e.valid_up_to()];
-            Err(EvalError::new("22021", format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}")))
+            Err(EvalError::new(
+                "22021",
+                format!("invalid byte sequence for encoding \"UTF8\": 0x{bad:02x}"),
+            ))
         }
     }
 }

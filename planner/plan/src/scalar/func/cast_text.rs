@@ -17,9 +17,13 @@ pub(super) static TABLE: &[FuncDef] = &[
     // text to "char": its first byte.
     FuncDef::strict("cast_text_to_pgchar", |_, _, a, _| {
         let text = a[0].unwrap_str();
-        Ok(Datum::String(&text[..text.chars().next().map_or(0, char::len_utf8)]))
+        Ok(Datum::String(
+            &text[..text.chars().next().map_or(0, char::len_utf8)],
+        ))
     }),
-    FuncDef::strict("cast_uuid_to_bytea", |_, _, a, arena| Ok(Datum::Bytes(arena.push_bytes(&a[0].unwrap_uuid().0)))),
+    FuncDef::strict("cast_uuid_to_bytea", |_, _, a, arena| {
+        Ok(Datum::Bytes(arena.push_bytes(&a[0].unwrap_uuid().0)))
+    }),
 ];
 
 impl From<FormatError> for EvalError {
@@ -33,7 +37,12 @@ impl From<FormatError> for EvalError {
     }
 }
 
-fn cast_to_text<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn cast_to_text<'a>(
+    ctx: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     Ok(match a[0] {
         Datum::String(_) => a[0],
         Datum::Bool(v) => Datum::String(if v { "true" } else { "false" }),
@@ -45,6 +54,16 @@ fn cast_to_text<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowA
     })
 }
 
-fn cast_from_text<'a>(ctx: &EvalCtx, ty: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
-    Ok(repr::format::parse_datum(ty, a[0].unwrap_str(), &ctx.format, arena)?)
+fn cast_from_text<'a>(
+    ctx: &EvalCtx,
+    ty: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
+    Ok(repr::format::parse_datum(
+        ty,
+        a[0].unwrap_str(),
+        &ctx.format,
+        arena,
+    )?)
 }

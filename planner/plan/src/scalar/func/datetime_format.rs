@@ -163,7 +163,9 @@ fn keyword(text: &str) -> Option<(Field, usize)> {
         }
     }
     for (name, field) in KEYWORDS {
-        let Some(head) = text.get(..name.len()) else { continue };
+        let Some(head) = text.get(..name.len()) else {
+            continue;
+        };
         if head == *name {
             return Some((*field, name.len()));
         }
@@ -208,7 +210,11 @@ pub(super) fn parse(text: &str) -> Result<Template, EvalError> {
             if ordinal.is_some() {
                 rest = &rest[2..];
             }
-            template.items.push(Item::Field { field, compact, ordinal });
+            template.items.push(Item::Field {
+                field,
+                compact,
+                ordinal,
+            });
             continue;
         }
         if start.len() < rest.len() {
@@ -220,7 +226,10 @@ pub(super) fn parse(text: &str) -> Result<Template, EvalError> {
         match c {
             '"' => rest = quoted(rest, &mut template.items),
             '\\' if rest.starts_with('"') => {
-                template.items.push(Item::Char { c: '"', quoted: true });
+                template.items.push(Item::Char {
+                    c: '"',
+                    quoted: true,
+                });
                 rest = &rest[1..];
             }
             c => template.items.push(Item::Char { c, quoted: false }),
@@ -247,10 +256,30 @@ fn quoted<'t>(text: &'t str, items: &mut Vec<Item>) -> &'t str {
 }
 
 pub(super) const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 
-pub(super) const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+pub(super) const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
-pub(super) const ROMAN_MONTHS: [&str; 12] = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
+pub(super) const ROMAN_MONTHS: [&str; 12] = [
+    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII",
+];

@@ -11,14 +11,25 @@ use std::str::Chars;
 
 pub(super) static TABLE: &[FuncDef] = &[
     // The arguments after the first are text or int4 (for `*` widths); anything else is cast to text by the planner.
-    FuncDef::null_aware("text_format", text_format).nullable().erring(),
+    FuncDef::null_aware("text_format", text_format)
+        .nullable()
+        .erring(),
 ];
 
-fn text_format<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn text_format<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     if a[0].is_null() {
         return Ok(Datum::Null);
     }
-    let mut formatter = Formatter { args: &a[1..], next: 0, out: String::new() };
+    let mut formatter = Formatter {
+        args: &a[1..],
+        next: 0,
+        out: String::new(),
+    };
     let mut chars = a[0].unwrap_str().chars().peekable();
     while let Some(c) = chars.next() {
         match c {
@@ -70,7 +81,10 @@ impl Formatter<'_, '_> {
         }
         let kind = chars.next().ok_or_else(unterminated)?;
         if !matches!(kind, 's' | 'I' | 'L') {
-            let mut error = EvalError::new("22023", format!("unrecognized format() type specifier \"{kind}\""));
+            let mut error = EvalError::new(
+                "22023",
+                format!("unrecognized format() type specifier \"{kind}\""),
+            );
             error.hint = Some("For a single \"%\" use \"%%\".".to_owned());
             return Err(error);
         }
@@ -83,26 +97,38 @@ impl Formatter<'_, '_> {
     fn argument(&mut self, position: Option<usize>) -> Result<Datum<'_>, EvalError> {
         let index = match position {
             Some(0) => {
-                return Err(EvalError::new("22023", "format specifies argument 0, but arguments are numbered from 1"));
+                return Err(EvalError::new(
+                    "22023",
+                    "format specifies argument 0, but arguments are numbered from 1",
+                ));
             }
             Some(n) => n - 1,
             None => self.next,
         };
         self.next = index + 1;
-        self.args.get(index).copied().ok_or_else(|| EvalError::new("22023", "too few arguments for format()"))
+        self.args
+            .get(index)
+            .copied()
+            .ok_or_else(|| EvalError::new("22023", "too few arguments for format()"))
     }
 
     /// The width that `*` or `*n$` takes from an argument.
     fn width_argument(&mut self, chars: &mut Peekable<Chars<'_>>) -> Result<i32, EvalError> {
         let position = number(chars)?;
         if position.is_some() && chars.next_if_eq(&'$').is_none() {
-            return Err(EvalError::new("22023", "width argument position must be ended by \"$\""));
+            return Err(EvalError::new(
+                "22023",
+                "width argument position must be ended by \"$\"",
+            ));
         }
         match self.argument(position)? {
             Datum::Null => Ok(0),
             Datum::Int32(n) => Ok(n),
             Datum::String(s) => s.trim().parse().map_err(|_| {
-                EvalError::new("22P02", format!("invalid input syntax for type integer: \"{s}\""))
+                EvalError::new(
+                    "22P02",
+                    format!("invalid input syntax for type integer: \"{s}\""),
+                )
             }),
             _ => Err(EvalError::new("22023", "width argument must be an integer")),
         }
@@ -125,7 +151,10 @@ fn converted(kind: char, value: Datum<'_>) -> Result<String, EvalError> {
         Datum::Null => {
             return match kind {
                 'L' => Ok("NULL".to_owned()),
-                'I' => Err(EvalError::new("22004", "null values cannot be formatted as an SQL identifier")),
+                'I' => Err(EvalError::new(
+                    "22004",
+                    "null values cannot be formatted as an SQL identifier",
+                )),
                 _ => Ok(String::new()),
             };
         }

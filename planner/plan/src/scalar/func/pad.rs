@@ -6,12 +6,27 @@ use crate::scalar::eval::EvalCtx;
 use repr::{Datum, RowArena, SqlType};
 
 pub(super) static TABLE: &[FuncDef] = &[
-    FuncDef::strict("btrim", |_, _, a, _| Ok(Datum::String(trim_end(trim_start(a[0].unwrap_str(), a[1]), a[1])))),
-    FuncDef::strict("btrim1", |_, _, a, _| Ok(Datum::String(a[0].unwrap_str().trim_matches(' ')))),
-    FuncDef::strict("ltrim", |_, _, a, _| Ok(Datum::String(trim_start(a[0].unwrap_str(), a[1])))),
-    FuncDef::strict("ltrim1", |_, _, a, _| Ok(Datum::String(a[0].unwrap_str().trim_start_matches(' ')))),
-    FuncDef::strict("rtrim", |_, _, a, _| Ok(Datum::String(trim_end(a[0].unwrap_str(), a[1])))),
-    FuncDef::strict("rtrim1", |_, _, a, _| Ok(Datum::String(a[0].unwrap_str().trim_end_matches(' ')))),
+    FuncDef::strict("btrim", |_, _, a, _| {
+        Ok(Datum::String(trim_end(
+            trim_start(a[0].unwrap_str(), a[1]),
+            a[1],
+        )))
+    }),
+    FuncDef::strict("btrim1", |_, _, a, _| {
+        Ok(Datum::String(a[0].unwrap_str().trim_matches(' ')))
+    }),
+    FuncDef::strict("ltrim", |_, _, a, _| {
+        Ok(Datum::String(trim_start(a[0].unwrap_str(), a[1])))
+    }),
+    FuncDef::strict("ltrim1", |_, _, a, _| {
+        Ok(Datum::String(a[0].unwrap_str().trim_start_matches(' ')))
+    }),
+    FuncDef::strict("rtrim", |_, _, a, _| {
+        Ok(Datum::String(trim_end(a[0].unwrap_str(), a[1])))
+    }),
+    FuncDef::strict("rtrim1", |_, _, a, _| {
+        Ok(Datum::String(a[0].unwrap_str().trim_end_matches(' ')))
+    }),
     // Two or three arguments: the fill is a blank unless given.
     FuncDef::fallible("lpad", lpad),
     FuncDef::fallible("rpad", rpad),
@@ -29,7 +44,10 @@ fn trim_end<'a>(s: &'a str, set: Datum<'_>) -> &'a str {
 
 /// What [`lpad`] and [`rpad`] share: the text cut to its length, and the fill that is missing.
 fn pad<'a>(a: &[Datum<'a>]) -> Result<(&'a str, String), crate::EvalError> {
-    let (s, length) = (a[0].unwrap_str(), usize::try_from(a[1].unwrap_int32()).unwrap_or(0));
+    let (s, length) = (
+        a[0].unwrap_str(),
+        usize::try_from(a[1].unwrap_int32()).unwrap_or(0),
+    );
     let fill = a.get(2).map_or(" ", |d| d.unwrap_str());
     let present = s.chars().count();
     if length <= present {

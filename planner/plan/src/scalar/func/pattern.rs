@@ -7,14 +7,22 @@ use crate::scalar::eval::EvalCtx;
 use repr::{Datum, RowArena, SqlType};
 
 pub(super) static TABLE: &[FuncDef] = &[
-    FuncDef::fallible("textlike", |_, _, a, _| Ok(Datum::Bool(like(a[0].unwrap_str(), a[1].unwrap_str())?)))
-        .negated_by("textnlike"),
-    FuncDef::fallible("textnlike", |_, _, a, _| Ok(Datum::Bool(!like(a[0].unwrap_str(), a[1].unwrap_str())?)))
-        .negated_by("textlike"),
-    FuncDef::fallible("texticlike", |_, _, a, _| Ok(Datum::Bool(ilike(a[0].unwrap_str(), a[1].unwrap_str())?)))
-        .negated_by("texticnlike"),
-    FuncDef::fallible("texticnlike", |_, _, a, _| Ok(Datum::Bool(!ilike(a[0].unwrap_str(), a[1].unwrap_str())?)))
-        .negated_by("texticlike"),
+    FuncDef::fallible("textlike", |_, _, a, _| {
+        Ok(Datum::Bool(like(a[0].unwrap_str(), a[1].unwrap_str())?))
+    })
+    .negated_by("textnlike"),
+    FuncDef::fallible("textnlike", |_, _, a, _| {
+        Ok(Datum::Bool(!like(a[0].unwrap_str(), a[1].unwrap_str())?))
+    })
+    .negated_by("textlike"),
+    FuncDef::fallible("texticlike", |_, _, a, _| {
+        Ok(Datum::Bool(ilike(a[0].unwrap_str(), a[1].unwrap_str())?))
+    })
+    .negated_by("texticnlike"),
+    FuncDef::fallible("texticnlike", |_, _, a, _| {
+        Ok(Datum::Bool(!ilike(a[0].unwrap_str(), a[1].unwrap_str())?))
+    })
+    .negated_by("texticlike"),
     // Rewrites a pattern with the given escape character to one with a backslash: `LIKE p ESCAPE e` is `LIKE like_escape(p, e)`.
     FuncDef::fallible("like_escape", like_escape),
 ];
@@ -29,10 +37,16 @@ pub fn like(text: &str, pattern: &str) -> Result<bool, EvalError> {
 
 /// Patterns of `%` and literals: the first literal is a prefix, the last a suffix, the rest are searched from left to right.
 fn like_segments(text: &str, pattern: &str) -> bool {
-    let Some((prefix, rest)) = pattern.split_once('%') else { return text == pattern };
-    let Some(text) = text.strip_prefix(prefix) else { return false };
+    let Some((prefix, rest)) = pattern.split_once('%') else {
+        return text == pattern;
+    };
+    let Some(text) = text.strip_prefix(prefix) else {
+        return false;
+    };
     let (middle, suffix) = rest.rsplit_once('%').unwrap_or(("", rest));
-    let Some(mut text) = text.strip_suffix(suffix) else { return false };
+    let Some(mut text) = text.strip_suffix(suffix) else {
+        return false;
+    };
     for segment in middle.split('%').filter(|s| !s.is_empty()) {
         match text.find(segment) {
             Some(at) => text = &text[at + segment.len()..],
@@ -61,7 +75,12 @@ fn like_general(text: &[u8], pattern: &[u8]) -> Result<bool, EvalError> {
                 continue;
             }
             Some(b'\\') => match pattern.get(p + 1) {
-                None => return Err(EvalError::new("22025", "LIKE pattern must not end with escape character")),
+                None => {
+                    return Err(EvalError::new(
+                        "22025",
+                        "LIKE pattern must not end with escape character",
+                    ));
+                }
                 Some(literal) if *literal == text[t] => {
                     t += 1;
                     p += 2;
@@ -104,7 +123,12 @@ fn ilike(text: &str, pattern: &str) -> Result<bool, EvalError> {
     like(&lower(text), &lower(pattern))
 }
 
-fn like_escape<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn like_escape<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let (pattern, escape) = (a[0].unwrap_str(), a[1].unwrap_str());
     let mut escape_chars = escape.chars();
     let escape = escape_chars.next();

@@ -18,10 +18,13 @@ pub(super) static TABLE: &[FuncDef] = &[
     FuncDef::fallible("textregexeq", |_, _, a, _| is_match(a, false)).negated_by("textregexne"),
     FuncDef::fallible("textregexne", |_, _, a, _| is_no_match(a, false)).negated_by("textregexeq"),
     FuncDef::fallible("texticregexeq", |_, _, a, _| is_match(a, true)).negated_by("texticregexne"),
-    FuncDef::fallible("texticregexne", |_, _, a, _| is_no_match(a, true)).negated_by("texticregexeq"),
+    FuncDef::fallible("texticregexne", |_, _, a, _| is_no_match(a, true))
+        .negated_by("texticregexeq"),
     // The last argument, the flags, is optional in all of these.
     FuncDef::fallible("regexp_like", |_, _, a, _| {
-        with_regex(a, 2, |re, _| Ok(Datum::Bool(re.is_match(a[0].unwrap_str()))))
+        with_regex(a, 2, |re, _| {
+            Ok(Datum::Bool(re.is_match(a[0].unwrap_str())))
+        })
     }),
     FuncDef::fallible("regexp_count", regexp_count),
     FuncDef::fallible("textregexsubstr", textregexsubstr).nullable(),
@@ -81,12 +84,22 @@ thread_local! {
 /// The compiled pattern. Cloning is a reference count.
 fn compiled(pattern: &str, flags: Flags) -> Result<Regex, EvalError> {
     CACHE.with_borrow_mut(|cache| {
-        if let Some(at) = cache.iter().position(|c| c.flags == flags && c.pattern == pattern) {
+        if let Some(at) = cache
+            .iter()
+            .position(|c| c.flags == flags && c.pattern == pattern)
+        {
             cache[..=at].rotate_right(1);
         } else {
             let regex = compile(pattern, flags)?;
             cache.truncate(CACHED_MAX - 1);
-            cache.insert(0, Cached { pattern: pattern.to_owned(), flags, regex });
+            cache.insert(
+                0,
+                Cached {
+                    pattern: pattern.to_owned(),
+                    flags,
+                    regex,
+                },
+            );
         }
         Ok(cache[0].regex.clone())
     })
@@ -101,13 +114,18 @@ fn compile(pattern: &str, mut flags: Flags) -> Result<Regex, EvalError> {
     }
     if let Some((letters, rest)) = syntax::embedded_options(pattern) {
         let embedded = Flags::parse(letters)?;
-        flags.case_insensitive = embedded.case_insensitive || (flags.case_insensitive && !letters.contains('c'));
+        flags.case_insensitive =
+            embedded.case_insensitive || (flags.case_insensitive && !letters.contains('c'));
         flags.newline_sensitive |= embedded.newline_sensitive;
         flags.expanded |= embedded.expanded;
         flags.literal |= embedded.literal;
         pattern = rest;
     }
-    let translated = if flags.literal { ::regex::escape(pattern) } else { syntax::translate(pattern)? };
+    let translated = if flags.literal {
+        ::regex::escape(pattern)
+    } else {
+        syntax::translate(pattern)?
+    };
     RegexBuilder::new(&translated)
         .case_insensitive(flags.case_insensitive)
         .dot_matches_new_line(!flags.newline_sensitive)
@@ -118,16 +136,32 @@ fn compile(pattern: &str, mut flags: Flags) -> Result<Regex, EvalError> {
 }
 
 /// Calls `f` with the pattern `a[1]`, compiled with the flags in `a[at]` if there are that many arguments.
-fn with_regex<'a>(a: &[Datum<'a>], at: usize, f: impl FnOnce(&Regex, Flags) -> EvalResult<'a>) -> EvalResult<'a> {
+fn with_regex<'a>(
+    a: &[Datum<'a>],
+    at: usize,
+    f: impl FnOnce(&Regex, Flags) -> EvalResult<'a>,
+) -> EvalResult<'a> {
     let flags = match a.get(at) {
         Some(text) => Flags::parse(text.unwrap_str())?,
         None => Flags::default(),
     };
-    f(&compiled(a[1].unwrap_str(), Flags { global: false, ..flags })?, flags)
+    f(
+        &compiled(
+            a[1].unwrap_str(),
+            Flags {
+                global: false,
+                ..flags
+            },
+        )?,
+        flags,
+    )
 }
 
 fn matches(a: &[Datum<'_>], case_insensitive: bool) -> Result<bool, EvalError> {
-    let flags = Flags { case_insensitive, ..Flags::default() };
+    let flags = Flags {
+        case_insensitive,
+        ..Flags::default()
+    };
     Ok(compiled(a[1].unwrap_str(), flags)?.is_match(a[0].unwrap_str()))
 }
 
@@ -140,35 +174,60 @@ fn is_no_match<'a>(a: &[Datum<'a>], case_insensitive: bool) -> EvalResult<'a> {
 }
 
 fn regexp_count<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
-    with_regex(a, 2, |re, _| Ok(Datum::Int32(re.find_iter(a[0].unwrap_str()).count() as i32)))
+    with_regex(a, 2, |re, _| {
+        Ok(Datum::Int32(re.find_iter(a[0].unwrap_str()).count() as i32))
+    })
 }
 
 /// `substring(text from pattern)`: the first group if there is one, else the whole match.
-fn textregexsubstr<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
+fn textregexsubstr<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    _: &'a RowArena,
+) -> EvalResult<'a> {
     with_regex(a, 2, |re, _| {
         let group = usize::from(re.captures_len() > 1);
-        let found = re.captures(a[0].unwrap_str()).and_then(|captures| captures.get(group));
+        let found = re
+            .captures(a[0].unwrap_str())
+            .and_then(|captures| captures.get(group));
         Ok(found.map_or(Datum::Null, |m| Datum::String(m.as_str())))
     })
 }
 
 /// The groups of the first match, or the whole match if the pattern has no groups; NULL without a match.
-fn regexp_match<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn regexp_match<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     with_regex(a, 2, |re, flags| {
         if flags.global {
-            let mut error = EvalError::new("22023", "regexp_match() does not support the \"global\" option");
+            let mut error = EvalError::new(
+                "22023",
+                "regexp_match() does not support the \"global\" option",
+            );
             error.hint = Some("Use the regexp_matches function instead.".to_owned());
             return Err(error);
         }
-        let Some(captures) = re.captures(a[0].unwrap_str()) else { return Ok(Datum::Null) };
+        let Some(captures) = re.captures(a[0].unwrap_str()) else {
+            return Ok(Datum::Null);
+        };
         let first = usize::from(captures.len() > 1);
-        let groups: Vec<Datum<'_>> =
-            (first..captures.len()).map(|i| captures.get(i).map(|m| m.as_str()).into()).collect();
+        let groups: Vec<Datum<'_>> = (first..captures.len())
+            .map(|i| captures.get(i).map(|m| m.as_str()).into())
+            .collect();
         Ok(arena.make_datum(|packer| packer.push_list(groups.iter())))
     })
 }
 
-fn regexp_split_to_array<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn regexp_split_to_array<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     with_regex(a, 2, |re, _| {
         let text = a[0].unwrap_str();
         let mut parts = Vec::new();
@@ -187,7 +246,12 @@ fn regexp_split_to_array<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &
 }
 
 /// `regexp_replace(text, pattern, replacement [, flags])`.
-fn textregexreplace<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn textregexreplace<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     with_regex(a, 3, |re, flags| {
         let (text, replacement) = (a[0].unwrap_str(), a[2].unwrap_str());
         let mut replaced = String::new();

@@ -9,38 +9,63 @@ use repr::{Datum, PgTimestamp, RowArena, SqlType};
 
 pub(super) static TABLE: &[FuncDef] = &[
     FuncDef::fallible("timestamp_pl_interval", |_, _, a, _| {
-        Ok(Datum::Timestamp(a[0].unwrap_timestamp().checked_add_interval(a[1].unwrap_interval())?))
+        Ok(Datum::Timestamp(
+            a[0].unwrap_timestamp()
+                .checked_add_interval(a[1].unwrap_interval())?,
+        ))
     }),
     FuncDef::fallible("timestamp_mi_interval", |_, _, a, _| {
-        Ok(Datum::Timestamp(a[0].unwrap_timestamp().checked_add_interval(a[1].unwrap_interval().checked_neg()?)?))
+        Ok(Datum::Timestamp(
+            a[0].unwrap_timestamp()
+                .checked_add_interval(a[1].unwrap_interval().checked_neg()?)?,
+        ))
     }),
     FuncDef::fallible("timestamp_mi", |_, _, a, _| {
-        Ok(Datum::Interval(a[0].unwrap_timestamp().checked_sub(a[1].unwrap_timestamp())?))
+        Ok(Datum::Interval(
+            a[0].unwrap_timestamp()
+                .checked_sub(a[1].unwrap_timestamp())?,
+        ))
     }),
     FuncDef::fallible("timestamptz_pl_interval", |ctx, _, a, _| {
-        let moved = a[0].unwrap_timestamptz().checked_add_interval_in(a[1].unwrap_interval(), ctx.zone())?;
+        let moved = a[0]
+            .unwrap_timestamptz()
+            .checked_add_interval_in(a[1].unwrap_interval(), ctx.zone())?;
         Ok(Datum::TimestampTz(moved))
     })
     .by_session(),
     FuncDef::fallible("timestamptz_mi_interval", |ctx, _, a, _| {
         let span = a[1].unwrap_interval().checked_neg()?;
-        Ok(Datum::TimestampTz(a[0].unwrap_timestamptz().checked_add_interval_in(span, ctx.zone())?))
+        Ok(Datum::TimestampTz(
+            a[0].unwrap_timestamptz()
+                .checked_add_interval_in(span, ctx.zone())?,
+        ))
     })
     .by_session(),
     FuncDef::fallible("timestamptz_mi", |_, _, a, _| {
-        Ok(Datum::Interval(a[0].unwrap_timestamptz().checked_sub(a[1].unwrap_timestamptz())?))
+        Ok(Datum::Interval(
+            a[0].unwrap_timestamptz()
+                .checked_sub(a[1].unwrap_timestamptz())?,
+        ))
     }),
     FuncDef::fallible("timestamp_age", |_, _, a, _| {
-        Ok(Datum::Interval(a[0].unwrap_timestamp().age(a[1].unwrap_timestamp())?))
+        Ok(Datum::Interval(
+            a[0].unwrap_timestamp().age(a[1].unwrap_timestamp())?,
+        ))
     }),
     FuncDef::fallible("timestamptz_age", |ctx, _, a, _| {
         let local = |d: Datum<'_>| ctx.zone().to_local(d.unwrap_timestamptz());
         Ok(Datum::Interval(local(a[0]).age(local(a[1]))?))
     })
     .by_session(),
-    FuncDef::strict("timestamp_finite", |_, _, a, _| Ok(Datum::Bool(a[0].unwrap_timestamp().is_finite()))),
-    FuncDef::strict("timestamptz_finite", |_, _, a, _| Ok(Datum::Bool(a[0].unwrap_timestamptz().is_finite()))),
-    FuncDef::fallible("make_timestamp", |_, _, a, _| Ok(Datum::Timestamp(make_timestamp(a)?))),
+    FuncDef::strict("timestamp_finite", |_, _, a, _| {
+        Ok(Datum::Bool(a[0].unwrap_timestamp().is_finite()))
+    }),
+    FuncDef::strict("timestamptz_finite", |_, _, a, _| {
+        Ok(Datum::Bool(a[0].unwrap_timestamptz().is_finite()))
+    }),
+    FuncDef::fallible("make_timestamp", |_, _, a, _| {
+        Ok(Datum::Timestamp(make_timestamp(a)?))
+    }),
     // In the session's time zone, or in that of the seventh argument.
     FuncDef::fallible("make_timestamptz", |ctx, _, a, _| {
         Ok(Datum::TimestampTz(ctx.zone().to_utc(make_timestamp(a)?)?))
@@ -52,10 +77,18 @@ pub(super) static TABLE: &[FuncDef] = &[
     }),
     FuncDef::fallible("float8_timestamptz", float8_timestamptz),
     FuncDef::fallible("timestamp_bin", |_, _, a, _| {
-        Ok(Datum::Timestamp(bin(a, a[1].unwrap_timestamp(), a[2].unwrap_timestamp())?))
+        Ok(Datum::Timestamp(bin(
+            a,
+            a[1].unwrap_timestamp(),
+            a[2].unwrap_timestamp(),
+        )?))
     }),
     FuncDef::fallible("timestamptz_bin", |_, _, a, _| {
-        Ok(Datum::TimestampTz(bin(a, a[1].unwrap_timestamptz(), a[2].unwrap_timestamptz())?))
+        Ok(Datum::TimestampTz(bin(
+            a,
+            a[1].unwrap_timestamptz(),
+            a[2].unwrap_timestamptz(),
+        )?))
     }),
 ];
 
@@ -67,13 +100,22 @@ fn make_timestamp(a: &[Datum<'_>]) -> Result<PgTimestamp, EvalError> {
 }
 
 /// `to_timestamp(seconds since 1970)`.
-fn float8_timestamptz<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
+fn float8_timestamptz<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    _: &'a RowArena,
+) -> EvalResult<'a> {
     let seconds = a[0].unwrap_float64();
     if seconds.is_nan() {
         return Err(EvalError::new("22008", "timestamp cannot be NaN"));
     }
     if seconds.is_infinite() {
-        let infinity = if seconds > 0.0 { PgTimestamp::INFINITY } else { PgTimestamp::NEG_INFINITY };
+        let infinity = if seconds > 0.0 {
+            PgTimestamp::INFINITY
+        } else {
+            PgTimestamp::NEG_INFINITY
+        };
         return Ok(Datum::TimestampTz(infinity));
     }
     let out_of_range = |_| {
@@ -85,11 +127,17 @@ fn float8_timestamptz<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowA
     let shifted = seconds - (UNIX_TO_PG_EPOCH_USECS / USECS_PER_SEC) as f64;
     let micros = (shifted * USECS_PER_SEC as f64).round_ties_even();
     let clamped = micros as i64;
-    PgTimestamp::from_micros(clamped).map(Datum::TimestampTz).map_err(out_of_range)
+    PgTimestamp::from_micros(clamped)
+        .map(Datum::TimestampTz)
+        .map_err(out_of_range)
 }
 
 /// `date_bin(stride, source, origin)`.
-fn bin(a: &[Datum<'_>], source: PgTimestamp, origin: PgTimestamp) -> Result<PgTimestamp, EvalError> {
+fn bin(
+    a: &[Datum<'_>],
+    source: PgTimestamp,
+    origin: PgTimestamp,
+) -> Result<PgTimestamp, EvalError> {
     let stride = a[0].unwrap_interval();
     if !source.is_finite() {
         return Ok(source);

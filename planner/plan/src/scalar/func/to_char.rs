@@ -17,21 +17,35 @@ pub(super) static TABLE: &[FuncDef] = &[
         format(Parts::of_timestamp(t), a[1].unwrap_str(), arena)
     })
     .nullable(),
-    FuncDef::fallible("timestamptz_to_char", timestamptz_to_char).nullable().by_session(),
+    FuncDef::fallible("timestamptz_to_char", timestamptz_to_char)
+        .nullable()
+        .by_session(),
     FuncDef::fallible("interval_to_char", |_, _, a, arena| {
-        format(Parts::of_interval(a[0].unwrap_interval()), a[1].unwrap_str(), arena)
+        format(
+            Parts::of_interval(a[0].unwrap_interval()),
+            a[1].unwrap_str(),
+            arena,
+        )
     })
     .nullable(),
 ];
 
-fn timestamptz_to_char<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn timestamptz_to_char<'a>(
+    ctx: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let t = a[0].unwrap_timestamptz();
     if !t.is_finite() {
         return Ok(Datum::Null);
     }
     let mut parts = Parts::of_timestamp(ctx.zone().to_local(t));
     let offset_secs = ctx.zone().offset_at_utc(t);
-    let abbreviation = ctx.zone().abbreviation_at_utc(t).unwrap_or_else(|| offset_text(offset_secs));
+    let abbreviation = ctx
+        .zone()
+        .abbreviation_at_utc(t)
+        .unwrap_or_else(|| offset_text(offset_secs));
     parts.zone = Some((offset_secs, abbreviation));
     format(parts, a[1].unwrap_str(), arena)
 }
@@ -47,7 +61,11 @@ fn format<'a>(parts: Parts, template: &str, arena: &'a RowArena) -> EvalResult<'
 
 /// `+05:30`, without minutes if there are none.
 fn offset_text(seconds: i32) -> String {
-    let (sign, seconds) = if seconds < 0 { ('-', -seconds) } else { ('+', seconds) };
+    let (sign, seconds) = if seconds < 0 {
+        ('-', -seconds)
+    } else {
+        ('+', seconds)
+    };
     match seconds / 60 % 60 {
         0 => format!("{sign}{:02}", seconds / 3600),
         minutes => format!("{sign}{:02}:{minutes:02}", seconds / 3600),
@@ -108,7 +126,11 @@ impl Parts {
         for item in &template.items {
             match item {
                 Item::Char { c, .. } => out.push(*c),
-                Item::Field { field, compact, ordinal } => {
+                Item::Field {
+                    field,
+                    compact,
+                    ordinal,
+                } => {
                     let start = out.len();
                     self.field(*field, *compact, &mut out)?;
                     if let Some(case) = ordinal {
@@ -125,7 +147,11 @@ impl Parts {
         let date = || self.date.ok_or_else(no_calendar);
         let number = |value: i64, width: usize, out: &mut String| {
             // The width is that of the digits; a sign comes before them.
-            let width = if compact { 0 } else { width + usize::from(value < 0) };
+            let width = if compact {
+                0
+            } else {
+                width + usize::from(value < 0)
+            };
             write!(out, "{value:0width$}").expect("strings take all text");
         };
         match field {
@@ -156,10 +182,22 @@ impl Parts {
                     // The century of -99 to 0 (100 BC to 1 BC) is the first before Christ.
                     Some(_) => -((-self.year) / 100 + 1),
                 };
-                number(century, if (-99..=99).contains(&century) { 2 } else { 0 }, out);
+                number(
+                    century,
+                    if (-99..=99).contains(&century) { 2 } else { 0 },
+                    out,
+                );
             }
-            Field::DayName(case) => name(DAYS[usize::from(date()?.day_of_week())], 9, case, compact, out),
-            Field::DayAbbreviation(case) => out.push_str(&cased(&DAYS[usize::from(date()?.day_of_week())][..3], case)),
+            Field::DayName(case) => name(
+                DAYS[usize::from(date()?.day_of_week())],
+                9,
+                case,
+                compact,
+                out,
+            ),
+            Field::DayAbbreviation(case) => {
+                out.push_str(&cased(&DAYS[usize::from(date()?.day_of_week())][..3], case))
+            }
             Field::DayOfYear => number(self.day_of_year, 3, out),
             // The sign counts towards the width of the day, unlike elsewhere.
             Field::Day => number(self.day, if self.day < 0 { 1 } else { 2 }, out),
@@ -170,7 +208,15 @@ impl Parts {
                 write!(out, "{value:0width$}").expect("strings take all text");
             }
             Field::Hour24 => number(self.hour, 2, out),
-            Field::Hour12 => number(if self.hour % 12 == 0 { 12 } else { self.hour % 12 }, 2, out),
+            Field::Hour12 => number(
+                if self.hour % 12 == 0 {
+                    12
+                } else {
+                    self.hour % 12
+                },
+                2,
+                out,
+            ),
             Field::IsoDayOfYear => {
                 let date = date()?;
                 let (_, week) = date.iso_week();
@@ -178,7 +224,9 @@ impl Parts {
             }
             Field::IsoDayOfWeek => number(iso_day(date()?), 0, out),
             Field::IsoWeek => number(date()?.iso_week().1.into(), 2, out),
-            Field::IsoYear(digits) => self.year_digits(date()?.iso_week().0.into(), digits, compact, out),
+            Field::IsoYear(digits) => {
+                self.year_digits(date()?.iso_week().0.into(), digits, compact, out)
+            }
             Field::Julian => number(date()?.julian(), 0, out),
             Field::Minute => number(self.minute, 2, out),
             Field::Month => number(self.month, 2, out),
@@ -212,14 +260,19 @@ impl Parts {
                 write!(out, "{sign}{:02}", offset.abs() / 3600).expect("strings take all text");
             }
             Field::ZoneMinute => {
-                write!(out, "{:02}", self.zone_offset()?.abs() / 60 % 60).expect("strings take all text");
+                write!(out, "{:02}", self.zone_offset()?.abs() / 60 % 60)
+                    .expect("strings take all text");
             }
             Field::Zone(case) => {
                 if self.date.is_none() {
                     return Err(no_calendar());
                 }
                 if let Some((_, abbreviation)) = &self.zone {
-                    out.push_str(&if case == Case::Lower { abbreviation.to_lowercase() } else { abbreviation.clone() });
+                    out.push_str(&if case == Case::Lower {
+                        abbreviation.to_lowercase()
+                    } else {
+                        abbreviation.clone()
+                    });
                 }
             }
             Field::Microsecond => self.field(Field::Fraction(6), compact, out)?,
@@ -236,7 +289,11 @@ impl Parts {
 
     /// The year as people count: 1 BC is 1.
     fn shown_year(&self, year: i64) -> i64 {
-        if self.date.is_some() && year <= 0 { 1 - year } else { year }
+        if self.date.is_some() && year <= 0 {
+            1 - year
+        } else {
+            year
+        }
     }
 
     fn year_digits(&self, year: i64, digits: u8, compact: bool, out: &mut String) {
@@ -280,7 +337,10 @@ impl Parts {
 }
 
 fn no_calendar() -> EvalError {
-    let mut error = EvalError::new("22007", "invalid format specification for an interval value");
+    let mut error = EvalError::new(
+        "22007",
+        "invalid format specification for an interval value",
+    );
     error.hint = Some("Intervals are not tied to specific calendar dates.".to_owned());
     error
 }
@@ -309,9 +369,33 @@ pub(super) fn ordinal_ending(number: &str, case: Case) -> &'static str {
     let teen = digits.len() > 1 && digits[digits.len() - 2] == b'1';
     let upper = case != Case::Lower;
     match digits.last() {
-        Some(b'1') if !teen => if upper { "ST" } else { "st" },
-        Some(b'2') if !teen => if upper { "ND" } else { "nd" },
-        Some(b'3') if !teen => if upper { "RD" } else { "rd" },
-        _ => if upper { "TH" } else { "th" },
+        Some(b'1') if !teen => {
+            if upper {
+                "ST"
+            } else {
+                "st"
+            }
+        }
+        Some(b'2') if !teen => {
+            if upper {
+                "ND"
+            } else {
+                "nd"
+            }
+        }
+        Some(b'3') if !teen => {
+            if upper {
+                "RD"
+            } else {
+                "rd"
+            }
+        }
+        _ => {
+            if upper {
+                "TH"
+            } else {
+                "th"
+            }
+        }
     }
 }

@@ -8,15 +8,22 @@ use crate::scalar::eval::EvalCtx;
 use repr::time::{CivilTime, TimeZone, USECS_PER_SEC};
 use repr::{Date, Datum, PgTimestamp, RowArena, SqlType, Time};
 
-pub(super) static TABLE: &[FuncDef] =
-    &[FuncDef::fallible("to_date", to_date), FuncDef::fallible("to_timestamp", to_timestamp).by_session()];
+pub(super) static TABLE: &[FuncDef] = &[
+    FuncDef::fallible("to_date", to_date),
+    FuncDef::fallible("to_timestamp", to_timestamp).by_session(),
+];
 
 fn to_date<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
     let text = a[0].unwrap_str();
     Ok(Datum::Date(read(text, a[1].unwrap_str())?.date(text)?))
 }
 
-fn to_timestamp<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
+fn to_timestamp<'a>(
+    ctx: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    _: &'a RowArena,
+) -> EvalResult<'a> {
     let text = a[0].unwrap_str();
     let fields = read(text, a[1].unwrap_str())?;
     let local = PgTimestamp::from_date_time(fields.date(text)?, fields.time(text)?)?;
@@ -28,11 +35,17 @@ fn to_timestamp<'a>(ctx: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena
 }
 
 fn invalid(message: String, detail: &str) -> EvalError {
-    EvalError { detail: Some(detail.to_owned()), ..EvalError::new("22007", message) }
+    EvalError {
+        detail: Some(detail.to_owned()),
+        ..EvalError::new("22007", message)
+    }
 }
 
 fn out_of_range(text: &str) -> EvalError {
-    EvalError::new("22008", format!("date/time field value out of range: \"{text}\""))
+    EvalError::new(
+        "22008",
+        format!("date/time field value out of range: \"{text}\""),
+    )
 }
 
 /// What was read.
@@ -76,17 +89,27 @@ fn is_separator(c: char) -> bool {
 
 fn read(text: &str, template: &str) -> Result<Fields, EvalError> {
     let template = parse(template)?;
-    let mut fields = Fields { zone_sign: 1, ..Fields::default() };
-    let mut reader = Reader { rest: text, exact: template.exact };
+    let mut fields = Fields {
+        zone_sign: 1,
+        ..Fields::default()
+    };
+    let mut reader = Reader {
+        rest: text,
+        exact: template.exact,
+    };
     // Spaces that were skipped may stand for characters of the template.
     let mut skipped = 0i64;
     for (i, item) in template.items.iter().enumerate() {
         if !reader.exact && (i == 0 || matches!(item, Item::Field { .. })) {
             skipped += reader.skip_spaces();
         }
-        let Some(next) = reader.rest.chars().next() else { break };
+        let Some(next) = reader.rest.chars().next() else {
+            break;
+        };
         match item {
-            Item::Char { c, quoted } if !quoted && (c.is_whitespace() || is_separator(*c)) && !reader.exact => {
+            Item::Char { c, quoted }
+                if !quoted && (c.is_whitespace() || is_separator(*c)) && !reader.exact =>
+            {
                 skipped -= 1;
                 if next.is_whitespace() || is_separator(next) {
                     reader.rest = &reader.rest[next.len_utf8()..];
@@ -95,11 +118,19 @@ fn read(text: &str, template: &str) -> Result<Fields, EvalError> {
             }
             Item::Char { .. } if skipped > 0 && !reader.exact => skipped -= 1,
             Item::Char { .. } => reader.rest = &reader.rest[next.len_utf8()..],
-            Item::Field { field, compact, ordinal } => {
+            Item::Field {
+                field,
+                compact,
+                ordinal,
+            } => {
                 let free = *compact || ordinal.is_some() || ends_number(&template, i);
                 reader.field(*field, free, &mut fields)?;
                 if ordinal.is_some() {
-                    let ending = reader.rest.char_indices().nth(2).map_or(reader.rest.len(), |(at, _)| at);
+                    let ending = reader
+                        .rest
+                        .char_indices()
+                        .nth(2)
+                        .map_or(reader.rest.len(), |(at, _)| at);
                     reader.rest = &reader.rest[ending..];
                 }
                 skipped = 0;
@@ -132,7 +163,9 @@ fn ends_number(template: &Template, i: usize) -> bool {
 
 impl Reader<'_> {
     fn skip_spaces(&mut self) -> i64 {
-        let trimmed = self.rest.trim_start_matches(|c: char| c.is_ascii_whitespace());
+        let trimmed = self
+            .rest
+            .trim_start_matches(|c: char| c.is_ascii_whitespace());
         let skipped = self.rest.len() - trimmed.len();
         self.rest = trimmed;
         skipped as i64
@@ -142,13 +175,23 @@ impl Reader<'_> {
     fn number(&mut self, name: &str, width: usize, free: bool) -> Result<(i64, usize), EvalError> {
         self.skip_spaces();
         let sign = usize::from(self.rest.starts_with(['-', '+']));
-        let digits = self.rest[sign..].bytes().take_while(u8::is_ascii_digit).count();
+        let digits = self.rest[sign..]
+            .bytes()
+            .take_while(u8::is_ascii_digit)
+            .count();
         let available = if digits == 0 { 0 } else { sign + digits };
-        let taken = if free { available } else { available.min(width) };
+        let taken = if free {
+            available
+        } else {
+            available.min(width)
+        };
         let shown: String = self.rest.chars().take(width).collect();
         let value = || format!("invalid value \"{shown}\" for \"{name}\"");
         if !free && shown.chars().count() < width {
-            let detail = format!("Field requires {width} characters, but only {} remain.", shown.chars().count());
+            let detail = format!(
+                "Field requires {width} characters, but only {} remain.",
+                shown.chars().count()
+            );
             let message = format!("source string too short for \"{name}\" formatting field");
             return Err(hinted(invalid(message, &detail)));
         }
@@ -156,30 +199,50 @@ impl Reader<'_> {
             return Err(invalid(value(), "Value must be an integer."));
         }
         if !free && taken < width {
-            let detail = format!("Field requires {width} characters, but only {taken} could be parsed.");
+            let detail =
+                format!("Field requires {width} characters, but only {taken} could be parsed.");
             return Err(hinted(invalid(value(), &detail)));
         }
         let Ok(number) = self.rest[..taken].parse::<i32>() else {
             let message = format!("value for \"{name}\" in source string is out of range");
             let detail = "Value must be in the range -2147483648 to 2147483647.";
-            return Err(EvalError { sqlstate: "22008".to_owned(), ..invalid(message, detail) });
+            return Err(EvalError {
+                sqlstate: "22008".to_owned(),
+                ..invalid(message, detail)
+            });
         };
         self.rest = &self.rest[taken..];
         Ok((number.into(), taken))
     }
 
     /// One of some words, by its first `letters` letters (all if `None`), in any case. Returns its index.
-    fn word(&mut self, name: &str, words: &[&str], letters: Option<usize>) -> Result<usize, EvalError> {
+    fn word(
+        &mut self,
+        name: &str,
+        words: &[&str],
+        letters: Option<usize>,
+    ) -> Result<usize, EvalError> {
         for (i, word) in words.iter().enumerate() {
             let word = letters.map_or(*word, |n| &word[..n]);
-            if self.rest.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)) {
+            if self
+                .rest
+                .get(..word.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(word))
+            {
                 self.rest = &self.rest[word.len()..];
                 return Ok(i);
             }
         }
-        let shown: String = self.rest.chars().take_while(|c| !c.is_whitespace()).collect();
+        let shown: String = self
+            .rest
+            .chars()
+            .take_while(|c| !c.is_whitespace())
+            .collect();
         let detail = "The given value did not match any of the allowed values for this field.";
-        Err(invalid(format!("invalid value \"{shown}\" for \"{name}\""), detail))
+        Err(invalid(
+            format!("invalid value \"{shown}\" for \"{name}\""),
+            detail,
+        ))
     }
 
     fn field(&mut self, field: Field, free: bool, fields: &mut Fields) -> Result<(), EvalError> {
@@ -191,7 +254,8 @@ impl Reader<'_> {
             }
             Field::Era(_, dots) => {
                 let words = if dots { ["a.d.", "b.c."] } else { ["ad", "bc"] };
-                fields.before_christ = self.word(if dots { "A.D." } else { "AD" }, &words, None)? == 1;
+                fields.before_christ =
+                    self.word(if dots { "A.D." } else { "AD" }, &words, None)? == 1;
             }
             Field::Century => fields.century = Some(self.number("CC", 2, free)?.0),
             // The name of the day is read and means nothing.
@@ -206,7 +270,9 @@ impl Reader<'_> {
             Field::Day => fields.day = Some(self.number("DD", 2, free)?.0),
             Field::DayOfWeek => _ = self.number("D", 1, free)?,
             Field::IsoDayOfWeek => fields.iso_day = Some(self.number("ID", 1, free)?.0),
-            Field::Fraction(digits) => fields.micros += self.fraction("FF", digits.into(), 6, free)?,
+            Field::Fraction(digits) => {
+                fields.micros += self.fraction("FF", digits.into(), 6, free)?
+            }
             Field::Millisecond => fields.micros += self.fraction("MS", 3, 3, free)? * 1000,
             Field::Microsecond => fields.micros += self.fraction("US", 6, 6, free)?,
             Field::Hour24 => fields.hour = self.number("HH24", 2, free)?.0,
@@ -217,7 +283,11 @@ impl Reader<'_> {
             Field::IsoWeek => fields.iso_week = Some(self.number("IW", 2, free)?.0),
             Field::IsoYear(digits) => {
                 let (year, length) = self.number("IYYY", digits.into(), free)?;
-                fields.iso_year = Some(if digits < 4 && length < 4 { full_year(year) } else { year });
+                fields.iso_year = Some(if digits < 4 && length < 4 {
+                    full_year(year)
+                } else {
+                    year
+                });
             }
             Field::Julian => fields.julian = Some(self.number("J", 7, true)?.0),
             Field::Minute => fields.minute = self.number("MI", 2, free)?.0,
@@ -251,13 +321,20 @@ impl Reader<'_> {
             Field::Year(digits) => {
                 let name = &"YYYY"[..usize::from(digits)];
                 let (year, length) = self.number(name, digits.into(), free)?;
-                fields.year = Some(if digits < 4 && length < 4 { full_year(year) } else { year });
+                fields.year = Some(if digits < 4 && length < 4 {
+                    full_year(year)
+                } else {
+                    year
+                });
                 fields.year_digits = digits;
             }
             Field::YearWithComma => {
                 let (thousands, _) = self.number("Y,YYY", 1, true)?;
                 let Some(rest) = self.rest.strip_prefix(',') else {
-                    return Err(EvalError::new("22007", "invalid input string for \"Y,YYY\""));
+                    return Err(EvalError::new(
+                        "22007",
+                        "invalid input string for \"Y,YYY\"",
+                    ));
                 };
                 self.rest = rest;
                 fields.year = Some(thousands * 1000 + self.number("Y,YYY", 3, false)?.0);
@@ -268,7 +345,13 @@ impl Reader<'_> {
     }
 
     /// Digits after a point: `5` of milliseconds is 500.
-    fn fraction(&mut self, name: &str, width: usize, digits: usize, free: bool) -> Result<i64, EvalError> {
+    fn fraction(
+        &mut self,
+        name: &str,
+        width: usize,
+        digits: usize,
+        free: bool,
+    ) -> Result<i64, EvalError> {
         let (value, length) = self.number(name, width, free)?;
         Ok(value * 10i64.pow(digits.saturating_sub(length) as u32))
     }
@@ -283,7 +366,8 @@ impl Reader<'_> {
 }
 
 fn hinted(mut error: EvalError) -> EvalError {
-    error.hint = Some("If your source string is not fixed-width, try using the \"FM\" modifier.".to_owned());
+    error.hint =
+        Some("If your source string is not fixed-width, try using the \"FM\" modifier.".to_owned());
     error
 }
 
@@ -302,7 +386,9 @@ impl Fields {
     /// The astronomical year.
     fn astronomical_year(&self) -> Option<i64> {
         let year = match (self.century, self.year) {
-            (Some(century), Some(year)) if self.year_digits <= 2 => Some((century - 1) * 100 + year % 100),
+            (Some(century), Some(year)) if self.year_digits <= 2 => {
+                Some((century - 1) * 100 + year % 100)
+            }
             (Some(century), None) => Some((century - 1) * 100 + 1),
             (_, year) => year,
         }?;
@@ -319,32 +405,48 @@ impl Fields {
     fn date(&self, text: &str) -> Result<Date, EvalError> {
         let invalid = |_| out_of_range(text);
         if let Some(julian) = self.julian {
-            return Date::from_days(julian - repr::time::calendar::PG_EPOCH_JULIAN as i64).map_err(invalid);
+            return Date::from_days(julian - repr::time::calendar::PG_EPOCH_JULIAN as i64)
+                .map_err(invalid);
         }
         if let Some(week) = self.iso_week {
             let year = self.iso_year.or(self.year).unwrap_or(1);
-            return iso_date(year, week, self.iso_day.unwrap_or(1)).ok_or_else(|| out_of_range(text));
+            return iso_date(year, week, self.iso_day.unwrap_or(1))
+                .ok_or_else(|| out_of_range(text));
         }
         let year = self.astronomical_year();
         // Without a year it is 1 BC.
-        let day_of_year = self.day_of_year.or(self.week_of_year.map(|week| (week - 1) * 7 + 1));
+        let day_of_year = self
+            .day_of_year
+            .or(self.week_of_year.map(|week| (week - 1) * 7 + 1));
         if let Some(day) = day_of_year
             && self.month.is_none()
         {
             let Some(year) = year else {
-                return Err(EvalError::new("22007", "cannot calculate day of year without year information"));
+                return Err(EvalError::new(
+                    "22007",
+                    "cannot calculate day of year without year information",
+                ));
             };
             let year = i32::try_from(year).map_err(|_| out_of_range(text))?;
-            let days = if repr::time::calendar::is_leap_year(year) { 366 } else { 365 };
+            let days = if repr::time::calendar::is_leap_year(year) {
+                366
+            } else {
+                365
+            };
             if !(1..=days).contains(&day) {
                 return Err(out_of_range(text));
             }
             let first = Date::from_civil(year, 1, 1).map_err(invalid)?;
             return Date::from_days(i64::from(first.0) + day - 1).map_err(invalid);
         }
-        let day = self.day.or(self.week_of_month.map(|week| (week - 1) * 7 + 1)).unwrap_or(1);
+        let day = self
+            .day
+            .or(self.week_of_month.map(|week| (week - 1) * 7 + 1))
+            .unwrap_or(1);
         let parts = [year.unwrap_or(0), self.month.unwrap_or(1), day].map(i32::try_from);
-        let [Ok(year), Ok(month), Ok(day)] = parts else { return Err(out_of_range(text)) };
+        let [Ok(year), Ok(month), Ok(day)] = parts else {
+            return Err(out_of_range(text));
+        };
         Date::from_civil(year, month, day).map_err(invalid)
     }
 
@@ -358,25 +460,41 @@ impl Fields {
         let mut hour = self.hour;
         if self.clock_12 {
             if !(1..=12).contains(&hour) {
-                let mut error = EvalError::new("22007", format!("hour \"{hour}\" is invalid for the 12-hour clock"));
-                error.hint = Some("Use the 24-hour clock, or give an hour between 1 and 12.".to_owned());
+                let mut error = EvalError::new(
+                    "22007",
+                    format!("hour \"{hour}\" is invalid for the 12-hour clock"),
+                );
+                error.hint =
+                    Some("Use the 24-hour clock, or give an hour between 1 and 12.".to_owned());
                 return Err(error);
             }
             hour = hour % 12 + if self.afternoon { 12 } else { 0 };
         }
-        let in_range = (0..24).contains(&hour) && (0..60).contains(&self.minute) && (0..60).contains(&self.second);
+        let in_range = (0..24).contains(&hour)
+            && (0..60).contains(&self.minute)
+            && (0..60).contains(&self.second);
         if !in_range {
             return Err(out_of_range(text));
         }
-        let civil = CivilTime { hour: hour as u8, minute: self.minute as u8, second: self.second as u8, micros: 0 };
+        let civil = CivilTime {
+            hour: hour as u8,
+            minute: self.minute as u8,
+            second: self.second as u8,
+            micros: 0,
+        };
         Ok(Time(civil.to_micros() + self.micros))
     }
 
     fn zone_offset(&self) -> Result<Option<TimeZone>, EvalError> {
-        let Some(hour) = self.zone_hour else { return Ok(None) };
+        let Some(hour) = self.zone_hour else {
+            return Ok(None);
+        };
         let seconds = self.zone_sign * (hour.abs() * 3600 + self.zone_minute.abs() * 60);
-        let zone = i32::try_from(seconds).ok().and_then(TimeZone::from_offset_secs);
-        zone.map(Some).ok_or_else(|| EvalError::new("22009", "time zone displacement out of range"))
+        let zone = i32::try_from(seconds)
+            .ok()
+            .and_then(TimeZone::from_offset_secs);
+        zone.map(Some)
+            .ok_or_else(|| EvalError::new("22009", "time zone displacement out of range"))
     }
 }
 
@@ -389,4 +507,3 @@ fn iso_date(year: i64, week: i64, day: i64) -> Option<Date> {
     let monday = i64::from(fourth.0) - (i64::from(fourth.day_of_week()) + 6) % 7;
     Date::from_days(monday + (week - 1) * 7 + day - 1).ok()
 }
-

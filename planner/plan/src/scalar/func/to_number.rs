@@ -18,12 +18,22 @@ pub(super) static TABLE: &[FuncDef] = &[
         write(Numeric::from(a[0].unwrap_int64()), a[1].unwrap_str(), arena)
     }),
     FuncDef::fallible("float4_to_char", |_, _, a, arena| {
-        write(Numeric::from_f32(a[0].unwrap_float32())?, a[1].unwrap_str(), arena)
+        write(
+            Numeric::from_f32(a[0].unwrap_float32())?,
+            a[1].unwrap_str(),
+            arena,
+        )
     }),
     FuncDef::fallible("float8_to_char", |_, _, a, arena| {
-        write(Numeric::from_f64(a[0].unwrap_float64())?, a[1].unwrap_str(), arena)
+        write(
+            Numeric::from_f64(a[0].unwrap_float64())?,
+            a[1].unwrap_str(),
+            arena,
+        )
     }),
-    FuncDef::fallible("numeric_to_char", |_, _, a, arena| write(a[0].unwrap_numeric(), a[1].unwrap_str(), arena)),
+    FuncDef::fallible("numeric_to_char", |_, _, a, arena| {
+        write(a[0].unwrap_numeric(), a[1].unwrap_str(), arena)
+    }),
     FuncDef::fallible("numeric_to_number", numeric_to_number).nullable(),
 ];
 
@@ -56,10 +66,26 @@ const ROMAN_WIDTH: usize = 15;
 
 fn roman(value: Numeric, compact: bool) -> String {
     const PARTS: &[(i64, &str)] = &[
-        (1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"),
-        (9, "IX"), (5, "V"), (4, "IV"), (1, "I"),
+        (1000, "M"),
+        (900, "CM"),
+        (500, "D"),
+        (400, "CD"),
+        (100, "C"),
+        (90, "XC"),
+        (50, "L"),
+        (40, "XL"),
+        (10, "X"),
+        (9, "IX"),
+        (5, "V"),
+        (4, "IV"),
+        (1, "I"),
     ];
-    let Some(mut rest) = value.round(0).ok().and_then(|v| v.to_i64().ok()).filter(|n| (1..4000).contains(n)) else {
+    let Some(mut rest) = value
+        .round(0)
+        .ok()
+        .and_then(|v| v.to_i64().ok())
+        .filter(|n| (1..4000).contains(n))
+    else {
         return "#".repeat(ROMAN_WIDTH);
     };
     let mut text = String::new();
@@ -69,7 +95,11 @@ fn roman(value: Numeric, compact: bool) -> String {
             rest -= part;
         }
     }
-    if compact { text } else { format!("{text:>ROMAN_WIDTH$}") }
+    if compact {
+        text
+    } else {
+        format!("{text:>ROMAN_WIDTH$}")
+    }
 }
 
 /// `9.99EEEE`: one digit, the point, and a power of ten.
@@ -99,7 +129,8 @@ fn exponential(value: Numeric, layout: &Layout) -> Result<String, EvalError> {
         let scale = i32::from(value.scale()) + power;
         let exact = match u16::try_from(scale) {
             Ok(scale) => Numeric::from_parts(all, scale)?,
-            Err(_) => Numeric::from_i128(all)?.checked_mul(Numeric::from_parts(10i128.pow(scale.unsigned_abs()), 0)?)?,
+            Err(_) => Numeric::from_i128(all)?
+                .checked_mul(Numeric::from_parts(10i128.pow(scale.unsigned_abs()), 0)?)?,
         };
         Ok(exact.round(layout.post as i32)?)
     };
@@ -110,7 +141,10 @@ fn exponential(value: Numeric, layout: &Layout) -> Result<String, EvalError> {
         mantissa = scaled(power)?;
     }
     let exponent_sign = if power < 0 { '-' } else { '+' };
-    Ok(format!("{sign}{mantissa}e{exponent_sign}{:02}", power.abs()))
+    Ok(format!(
+        "{sign}{mantissa}e{exponent_sign}{:02}",
+        power.abs()
+    ))
 }
 
 /// Writes a number into a layout. Positions are those of the digits, from the left.
@@ -137,7 +171,9 @@ impl<'l> Writer<'l> {
     fn new(value: Numeric, layout: &'l Layout) -> Result<Writer<'l>, EvalError> {
         let shifted = match layout.shift {
             0 => value,
-            shift if value.is_finite() => value.checked_mul(Numeric::from_i128(10i128.pow(shift.min(38)))?)?,
+            shift if value.is_finite() => {
+                value.checked_mul(Numeric::from_i128(10i128.pow(shift.min(38)))?)?
+            }
             _ => value,
         };
         let positions = layout.pre + layout.shift as usize;
@@ -152,17 +188,26 @@ impl<'l> Writer<'l> {
             false => (whole, fraction),
         };
         let hides_zero = whole == "0" && layout.post > 0 && layout.first_zero.is_none();
-        let relevant = fraction.trim_end_matches('0').len().max(layout.fraction_kept);
+        let relevant = fraction
+            .trim_end_matches('0')
+            .len()
+            .max(layout.fraction_kept);
         Ok(Writer {
             layout,
-            negative: shifted.is_negative() && !(shifted.is_finite() && shifted.round(layout.post as i32)?.is_zero()),
+            negative: shifted.is_negative()
+                && !(shifted.is_finite() && shifted.round(layout.post as i32)?.is_zero()),
             missing: positions - whole.len(),
             whole: whole.chars().collect(),
-            fraction_shown: if layout.compact { relevant.min(fraction.len()) } else { fraction.len() },
+            fraction_shown: if layout.compact {
+                relevant.min(fraction.len())
+            } else {
+                fraction.len()
+            },
             fraction: fraction.chars().collect(),
             hides_zero,
             overflows,
-            sign_written: layout.sign == Sign::Apart || (layout.compact && !value.is_negative() && layout.sign == Sign::Floating),
+            sign_written: layout.sign == Sign::Apart
+                || (layout.compact && !value.is_negative() && layout.sign == Sign::Floating),
             digit_written: false,
             out: String::new(),
         })
@@ -206,7 +251,8 @@ impl<'l> Writer<'l> {
                     }
                 }
             }
-            let ended = position == self.missing + self.whole.len() && after_point == self.layout.post;
+            let ended =
+                position == self.missing + self.whole.len() && after_point == self.layout.post;
             if ended && matches!(item, Item::Digit | Item::Zero | Item::Point) {
                 self.trailing_sign();
             }
@@ -225,7 +271,11 @@ impl<'l> Writer<'l> {
             } else {
                 self.blank();
             }
-        } else if self.layout.first_zero.is_some_and(|first| first <= position) {
+        } else if self
+            .layout
+            .first_zero
+            .is_some_and(|first| first <= position)
+        {
             self.digit('0');
         } else {
             self.blank();
@@ -272,7 +322,12 @@ impl<'l> Writer<'l> {
 }
 
 /// Reads a number that is written as the template says; separators and other characters are skipped.
-fn numeric_to_number<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowArena) -> EvalResult<'a> {
+fn numeric_to_number<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    _: &'a RowArena,
+) -> EvalResult<'a> {
     let template = a[1].unwrap_str();
     if template.is_empty() {
         return Ok(Datum::Null);
@@ -280,7 +335,10 @@ fn numeric_to_number<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowAr
     let layout = Layout::parse(template)?;
     if layout.roman || layout.exponent {
         let name = if layout.roman { "RN" } else { "EEEE" };
-        return Err(EvalError::new("0A000", format!("\"{name}\" not supported for input")));
+        return Err(EvalError::new(
+            "0A000",
+            format!("\"{name}\" not supported for input"),
+        ));
     }
     let mut text = a[0].unwrap_str().trim_start();
     let mut number = String::new();
@@ -316,10 +374,22 @@ fn numeric_to_number<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], _: &'a RowAr
     }
     negative |= text.trim_start().starts_with('-');
     if number.is_empty() || number == "." {
-        return Err(EvalError::new("22P02", format!("invalid input syntax for type numeric: \"{}\"", a[0].unwrap_str())));
+        return Err(EvalError::new(
+            "22P02",
+            format!(
+                "invalid input syntax for type numeric: \"{}\"",
+                a[0].unwrap_str()
+            ),
+        ));
     }
     let parsed = Numeric::parse(&number).map_err(|_| {
-        EvalError::new("22P02", format!("invalid input syntax for type numeric: \"{}\"", a[0].unwrap_str()))
+        EvalError::new(
+            "22P02",
+            format!(
+                "invalid input syntax for type numeric: \"{}\"",
+                a[0].unwrap_str()
+            ),
+        )
     })?;
     Ok(Datum::Numeric(if negative { -parsed } else { parsed }))
 }

@@ -9,17 +9,25 @@ use repr::{Datum, Interval};
 pub(super) static TABLE: &[FuncDef] = &[
     // timezone(zone, timestamp): that local time as a moment.
     FuncDef::fallible("timestamp_zone", |_, _, a, _| {
-        Ok(Datum::TimestampTz(TimeZone::parse(a[0].unwrap_str())?.to_utc(a[1].unwrap_timestamp())?))
+        Ok(Datum::TimestampTz(
+            TimeZone::parse(a[0].unwrap_str())?.to_utc(a[1].unwrap_timestamp())?,
+        ))
     }),
     // timezone(zone, timestamptz): the moment in local time.
     FuncDef::fallible("timestamptz_zone", |_, _, a, _| {
-        Ok(Datum::Timestamp(TimeZone::parse(a[0].unwrap_str())?.to_local(a[1].unwrap_timestamptz())))
+        Ok(Datum::Timestamp(
+            TimeZone::parse(a[0].unwrap_str())?.to_local(a[1].unwrap_timestamptz()),
+        ))
     }),
     FuncDef::fallible("timestamp_izone", |_, _, a, _| {
-        Ok(Datum::TimestampTz(offset_zone(a[0].unwrap_interval())?.to_utc(a[1].unwrap_timestamp())?))
+        Ok(Datum::TimestampTz(
+            offset_zone(a[0].unwrap_interval())?.to_utc(a[1].unwrap_timestamp())?,
+        ))
     }),
     FuncDef::fallible("timestamptz_izone", |_, _, a, _| {
-        Ok(Datum::Timestamp(offset_zone(a[0].unwrap_interval())?.to_local(a[1].unwrap_timestamptz())))
+        Ok(Datum::Timestamp(
+            offset_zone(a[0].unwrap_interval())?.to_local(a[1].unwrap_timestamptz()),
+        ))
     }),
 ];
 
@@ -28,7 +36,10 @@ fn offset_zone(offset: Interval) -> Result<TimeZone, EvalError> {
     let invalid = || {
         let mut text = String::new();
         EvalCtx::default().write_text(Datum::Interval(offset), &mut text);
-        EvalError::new("22023", format!("interval time zone \"{text}\" must not include months or days"))
+        EvalError::new(
+            "22023",
+            format!("interval time zone \"{text}\" must not include months or days"),
+        )
     };
     if offset.months != 0 || offset.days != 0 {
         return Err(invalid());

@@ -10,7 +10,10 @@ pub(super) fn invalid(reason: &str) -> EvalError {
 }
 
 fn unsupported(what: &str) -> EvalError {
-    EvalError::new("0A000", format!("{what} in regular expressions are not supported"))
+    EvalError::new(
+        "0A000",
+        format!("{what} in regular expressions are not supported"),
+    )
 }
 
 /// PostgreSQL's word for an error of the engine.
@@ -80,7 +83,9 @@ type Cursor<'a> = Peekable<Chars<'a>>;
 
 /// An escape outside of brackets; the backslash has been read.
 fn escape(chars: &mut Cursor<'_>, out: &mut String) -> Result<(), EvalError> {
-    let Some(c) = chars.next() else { return Err(invalid("invalid escape \\ sequence")) };
+    let Some(c) = chars.next() else {
+        return Err(invalid("invalid escape \\ sequence"));
+    };
     match c {
         'A' => out.push_str("\\A"),
         'Z' => out.push_str("\\z"),
@@ -112,7 +117,9 @@ fn class_escape(c: char, chars: &mut Cursor<'_>, out: &mut String) -> Result<(),
         'x' => hex_escape(chars, out, 2)?,
         'u' => hex_escape(chars, out, 4)?,
         'U' => hex_escape(chars, out, 8)?,
-        other if other.is_ascii_alphanumeric() => return Err(invalid("invalid escape \\ sequence")),
+        other if other.is_ascii_alphanumeric() => {
+            return Err(invalid("invalid escape \\ sequence"));
+        }
         other => push_literal(other, out),
     }
     Ok(())
@@ -180,8 +187,8 @@ fn bracket(chars: &mut Cursor<'_>, out: &mut String) -> Result<(), EvalError> {
 fn named_class(chars: &mut Cursor<'_>, out: &mut String) -> Result<(), EvalError> {
     let name = until_closed(chars, ':')?;
     const NAMES: &[&str] = &[
-        "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
-        "xdigit",
+        "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+        "space", "upper", "word", "xdigit",
     ];
     if !NAMES.contains(&name.as_str()) {
         return Err(invalid("invalid character class"));
@@ -192,7 +199,9 @@ fn named_class(chars: &mut Cursor<'_>, out: &mut String) -> Result<(), EvalError
 
 /// `[.a.]` and `[=a=]` stand for their one character.
 fn collating_element(chars: &mut Cursor<'_>, out: &mut String) -> Result<(), EvalError> {
-    let kind = *chars.peek().ok_or_else(|| invalid("brackets [] not balanced"))?;
+    let kind = *chars
+        .peek()
+        .ok_or_else(|| invalid("brackets [] not balanced"))?;
     let name = until_closed(chars, kind)?;
     let mut only = name.chars();
     match (only.next(), only.next()) {

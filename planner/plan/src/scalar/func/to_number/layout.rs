@@ -64,7 +64,10 @@ fn conflict(message: &str) -> EvalError {
     EvalError::new("42601", message)
 }
 
-static KEYWORDS: &[&str] = &["EEEE", "FM", "MI", "PL", "PR", "RN", "SG", "TH", "S", "L", "G", "D", "V", "B", "9", "0", ".", ","];
+static KEYWORDS: &[&str] = &[
+    "EEEE", "FM", "MI", "PL", "PR", "RN", "SG", "TH", "S", "L", "G", "D", "V", "B", "9", "0", ".",
+    ",",
+];
 
 impl Layout {
     pub fn parse(template: &str) -> Result<Layout, EvalError> {
@@ -83,7 +86,10 @@ impl Layout {
         let mut rest = template;
         let (mut point, mut shifts) = (false, false);
         while let Some(c) = rest.chars().next() {
-            let keyword = KEYWORDS.iter().find(|k| rest.get(..k.len()).is_some_and(|head| head.eq_ignore_ascii_case(k)));
+            let keyword = KEYWORDS.iter().find(|k| {
+                rest.get(..k.len())
+                    .is_some_and(|head| head.eq_ignore_ascii_case(k))
+            });
             let Some(keyword) = keyword else {
                 rest = &rest[c.len_utf8()..];
                 if c == '"' {
@@ -99,16 +105,28 @@ impl Layout {
             rest = &rest[keyword.len()..];
             layout.keyword(keyword, lower, &mut point, &mut shifts)?;
         }
-        let plain = |item: &Item| matches!(item, Item::Digit | Item::Zero | Item::Point | Item::Char(_));
-        if layout.exponent && (layout.sign != Sign::Floating || layout.compact || !layout.items.iter().all(plain)) {
+        let plain =
+            |item: &Item| matches!(item, Item::Digit | Item::Zero | Item::Point | Item::Char(_));
+        if layout.exponent
+            && (layout.sign != Sign::Floating || layout.compact || !layout.items.iter().all(plain))
+        {
             let mut error = conflict("\"EEEE\" is incompatible with other formats");
-            error.detail = Some("\"EEEE\" may only be used together with digit and decimal point patterns.".to_owned());
+            error.detail = Some(
+                "\"EEEE\" may only be used together with digit and decimal point patterns."
+                    .to_owned(),
+            );
             return Err(error);
         }
         Ok(layout)
     }
 
-    fn keyword(&mut self, keyword: &str, lower: bool, point: &mut bool, shifts: &mut bool) -> Result<(), EvalError> {
+    fn keyword(
+        &mut self,
+        keyword: &str,
+        lower: bool,
+        point: &mut bool,
+        shifts: &mut bool,
+    ) -> Result<(), EvalError> {
         match keyword {
             "9" | "0" => {
                 if self.sign == Sign::Angled {
@@ -148,14 +166,22 @@ impl Layout {
                     return Err(conflict("cannot use \"S\" twice"));
                 }
                 if self.sign != Sign::Floating {
-                    return Err(conflict("cannot use \"S\" and \"PL\"/\"MI\"/\"SG\"/\"PR\" together"));
+                    return Err(conflict(
+                        "cannot use \"S\" and \"PL\"/\"MI\"/\"SG\"/\"PR\" together",
+                    ));
                 }
                 let digits = self.pre + self.post > 0;
-                self.sign = if digits { Sign::Trailing } else { Sign::Leading };
+                self.sign = if digits {
+                    Sign::Trailing
+                } else {
+                    Sign::Leading
+                };
             }
             "MI" | "PL" | "SG" => {
                 if self.sign == Sign::Leading || self.sign == Sign::Trailing {
-                    return Err(conflict(&format!("cannot use \"S\" and \"{keyword}\" together")));
+                    return Err(conflict(&format!(
+                        "cannot use \"S\" and \"{keyword}\" together"
+                    )));
                 }
                 // PL alone shows only plus signs; a minus still goes before the digits.
                 if keyword != "PL" {
@@ -169,11 +195,15 @@ impl Layout {
             }
             "PR" => {
                 if self.sign != Sign::Floating {
-                    return Err(conflict("cannot use \"PR\" and \"S\"/\"PL\"/\"MI\"/\"SG\" together"));
+                    return Err(conflict(
+                        "cannot use \"PR\" and \"S\"/\"PL\"/\"MI\"/\"SG\" together",
+                    ));
                 }
                 self.sign = Sign::Angled;
             }
-            "TH" => self.items.push(Item::Ordinal(if lower { Case::Lower } else { Case::Upper })),
+            "TH" => self
+                .items
+                .push(Item::Ordinal(if lower { Case::Lower } else { Case::Upper })),
             "V" => {
                 if *point {
                     return Err(conflict("cannot use \"V\" and decimal point together"));
