@@ -7,6 +7,7 @@
 mod join;
 #[cfg(test)]
 pub(crate) mod reference;
+mod share;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub fn lower(mir: Mir, imports: &dyn Imports, time: Time) -> Result<Lowered, Pla
         ..
     } = lowering;
     sources::push_into_imports(&mut node, &mut sources, &indexes);
+    let node = share::share_arrangements(node);
     Ok(Lowered {
         node,
         sources,

@@ -15,6 +15,8 @@ pub struct Reference<'a> {
     pub relations: &'a Relations,
     pub lowered: &'a Lowered,
     pub locals: BTreeMap<u64, Rows>,
+    /// What the local bindings are.
+    pub arranged: BTreeMap<u64, Node>,
 }
 
 pub fn consolidated(rows: Rows) -> Rows {
@@ -55,6 +57,7 @@ impl Reference<'_> {
             }
             Node::GetArrangement { .. } => unreachable!("local arrangements are not made"),
             Node::Let { id, value, body } => {
+                self.arranged.insert(*id, (**value).clone());
                 let value = self.eval(value)?;
                 self.locals.insert(*id, value);
                 self.eval(body)?
@@ -114,9 +117,12 @@ impl Reference<'_> {
             .iter()
             .map(|input| self.eval(input))
             .collect::<Result<_, _>>()?;
-        let arranged_by = |input: usize, key: &[ScalarExpr]| match &inputs[input] {
-            Node::ArrangeBy { keys, .. } => keys.iter().any(|k| k == key),
-            _ => false,
+        let arranged_by = |input: usize, key: &[ScalarExpr]| {
+            let node = match &inputs[input] {
+                Node::Get { id: Id::Local(id) } => &self.arranged[id],
+                other => other,
+            };
+            matches!(node, Node::ArrangeBy { keys, .. } if keys.iter().any(|k| k == key))
         };
         match plan {
             JoinPlan::Linear {

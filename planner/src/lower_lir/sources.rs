@@ -93,7 +93,7 @@ fn remainder(mfp: &Mfp, common: &Mfp) -> Mfp {
     rest
 }
 
-fn children(node: &Node) -> Vec<&Node> {
+pub(super) fn children(node: &Node) -> Vec<&Node> {
     match node {
         Node::Constant { .. } | Node::Get { .. } | Node::GetArrangement { .. } => vec![],
         Node::Let { value, body, .. } => vec![value, body],
@@ -108,7 +108,7 @@ fn children(node: &Node) -> Vec<&Node> {
     }
 }
 
-fn children_mut(node: &mut Node) -> Vec<&mut Node> {
+pub(super) fn children_mut(node: &mut Node) -> Vec<&mut Node> {
     match node {
         Node::Constant { .. } | Node::Get { .. } | Node::GetArrangement { .. } => vec![],
         Node::Let { value, body, .. } => vec![value, body],

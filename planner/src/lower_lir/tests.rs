@@ -76,6 +76,7 @@ fn check(
             relations,
             lowered: &lowered,
             locals: BTreeMap::new(),
+            arranged: BTreeMap::new(),
         };
         let rows = reference
             .eval(&lowered.node)

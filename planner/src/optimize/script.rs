@@ -9,6 +9,7 @@ use crate::optimize::{
 use crate::query::QueryPlanner;
 use crate::session::{NoSettings, SessionView};
 use crate::statement::ParamTypes;
+use crate::transform::inline_views::{Keep, inline_views};
 use crate::transform::pipeline::{FINAL, LOGICAL};
 use goldenscript::Command;
 use plan::explain::{Names, explain_dataflow, explain_mir};
@@ -405,7 +406,9 @@ impl Runner {
         let rule = args.take_key("expect").ok_or("no rule")?;
         let sql = args.next_pos().ok_or("no query")?;
         args.reject_next()?;
-        let (mut mir, _) = plan_definition(&self.catalog, sql)?;
+        let (mir, _) = plan_definition(&self.catalog, sql)?;
+        let (mut mir, _) =
+            inline_views(mir, &CatalogOracle::new(&self.catalog, &Sql), Keep::Nothing)?;
         for _ in 0..3 {
             for (name, rewrite) in LOGICAL.iter().chain(FINAL) {
                 let before = mir.clone();

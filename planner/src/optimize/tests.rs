@@ -223,6 +223,7 @@ impl TestCatalog {
             relations: &self.relations,
             lowered: &lowered,
             locals: BTreeMap::new(),
+            arranged: BTreeMap::new(),
         };
         reference.eval(node).unwrap()
     }

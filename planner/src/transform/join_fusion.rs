@@ -10,7 +10,7 @@ use plan::{Mir, ScalarExpr};
 pub fn join_fusion(mir: &mut Mir) {
     mir.visit_mut_post(&mut |node| {
         if let Mir::Join { inputs, .. } = node
-            && (inputs.len() == 1
+            && (inputs.len() <= 1
                 || inputs.iter().any(is_join_below_block)
                 || inputs.iter().any(is_unit))
         {

@@ -6,6 +6,7 @@
 //! An existing arrangement is used in place of a new one where its key is part of the join's; what stood between the join and the
 //! arranged relation then moves above the join.
 
+use crate::optimize::extract::constant_keys;
 use crate::transform::block::Block;
 use crate::transform::equivalences::{merge, single_input};
 use crate::transform::join_order::JoinGraph;
@@ -30,7 +31,9 @@ pub fn join_implementation(mir: Mir, arrangements: Arrangements<'_>) -> Mir {
             inputs,
             equivalences,
             implementation: JoinImplementation::Unimplemented,
-        } if inputs.len() <= INPUTS_MAX => implement(block, inputs, equivalences, arrangements),
+        } if (1..=INPUTS_MAX).contains(&inputs.len()) => {
+            implement(block, inputs, equivalences, arrangements)
+        }
         other => block.into_mir(other),
     }
 }
@@ -165,9 +168,53 @@ impl Problem {
         }
     }
 
-    /// A path per input through existing arrangements only.
+    /// Inputs of which an index gives a few rows.
+    fn looked_up(&self) -> Vec<usize> {
+        let is_lookup = |indexed: &Indexed| {
+            indexed
+                .arrangements
+                .iter()
+                .any(|key| constant_keys(&indexed.block, key, &indexed.types).is_some())
+        };
+        let inputs = self.indexed.iter().enumerate();
+        inputs
+            .filter(|(_, i)| i.as_ref().is_some_and(is_lookup))
+            .map(|(i, _)| i)
+            .collect()
+    }
+
+    /// The inputs read through existing arrangements, and the order.
+    fn linear(&self) -> (Vec<bool>, JoinImplementation) {
+        let all: Vec<usize> = (0..self.graph.len()).collect();
+        let looked_up = self.looked_up();
+        let starts = if looked_up.is_empty() {
+            &all
+        } else {
+            &looked_up
+        };
+        let order = self
+            .graph
+            .order(starts, &|i, set| self.existing_key(i, set).is_some());
+        let steps = self.steps(&order);
+        let mut lifted = vec![false; self.graph.len()];
+        steps
+            .iter()
+            .filter(|s| s.existing)
+            .for_each(|s| lifted[s.input] = true);
+        let keys = steps.into_iter().map(|s| (s.input, s.key)).collect();
+        (
+            lifted,
+            JoinImplementation::Linear {
+                start: order[0],
+                order: keys,
+            },
+        )
+    }
+
+    /// A path per input through existing arrangements only. Not where an index gives the few rows to start with: the paths of the other
+    /// inputs would read all of theirs.
     fn delta(&self) -> Option<Vec<Vec<Step>>> {
-        if self.graph.len() < 2 {
+        if self.graph.len() < 2 || !self.looked_up().is_empty() {
             return None;
         }
         (0..self.graph.len())
@@ -210,32 +257,14 @@ fn implement(
     let problem = Problem { graph, indexed };
     let (lifted, implementation) = match problem.delta() {
         Some(paths) => {
-            let paths = paths
-                .into_iter()
-                .map(|path| path.into_iter().map(|s| (s.input, s.key)).collect())
-                .collect();
+            let keyed = |path: Vec<Step>| path.into_iter().map(|s| (s.input, s.key)).collect();
+            let paths = paths.into_iter().map(keyed).collect();
             (
                 vec![true; inputs.len()],
                 JoinImplementation::Delta { paths },
             )
         }
-        None => {
-            let order = problem.graph.order();
-            let steps = problem.steps(&order);
-            let mut lifted = vec![false; inputs.len()];
-            steps
-                .iter()
-                .filter(|s| s.existing)
-                .for_each(|s| lifted[s.input] = true);
-            let order_keys = steps.into_iter().map(|s| (s.input, s.key)).collect();
-            (
-                lifted,
-                JoinImplementation::Linear {
-                    start: order[0],
-                    order: order_keys,
-                },
-            )
-        }
+        None => problem.linear(),
     };
     rebuild(
         block,

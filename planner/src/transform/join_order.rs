@@ -26,8 +26,6 @@ pub struct JoinGraph {
     keys: Vec<Vec<Vec<usize>>>,
     /// Guessed number of distinct values of each class.
     distinct: Vec<f64>,
-    /// Inputs that the arrangement costs nothing for, whatever the order.
-    pub arranged: Vec<bool>,
 }
 
 impl JoinGraph {
@@ -52,7 +50,6 @@ impl JoinGraph {
             filtered: vec![],
             keys,
             distinct: vec![],
-            arranged: vec![false; inputs.len()],
         };
         graph.base = (0..inputs.len())
             .map(|i| graph.guess_base(i, inputs, &mut BTreeSet::new()))
@@ -206,12 +203,13 @@ impl JoinGraph {
         }
     }
 
-    /// The best left-deep order.
-    pub fn order(&self) -> Vec<usize> {
+    /// The best left-deep order that begins with an input of `starts`. `exists` tells whether an input can be read through an
+    /// arrangement that exists, so that it costs nothing, once a set has been joined.
+    pub fn order(&self, starts: &[usize], exists: &dyn Fn(usize, u64) -> bool) -> Vec<usize> {
         if self.len() <= EXHAUSTIVE_INPUTS_MAX {
-            self.best_order()
+            self.best_order(starts, exists)
         } else {
-            self.greedy_order()
+            self.greedy_order(starts)
         }
     }
 
@@ -227,13 +225,13 @@ impl JoinGraph {
     }
 
     /// Compares all orders, subset by subset.
-    fn best_order(&self) -> Vec<usize> {
+    fn best_order(&self, starts: &[usize], exists: &dyn Fn(usize, u64) -> bool) -> Vec<usize> {
         let n = self.len();
         let full = (1u64 << n) - 1;
         // (cost, rows, order) of the best way to join a set.
         let mut best: Vec<Option<(f64, f64, Vec<usize>)>> = vec![None; 1 << n];
-        for i in 0..n {
-            best[1 << i] = Some((0.0, self.filtered[i], vec![i]));
+        for i in starts {
+            best[1 << i] = Some((self.filtered[*i], self.filtered[*i], vec![*i]));
         }
         for set in 1..=full {
             let Some((cost, rows, order)) = best[set as usize].clone() else {
@@ -242,7 +240,12 @@ impl JoinGraph {
             for i in (0..n).filter(|i| set & (1 << i) == 0) {
                 let next = set | (1 << i);
                 let (joined, step) = self.step_cost(set, rows, i, next == full);
-                let total = cost + step;
+                let arranged = if exists(i, set) {
+                    0.0
+                } else {
+                    self.filtered[i]
+                };
+                let total = cost + step + arranged;
                 let mut extended = order.clone();
                 extended.push(i);
                 let slot = &mut best[next as usize];
@@ -271,17 +274,17 @@ impl JoinGraph {
         }
     }
 
-    fn greedy_order(&self) -> Vec<usize> {
-        let n = self.len();
-        let start = (0..n).reduce(|a, b| {
+    fn greedy_order(&self, starts: &[usize]) -> Vec<usize> {
+        let smaller = |a: usize, b: usize| {
             if self.filtered[b] < self.filtered[a] {
                 b
             } else {
                 a
             }
-        });
+        };
+        let start = starts.iter().copied().reduce(smaller);
         start
-            .map(|start| self.greedy_from(start, &|_, _| true).unwrap_or_default())
+            .and_then(|start| self.greedy_from(start, &|_, _| true))
             .unwrap_or_default()
     }
 
