@@ -33,6 +33,7 @@ mod hash;
 mod integer;
 mod interval;
 mod numeric;
+mod ordered;
 mod pad;
 mod pattern;
 mod quote;
@@ -208,6 +209,7 @@ pub fn all() -> impl Iterator<Item = &'static FuncDef> {
         format_text::TABLE,
         interval::TABLE,
         numeric::TABLE,
+        ordered::TABLE,
         pad::TABLE,
         pattern::TABLE,
         quote::TABLE,

@@ -1,6 +1,6 @@
 //! POSIX regular expressions: `~`, `substring`, `regexp_replace` and friends.
 //!
-//! Patterns are PostgreSQL's advanced regular expressions; [`translate`] writes them for the linear-time engine of crate `regex`.
+//! Patterns are PostgreSQL's advanced regular expressions; [`syntax::translate`] writes them for the linear-time engine of crate `regex`.
 //! Not supported: back-references in patterns and look-around (0A000). Where alternatives match at the same place, the first one
 //! is taken, where PostgreSQL takes the longest.
 
