@@ -34,6 +34,7 @@ const OPERATORS: &str = "
 *(float8,interval) interval mul_d_interval
 /(interval,float8) interval interval_div
 ^(float8,float8) float8 dpow
+^(numeric,numeric) numeric numeric_power
 |/(float8) float8 dsqrt
 ||/(float8) float8 dcbrt
 @(int2) int2 int2abs

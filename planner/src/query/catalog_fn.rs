@@ -72,13 +72,6 @@ impl QueryPlanner<'_> {
                 let midnight = Typed::new(midnight, SqlType::TimestampTz(None));
                 func::call(&self.coercer(), "age", vec![midnight, args.remove(0)], at)
             }
-            // Without this the preferred type, timestamptz, would be chosen for a date.
-            "date_part" if args.len() == 2 && args[1].ty == SqlType::Date => {
-                let date = args.remove(1);
-                let expr = self.coercer().coerce(date, &SqlType::Timestamp(None), CastContext::Implicit)?;
-                args.push(Typed::new(expr, SqlType::Timestamp(None)));
-                func::call(&self.coercer(), name, args, at)
-            }
             // Arguments of any type in their text form.
             "concat" | "concat_ws" => {
                 let mut texts = vec![];

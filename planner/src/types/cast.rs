@@ -3,6 +3,7 @@
 use crate::error::PlanError;
 use crate::hir::HirScalar;
 use plan::Func;
+use plan::scalar::catalog_fns::{self, RegKind};
 use repr::{Datum, SqlType};
 
 /// How freely a cast is applied, from the freest on.
@@ -121,8 +122,14 @@ pub fn apply(expr: HirScalar, from: &SqlType, to: &SqlType) -> Result<HirScalar,
         (from, to) if is_string(from) && is_string(to) => "relabel".to_owned(),
         (from, to) if is_oid_like(from) && is_oid_like(to) => "relabel".to_owned(),
         (T::Int2Vector | T::OidVector, T::Array(_)) => "relabel".to_owned(),
-        (_, to) if is_string(to) => "cast_to_text".to_owned(),
-        (from, _) if is_string(from) => "cast_from_text".to_owned(),
+        (_, to) if is_string(to) => match RegKind::of(from) {
+            Some(kind) => catalog_fns::to_text(kind).to_owned(),
+            None => "cast_to_text".to_owned(),
+        },
+        (from, _) if is_string(from) => match RegKind::of(to) {
+            Some(kind) => catalog_fns::from_text(kind).to_owned(),
+            None => "cast_from_text".to_owned(),
+        },
         (T::Array(a), T::Array(b)) if is_string(a) && is_string(b) => "relabel".to_owned(),
         (T::Array(a), T::Array(b)) if is_oid_like(a) && is_oid_like(b) => "relabel".to_owned(),
         (T::Array(_), T::Array(_)) => {

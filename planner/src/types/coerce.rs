@@ -142,8 +142,7 @@ impl Coercer<'_> {
             SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) => {
                 HirScalar::literal(Datum::String(text), base.clone())
             }
-            SqlType::Name => cast::apply(literal, &SqlType::Text, &base)?,
-            _ => cast::call("cast_from_text", vec![literal], base.clone())?,
+            _ => cast::apply(literal, &SqlType::Text, &base)?,
         };
         // Text that is too long for a column is an error even in a literal.
         let value = cast::apply_typmod(value, &base, to, context)?;
@@ -152,7 +151,8 @@ impl Coercer<'_> {
 
     /// Evaluates an expression without columns, parameters and session values; an error is the statement's.
     pub fn fold(&self, expr: HirScalar) -> Result<HirScalar, PlanError> {
-        if !is_constant(&expr) || needs_catalog(&expr) {
+        // Without a catalog the call stays, and fails when it is evaluated.
+        if !is_constant(&expr) || (reads_catalog(&expr) && self.eval.catalog.is_none()) {
             return Ok(expr);
         }
         let lowered = crate::lower::lower_scalar(expr.clone(), &[])?;
@@ -259,25 +259,9 @@ fn is_constant(expr: &HirScalar) -> bool {
     })
 }
 
-/// Whether the expression looks something up in the catalog: that is done when it is evaluated.
-fn needs_catalog(expr: &HirScalar) -> bool {
-    expr.any(&mut |e| match e {
-        HirScalar::Call { func, args, ty } => {
-            let of_catalog = |ty: &SqlType| {
-                *ty != SqlType::Oid && cast::is_oid_like(ty) || matches!(ty, SqlType::Array(e) if **e != SqlType::Oid && cast::is_oid_like(e))
-            };
-            match func.name() {
-                "cast_from_text" => of_catalog(ty),
-                "cast_to_text" => args.iter().any(|a| match a {
-                    HirScalar::Literal(_, t) => of_catalog(&t.ty),
-                    HirScalar::Call { ty, .. } => of_catalog(ty),
-                    _ => true,
-                }),
-                _ => false,
-            }
-        }
-        _ => false,
-    })
+/// Whether the expression looks something up in the catalog.
+fn reads_catalog(expr: &HirScalar) -> bool {
+    expr.any(&mut |e| matches!(e, HirScalar::Call { func, .. } if func.def().reads_catalog))
 }
 
 /// The type to which UNION, CASE, VALUES, ARRAY and the like bring all of their inputs; `None` if there is none.
