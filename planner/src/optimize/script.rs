@@ -60,7 +60,7 @@ fn plan_query(catalog: &Catalog, sql: &str) -> Result<(Mir, Finishing, Vec<Strin
     let session = session(catalog, &path, &eval);
     let planner = QueryPlanner::new(&session, ParamTypes::default());
     let query = crate::parse::parse_query(sql)?;
-    let planned = planner.root(&*query)?;
+    let planned = planner.root(&query)?;
     let names = planned
         .scope
         .columns

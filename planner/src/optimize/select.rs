@@ -13,7 +13,7 @@ use crate::transform::visit_scalars;
 use plan::lir::Dataflow;
 use plan::mir::Id;
 use plan::{EvalError, Finishing, Mfp, Mir, ScalarExpr};
-use repr::{ClusterId, ColumnType, Datum, Diff, GlobalId, Row, ShardId};
+use repr::{ClusterId, ColumnType, Diff, GlobalId, Row, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -194,8 +194,7 @@ impl Chooser<'_> {
     }
 
     /// Everything that needs no operators.
-    fn without_dataflow(&mut self, mir: Mir) -> Result<Option<SelectExec>, PlanError> {
-        let mir = self.absorb_top_k(mir);
+    fn without_dataflow(&self, mir: Mir) -> Result<Option<SelectExec>, PlanError> {
         if let Mir::Constant { rows, .. } = mir {
             return Ok(Some(
                 self.exec(SelectPath::Constant { rows }, BTreeSet::new()),
@@ -227,41 +226,6 @@ impl Chooser<'_> {
             exec.depends_on.extend(export);
             exec
         }))
-    }
-
-    /// ORDER BY and LIMIT of the outermost query, where a view brought them, are finishing.
-    fn absorb_top_k(&mut self, mir: Mir) -> Mir {
-        let unlimited = self.finishing.order_by.is_empty()
-            && self.finishing.limit.is_none()
-            && self.finishing.offset == 0;
-        match mir {
-            Mir::TopK {
-                input,
-                group_key,
-                order_key,
-                limit,
-                offset,
-            } if unlimited && group_key.is_empty() => {
-                let rows = match limit.as_ref().map(ScalarExpr::as_literal) {
-                    None => None,
-                    Some(Some(Datum::Int64(n))) if n >= 0 => Some(n.unsigned_abs()),
-                    Some(_) => {
-                        return Mir::TopK {
-                            input,
-                            group_key,
-                            order_key,
-                            limit,
-                            offset,
-                        };
-                    }
-                };
-                self.finishing.order_by = order_key;
-                self.finishing.limit = rows;
-                self.finishing.offset = offset;
-                *input
-            }
-            other => other,
-        }
     }
 
     fn read_table(

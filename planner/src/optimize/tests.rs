@@ -363,15 +363,7 @@ fn every_path_answers_as_the_interpreter() {
             .flat_map(|id| catalog.shards(id))
             .collect();
         assert!(exec.shards.is_subset(&base), "{text}");
-        let mut rows = catalog.run(&bound);
-        // An ORDER BY and LIMIT at the top became finishing.
-        if !bound.finishing.is_trivial(query.arity()) {
-            let finished = bound
-                .finishing
-                .finish(consolidated(rows))
-                .unwrap_or_else(|e| panic!("{e} {text}"));
-            rows = finished.map(|row| (row, 1)).collect();
-        }
+        let rows = catalog.run(&bound);
         assert_eq!(consolidated(rows), expected, "{text}");
         let name = match &bound.path {
             BoundPath::Constant { .. } => "constant",
