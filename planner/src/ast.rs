@@ -16,6 +16,8 @@ pub fn position(span: sqlparser::tokenizer::Span) -> usize {
     }
 }
 
+// Parsed once per statement: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Statement {
     Query(QueryStatement),
@@ -26,10 +28,16 @@ pub enum Statement {
     CreateView(CreateView),
     CreateIndex(CreateIndex),
     CreateCluster(CreateCluster),
-    AlterCluster { name: Ident, options: Vec<WithOption> },
+    AlterCluster {
+        name: Ident,
+        options: Vec<WithOption>,
+    },
     CreateSource(CreateSource),
     CreateSchema(CreateSchema),
-    CreateDatabase { name: Ident, if_not_exists: bool },
+    CreateDatabase {
+        name: Ident,
+        if_not_exists: bool,
+    },
     Drop(Drop),
     Rename(Rename),
     Truncate(Truncate),
@@ -40,26 +48,53 @@ pub enum Statement {
     Declare(Declare),
     Fetch(Fetch),
     /// `CLOSE name`; `None` closes all cursors.
-    Close { name: Option<Ident> },
+    Close {
+        name: Option<Ident>,
+    },
     Prepare(Prepare),
-    Execute { name: Ident, args: Vec<Expr> },
+    Execute {
+        name: Ident,
+        args: Vec<Expr>,
+    },
     /// `DEALLOCATE name`; `None` means all.
-    Deallocate { name: Option<Ident> },
+    Deallocate {
+        name: Option<Ident>,
+    },
     Discard(Discard),
     Set(SetVariable),
     /// `RESET name`; `None` means all.
-    Reset { name: Option<String> },
-    SetTransaction { modes: Vec<TransactionMode>, scope: TransactionScope },
-    Begin { modes: Vec<TransactionMode> },
-    Commit { chain: bool },
-    Rollback { chain: bool },
-    Savepoint { name: Ident },
-    ReleaseSavepoint { name: Ident },
-    RollbackTo { name: Ident },
+    Reset {
+        name: Option<String>,
+    },
+    SetTransaction {
+        modes: Vec<TransactionMode>,
+        scope: TransactionScope,
+    },
+    Begin {
+        modes: Vec<TransactionMode>,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
+    Savepoint {
+        name: Ident,
+    },
+    ReleaseSavepoint {
+        name: Ident,
+    },
+    RollbackTo {
+        name: Ident,
+    },
     /// A statement that PostgreSQL has and which changes nothing here: `ANALYZE`, `VACUUM`.
     NoOp(NoOp),
     /// Parsed as far as needed to know what it is; planning answers 0A000.
-    Unsupported { what: String, hint: Option<String> },
+    Unsupported {
+        what: String,
+        hint: Option<String>,
+    },
 }
 
 /// A SELECT, VALUES or TABLE statement with the clause that says when it reads.
@@ -209,9 +244,14 @@ pub struct Copy {
     pub selection: Option<Expr>,
 }
 
+// Parsed once per statement: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum CopySource {
-    Table { name: ObjectName, columns: Vec<Ident> },
+    Table {
+        name: ObjectName,
+        columns: Vec<Ident>,
+    },
     Query(QueryStatement),
     Subscribe(Subscribe),
     /// A DML statement with RETURNING.
@@ -248,6 +288,8 @@ pub struct Explain {
     pub target: ExplainTarget,
 }
 
+// Parsed once per statement: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExplainTarget {
     Statement(Box<Statement>),
@@ -273,13 +315,18 @@ pub enum ExplainFormat {
     Json,
 }
 
+// Parsed once per statement: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Show {
     /// A session setting.
     Variable(String),
     All,
     /// `SHOW CREATE kind name`.
-    Create { kind: ObjectKind, name: ObjectName },
+    Create {
+        kind: ObjectKind,
+        name: ObjectName,
+    },
     Objects(ShowObjects),
 }
 
@@ -324,6 +371,8 @@ pub struct Declare {
     pub source: CursorSource,
 }
 
+// Parsed once per statement: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum CursorSource {
     Query(QueryStatement),

@@ -28,7 +28,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    pub fn notice(sqlstate: &'static str, message: impl Into<String>) -> Notice {
+    pub fn info(sqlstate: &'static str, message: impl Into<String>) -> Notice {
         Notice {
             severity: "NOTICE",
             sqlstate,
@@ -40,7 +40,7 @@ impl Notice {
     pub fn warning(sqlstate: &'static str, message: impl Into<String>) -> Notice {
         Notice {
             severity: "WARNING",
-            ..Notice::notice(sqlstate, message)
+            ..Notice::info(sqlstate, message)
         }
     }
 }

@@ -47,17 +47,26 @@ fn parse_table(text: &'static str) -> Index {
 /// `name(type, type) result implementation`; `variadic type` as the last argument.
 fn parse_line(line: &'static str) -> Signature {
     let fail = || -> ! { panic!("bad line in a table of functions: {line}") };
-    let Some((name, rest)) = line.split_once('(') else { fail() };
-    let Some((args, rest)) = rest.split_once(')') else { fail() };
+    let Some((name, rest)) = line.split_once('(') else {
+        fail()
+    };
+    let Some((args, rest)) = rest.split_once(')') else {
+        fail()
+    };
     let mut words = rest.split_whitespace();
-    let (Some(ret), Some(func)) = (words.next(), words.next()) else { fail() };
+    let (Some(ret), Some(func)) = (words.next(), words.next()) else {
+        fail()
+    };
     let mut variadic = false;
     let args = args
         .split(',')
         .map(str::trim)
         .filter(|a| !a.is_empty())
         .map(|arg| {
-            let arg = arg.strip_prefix("variadic ").inspect(|_| variadic = true).unwrap_or(arg);
+            let arg = arg
+                .strip_prefix("variadic ")
+                .inspect(|_| variadic = true)
+                .unwrap_or(arg);
             SqlType::from_typname(arg).unwrap_or_else(|| fail())
         })
         .collect();
@@ -114,7 +123,11 @@ pub fn build(
     candidate: Candidate<'_>,
     args: Vec<Typed>,
 ) -> Result<Typed, PlanError> {
-    let Candidate { signature, args: types, ret } = candidate;
+    let Candidate {
+        signature,
+        args: types,
+        ret,
+    } = candidate;
     let mut coerced = vec![];
     for (arg, ty) in args.into_iter().zip(&types) {
         // The modifiers of arguments are kept where the type does not change.

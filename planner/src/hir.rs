@@ -176,9 +176,10 @@ impl HirScalar {
     /// Conjuncts of a predicate.
     pub fn into_conjuncts(self) -> Vec<HirScalar> {
         match self {
-            HirScalar::Call { func, args, .. } if func.is("and") => {
-                args.into_iter().flat_map(HirScalar::into_conjuncts).collect()
-            }
+            HirScalar::Call { func, args, .. } if func.is("and") => args
+                .into_iter()
+                .flat_map(HirScalar::into_conjuncts)
+                .collect(),
             other if other.as_literal() == Some(Datum::TRUE) => vec![],
             other => vec![other],
         }
@@ -246,10 +247,7 @@ impl HirScalar {
 
     pub fn has_subquery(&self) -> bool {
         let (mut found, mut deeper) = (false, false);
-        self.visit_children(
-            &mut |s| deeper |= s.has_subquery(),
-            &mut |_| found = true,
-        );
+        self.visit_children(&mut |s| deeper |= s.has_subquery(), &mut |_| found = true);
         found || deeper
     }
 

@@ -213,7 +213,9 @@ impl Lower {
                 let limit = limit
                     .map(|l| lower_scalar(l, &[]))
                     .transpose()
-                    .map_err(|_| PlanError::unsupported("LIMIT of a subquery that is not a constant"))?;
+                    .map_err(|_| {
+                        PlanError::unsupported("LIMIT of a subquery that is not a constant")
+                    })?;
                 let shift = |c: usize| c + arity;
                 let order_key = order_key
                     .into_iter()
@@ -489,7 +491,12 @@ fn canonical(expr: ScalarExpr, ty: &SqlType) -> ScalarExpr {
 }
 
 /// An equivalence class that makes two columns equal, NULL being equal to NULL.
-fn same_key(left: ScalarExpr, right: ScalarExpr, left_ty: &ColumnType, right_ty: &ColumnType) -> Vec<ScalarExpr> {
+fn same_key(
+    left: ScalarExpr,
+    right: ScalarExpr,
+    left_ty: &ColumnType,
+    right_ty: &ColumnType,
+) -> Vec<ScalarExpr> {
     let wrap = left_ty.nullable || right_ty.nullable;
     [(left, left_ty), (right, right_ty)]
         .into_iter()

@@ -76,7 +76,10 @@ fn improper(name: &str) -> PlanError {
 }
 
 pub fn is_system_schema(name: &str) -> bool {
-    matches!(name, PG_CATALOG | INFORMATION_SCHEMA | MZ_CATALOG | MZ_INTERNAL)
+    matches!(
+        name,
+        PG_CATALOG | INFORMATION_SCHEMA | MZ_CATALOG | MZ_INTERNAL
+    )
 }
 
 impl<'a> SessionView<'a> {
@@ -97,7 +100,9 @@ impl<'a> SessionView<'a> {
             };
             if let Some(system) = system_schema(name) {
                 path.push(PathEntry::System(system));
-            } else if let Some(schema) = database.and_then(|d| self.catalog.schema_by_name(d.id, name)) {
+            } else if let Some(schema) =
+                database.and_then(|d| self.catalog.schema_by_name(d.id, name))
+            {
                 path.push(PathEntry::User(schema));
             }
         }
@@ -105,10 +110,12 @@ impl<'a> SessionView<'a> {
     }
 
     fn first_user_schema(&self) -> Option<&'a Arc<Schema>> {
-        self.effective_path().into_iter().find_map(|entry| match entry {
-            PathEntry::User(schema) => Some(schema),
-            PathEntry::System(_) => None,
-        })
+        self.effective_path()
+            .into_iter()
+            .find_map(|entry| match entry {
+                PathEntry::User(schema) => Some(schema),
+                PathEntry::System(_) => None,
+            })
     }
 
     /// The schema in which new objects without a schema are made: `current_schema()`.
@@ -123,7 +130,11 @@ impl<'a> SessionView<'a> {
         self.effective_path()
             .into_iter()
             .filter_map(|entry| match entry {
-                PathEntry::System(name) if include_implicit && name == PG_CATALOG || listed(name) => Some(name.to_owned()),
+                PathEntry::System(name)
+                    if include_implicit && name == PG_CATALOG || listed(name) =>
+                {
+                    Some(name.to_owned())
+                }
                 PathEntry::System(_) => None,
                 PathEntry::User(schema) => Some(schema.name.clone()),
             })
@@ -133,7 +144,8 @@ impl<'a> SessionView<'a> {
     fn check_database(&self, name: &Name) -> Result<(), PlanError> {
         match &name.database {
             Some(database) if database != self.database => {
-                let message = format!("cross-database references are not implemented: \"{database}.{name}\"");
+                let message =
+                    format!("cross-database references are not implemented: \"{database}.{name}\"");
                 Err(PlanError::new("0A000", message).at(name.position))
             }
             Some(_) | None => Ok(()),
@@ -170,15 +182,23 @@ impl<'a> SessionView<'a> {
                 Some(system) => builtin::lookup(system, &name.name).map(Relation::Builtin),
                 None => {
                     let schema = self.schema(schema).map_err(|e| e.at(name.position))?;
-                    self.catalog.item_by_name(schema.id, &name.name).map(Relation::Item)
+                    self.catalog
+                        .item_by_name(schema.id, &name.name)
+                        .map(Relation::Item)
                 }
             },
-            None => self.effective_path().into_iter().find_map(|entry| match entry {
-                PathEntry::System(system) => builtin::lookup(system, &name.name).map(Relation::Builtin),
-                PathEntry::User(schema) => {
-                    self.catalog.item_by_name(schema.id, &name.name).map(Relation::Item)
-                }
-            }),
+            None => self
+                .effective_path()
+                .into_iter()
+                .find_map(|entry| match entry {
+                    PathEntry::System(system) => {
+                        builtin::lookup(system, &name.name).map(Relation::Builtin)
+                    }
+                    PathEntry::User(schema) => self
+                        .catalog
+                        .item_by_name(schema.id, &name.name)
+                        .map(Relation::Item),
+                }),
         };
         Ok(found)
     }
@@ -234,9 +254,8 @@ impl Relation<'_> {
     pub fn desc(&self) -> Result<RelationDesc, PlanError> {
         match self {
             Relation::Builtin(builtin) => Ok(builtin.desc.clone()),
-            Relation::Item(item) => item_desc(item).ok_or_else(|| {
-                PlanError::new("42809", format!("\"{}\" is an index", item.name))
-            }),
+            Relation::Item(item) => item_desc(item)
+                .ok_or_else(|| PlanError::new("42809", format!("\"{}\" is an index", item.name))),
         }
     }
 }
@@ -245,7 +264,9 @@ impl Relation<'_> {
 pub fn item_desc(item: &Item) -> Option<RelationDesc> {
     let columns = item.columns()?;
     let mut desc = RelationDesc::from_columns(
-        columns.iter().map(|c| (c.name.clone(), ColumnType::new(c.ty.clone(), c.nullable))),
+        columns
+            .iter()
+            .map(|c| (c.name.clone(), ColumnType::new(c.ty.clone(), c.nullable))),
     );
     match &item.kind {
         ItemKind::Table(table) => {
@@ -269,7 +290,9 @@ pub fn item_desc(item: &Item) -> Option<RelationDesc> {
 /// An identifier as it must be written in SQL.
 pub fn quote(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         && !is_reserved(name);
     match plain {
         true => name.to_owned(),
@@ -280,19 +303,146 @@ pub fn quote(name: &str) -> String {
 /// Words that cannot be a name without quotes.
 fn is_reserved(word: &str) -> bool {
     const WORDS: &[&str] = &[
-        "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "between", "bigint",
-        "binary", "bit", "boolean", "both", "case", "cast", "char", "character", "check", "coalesce", "collate", "collation",
-        "column", "concurrently", "constraint", "create", "cross", "current_catalog", "current_date", "current_role",
-        "current_schema", "current_time", "current_timestamp", "current_user", "dec", "decimal", "default", "deferrable", "desc",
-        "distinct", "do", "else", "end", "except", "exists", "extract", "false", "fetch", "float", "for", "foreign", "freeze",
-        "from", "full", "grant", "greatest", "group", "grouping", "having", "ilike", "in", "initially", "inner", "inout", "int",
-        "integer", "intersect", "interval", "into", "is", "isnull", "join", "lateral", "leading", "least", "left", "like",
-        "limit", "localtime", "localtimestamp", "national", "natural", "nchar", "none", "normalize", "not", "notnull", "null",
-        "nullif", "numeric", "offset", "on", "only", "or", "order", "out", "outer", "overlaps", "overlay", "placing", "position",
-        "precision", "primary", "real", "references", "returning", "right", "row", "select", "session_user", "setof", "similar",
-        "smallint", "some", "substring", "symmetric", "table", "tablesample", "then", "time", "timestamp", "to", "trailing",
-        "treat", "trim", "true", "union", "unique", "user", "using", "values", "varchar", "variadic", "verbose", "when", "where",
-        "window", "with",
+        "all",
+        "analyse",
+        "analyze",
+        "and",
+        "any",
+        "array",
+        "as",
+        "asc",
+        "asymmetric",
+        "authorization",
+        "between",
+        "bigint",
+        "binary",
+        "bit",
+        "boolean",
+        "both",
+        "case",
+        "cast",
+        "char",
+        "character",
+        "check",
+        "coalesce",
+        "collate",
+        "collation",
+        "column",
+        "concurrently",
+        "constraint",
+        "create",
+        "cross",
+        "current_catalog",
+        "current_date",
+        "current_role",
+        "current_schema",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "dec",
+        "decimal",
+        "default",
+        "deferrable",
+        "desc",
+        "distinct",
+        "do",
+        "else",
+        "end",
+        "except",
+        "exists",
+        "extract",
+        "false",
+        "fetch",
+        "float",
+        "for",
+        "foreign",
+        "freeze",
+        "from",
+        "full",
+        "grant",
+        "greatest",
+        "group",
+        "grouping",
+        "having",
+        "ilike",
+        "in",
+        "initially",
+        "inner",
+        "inout",
+        "int",
+        "integer",
+        "intersect",
+        "interval",
+        "into",
+        "is",
+        "isnull",
+        "join",
+        "lateral",
+        "leading",
+        "least",
+        "left",
+        "like",
+        "limit",
+        "localtime",
+        "localtimestamp",
+        "national",
+        "natural",
+        "nchar",
+        "none",
+        "normalize",
+        "not",
+        "notnull",
+        "null",
+        "nullif",
+        "numeric",
+        "offset",
+        "on",
+        "only",
+        "or",
+        "order",
+        "out",
+        "outer",
+        "overlaps",
+        "overlay",
+        "placing",
+        "position",
+        "precision",
+        "primary",
+        "real",
+        "references",
+        "returning",
+        "right",
+        "row",
+        "select",
+        "session_user",
+        "setof",
+        "similar",
+        "smallint",
+        "some",
+        "substring",
+        "symmetric",
+        "table",
+        "tablesample",
+        "then",
+        "time",
+        "timestamp",
+        "to",
+        "trailing",
+        "treat",
+        "trim",
+        "true",
+        "union",
+        "unique",
+        "user",
+        "using",
+        "values",
+        "varchar",
+        "variadic",
+        "verbose",
+        "when",
+        "where",
+        "window",
+        "with",
     ];
     WORDS.binary_search(&word).is_ok()
 }

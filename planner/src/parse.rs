@@ -17,9 +17,7 @@ mod set;
 mod show;
 mod transaction;
 
-use crate::ast::{
-    Discard, Drop, NoOp, ObjectKind, Prepare, Rename, Statement, Truncate, sql,
-};
+use crate::ast::{Discard, Drop, NoOp, ObjectKind, Prepare, Rename, Statement, Truncate, sql};
 use crate::error::PlanError;
 use lex::Source;
 use sqlparser::ast::{Ident, ObjectName};
@@ -319,7 +317,11 @@ impl<'s> Front<'s> {
     /// Clients run these after a load; there are no statistics and no dead rows here.
     fn maintenance(&mut self, word: &str) -> Statement {
         self.skip_rest();
-        let tag = if word == "VACUUM" { "VACUUM" } else { "ANALYZE" };
+        let tag = if word == "VACUUM" {
+            "VACUUM"
+        } else {
+            "ANALYZE"
+        };
         Statement::NoOp(NoOp {
             tag,
             warning: Some(format!("{tag} has no effect")),
@@ -509,7 +511,10 @@ impl<'s> Front<'s> {
             ParserError::TokenizerError(message) => PlanError::new("42601", message),
             ParserError::ParserError(message) => {
                 if let Some(position) = lex::position_in_message(&message) {
-                    let found = self.tokens.iter().find(|t| crate::ast::position(t.span) == position);
+                    let found = self
+                        .tokens
+                        .iter()
+                        .find(|t| crate::ast::position(t.span) == position);
                     if let Some(token) = found {
                         return self.source.syntax_error(token);
                     }

@@ -159,7 +159,12 @@ impl<'a> QueryPlanner<'a> {
     }
 
     /// Plans an expression over the columns of one relation.
-    pub fn scalar(&self, expr: &Expr, scope: &Scope, clause: &'static str) -> Result<Typed, PlanError> {
+    pub fn scalar(
+        &self,
+        expr: &Expr,
+        scope: &Scope,
+        clause: &'static str,
+    ) -> Result<Typed, PlanError> {
         let env = Env {
             outer: None,
             ctes: None,
@@ -227,7 +232,12 @@ impl<'a> QueryPlanner<'a> {
         Ok(planned)
     }
 
-    fn query_body(&self, query: &Query, env: Env<'_>, root: bool) -> Result<PlannedQuery, PlanError> {
+    fn query_body(
+        &self,
+        query: &Query,
+        env: Env<'_>,
+        root: bool,
+    ) -> Result<PlannedQuery, PlanError> {
         let order_by = order::order_exprs(query)?;
         let mut planned = match query.body.as_ref() {
             SetExpr::Select(select) => self.select(select, order_by, env, root)?,
@@ -265,7 +275,9 @@ impl<'a> QueryPlanner<'a> {
             SetExpr::SetOperation { .. } => self.set_operations(body, env),
             SetExpr::Table(table) => self.table_command(table, env),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
-                Err(PlanError::unsupported("WITH before INSERT, UPDATE or DELETE"))
+                Err(PlanError::unsupported(
+                    "WITH before INSERT, UPDATE or DELETE",
+                ))
             }
         })
     }
@@ -277,7 +289,10 @@ impl<'a> QueryPlanner<'a> {
         let mut columns: Vec<Vec<Typed>> = vec![vec![]; width];
         for row in &values.rows {
             if row.content.len() != width {
-                return Err(PlanError::new("42601", "VALUES lists must all be the same length"));
+                return Err(PlanError::new(
+                    "42601",
+                    "VALUES lists must all be the same length",
+                ));
             }
             for (column, expr) in columns.iter_mut().zip(&row.content) {
                 column.push(self.expr(&ctx, expr)?);
@@ -373,8 +388,9 @@ impl<'a> QueryPlanner<'a> {
         if limit.is_some() || offset.is_some() {
             let offset = match offset {
                 None => 0,
-                Some(expr) => constant_count(&expr)
-                    .ok_or_else(|| PlanError::unsupported("OFFSET of a subquery that is not a constant"))?,
+                Some(expr) => constant_count(&expr).ok_or_else(|| {
+                    PlanError::unsupported("OFFSET of a subquery that is not a constant")
+                })?,
             };
             hir = Hir::TopK {
                 input: Box::new(hir),
@@ -408,7 +424,12 @@ impl<'a> QueryPlanner<'a> {
 
     /// Replaces columns of unknown type by columns of type `to`, in the expressions that make them where those can be found (so that
     /// parameters get their type), else by a cast on top.
-    pub(crate) fn retype(&self, hir: Hir, columns: &[usize], to: &SqlType) -> Result<Hir, PlanError> {
+    pub(crate) fn retype(
+        &self,
+        hir: Hir,
+        columns: &[usize],
+        to: &SqlType,
+    ) -> Result<Hir, PlanError> {
         let cast = |expr: HirScalar| {
             let typed = Typed::new(expr, SqlType::Unknown);
             self.coercer().coerce(typed, to, CastContext::Assignment)
@@ -463,7 +484,9 @@ impl<'a> QueryPlanner<'a> {
                     if !constants {
                         return Err(PlanError::unsupported("a constant of this type in VALUES"));
                     }
-                    converted.push(repr::Row::pack(datums.iter().filter_map(HirScalar::as_literal)));
+                    converted.push(repr::Row::pack(
+                        datums.iter().filter_map(HirScalar::as_literal),
+                    ));
                 }
                 for column in columns {
                     types[*column].ty = to.clone();
@@ -498,7 +521,8 @@ impl PlannedQuery {
         );
         let constant = |e: &Option<HirScalar>| e.as_ref().map(constant_count);
         let (limit, offset) = (constant(&self.limit), constant(&self.offset));
-        let lower = |e: Option<HirScalar>| e.map(|e| crate::lower::lower_scalar(e, &[])).transpose();
+        let lower =
+            |e: Option<HirScalar>| e.map(|e| crate::lower::lower_scalar(e, &[])).transpose();
         let finishing = Finishing {
             order_by: self.order_by,
             limit: limit.flatten(),
@@ -507,7 +531,8 @@ impl PlannedQuery {
         };
         // LIMIT NULL is no limit.
         let is_null = |e: &HirScalar| matches!(e.as_literal(), Some(repr::Datum::Null));
-        let dynamic = |e: Option<HirScalar>| e.filter(|e| constant_count(e).is_none() && !is_null(e));
+        let dynamic =
+            |e: Option<HirScalar>| e.filter(|e| constant_count(e).is_none() && !is_null(e));
         Ok(QueryParts {
             hir: self.hir,
             finishing,
@@ -540,7 +565,8 @@ fn mentions_itself(with: &crate::ast::sql::With) -> bool {
     with.cte_tables.iter().any(|cte| {
         let name = cte.alias.name.value.to_lowercase();
         let text = cte.query.to_string().to_lowercase();
-        text.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name)
+        text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .any(|word| word == name)
     })
 }
 
@@ -584,12 +610,20 @@ impl QueryPlanner<'_> {
     }
 
     /// The relations of a FROM clause.
-    pub fn from_clause(&self, from: &[crate::ast::sql::TableWithJoins]) -> Result<(Hir, Scope), PlanError> {
+    pub fn from_clause(
+        &self,
+        from: &[crate::ast::sql::TableWithJoins],
+    ) -> Result<(Hir, Scope), PlanError> {
         self.from(from, Self::root_env())
     }
 
     /// A condition over the columns of one scope.
-    pub fn condition(&self, expr: &Expr, scope: &Scope, clause: &'static str) -> Result<HirScalar, PlanError> {
+    pub fn condition(
+        &self,
+        expr: &Expr,
+        scope: &Scope,
+        clause: &'static str,
+    ) -> Result<HirScalar, PlanError> {
         self.boolean(&Ctx::new(scope, Self::root_env(), clause), expr, clause)
     }
 

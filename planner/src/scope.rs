@@ -50,8 +50,12 @@ impl Scope {
     pub fn concat(mut self, other: Scope) -> Scope {
         let offset = self.columns.len();
         let shift = |v: Vec<usize>| v.into_iter().map(|c| c + offset).collect();
-        self.determined
-            .extend(other.determined.into_iter().map(|(k, d)| (shift(k), shift(d))));
+        self.determined.extend(
+            other
+                .determined
+                .into_iter()
+                .map(|(k, d)| (shift(k), shift(d))),
+        );
         self.columns.extend(other.columns);
         self
     }
@@ -88,7 +92,9 @@ impl Scope {
             (Some((i, _)), None) => Ok(Resolved::Column(i)),
             (None, _) => {
                 let columns = self.of_relation(None, name);
-                let result = columns.iter().find(|c| self.columns[**c].is_function_result);
+                let result = columns
+                    .iter()
+                    .find(|c| self.columns[**c].is_function_result);
                 Ok(match (columns.as_slice(), result) {
                     ([], _) => Resolved::None,
                     (_, Some(column)) => Resolved::Column(*column),
@@ -121,9 +127,9 @@ impl Scope {
                 let error = PlanError::new("42703", message);
                 let candidates = columns.iter().map(|c| self.columns[*c].name.as_str());
                 Err(match closest(name, candidates) {
-                    Some(hint) => {
-                        error.with_hint(format!("Perhaps you meant to reference the column \"{relation}.{hint}\"."))
-                    }
+                    Some(hint) => error.with_hint(format!(
+                        "Perhaps you meant to reference the column \"{relation}.{hint}\"."
+                    )),
                     None => error,
                 })
             }
@@ -137,7 +143,9 @@ impl Scope {
                 r.name == relation && schema.is_none_or(|s| r.schema.as_deref() == Some(s))
             })
         };
-        (0..self.columns.len()).filter(|i| is(&self.columns[*i])).collect()
+        (0..self.columns.len())
+            .filter(|i| is(&self.columns[*i]))
+            .collect()
     }
 
     /// A column whose name is like this one, qualified.

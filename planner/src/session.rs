@@ -52,13 +52,19 @@ impl Settings for NoSettings {
 impl<'a> SessionView<'a> {
     pub fn database(&self) -> Result<&'a Arc<Database>, PlanError> {
         self.catalog.database_by_name(self.database).ok_or_else(|| {
-            PlanError::new("3D000", format!("database \"{}\" does not exist", self.database))
+            PlanError::new(
+                "3D000",
+                format!("database \"{}\" does not exist", self.database),
+            )
         })
     }
 
     pub fn role(&self) -> Result<&'a Arc<Role>, PlanError> {
         self.catalog.role_by_name(self.current_user).ok_or_else(|| {
-            PlanError::new("42704", format!("role \"{}\" does not exist", self.current_user))
+            PlanError::new(
+                "42704",
+                format!("role \"{}\" does not exist", self.current_user),
+            )
         })
     }
 

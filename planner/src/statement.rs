@@ -18,8 +18,8 @@ pub use show::create_sql;
 pub use stored::{plan_stored_expr, plan_stored_query};
 
 use crate::ast::{
-    Discard, ExplainFormat, ExplainStage, FetchDirection, ObjectKind, SetValue,
-    Statement, TransactionMode, TransactionScope,
+    Discard, ExplainFormat, ExplainStage, FetchDirection, ObjectKind, SetValue, Statement,
+    TransactionMode, TransactionScope,
 };
 use crate::error::{Notice, PlanError};
 use crate::parse::fold;
@@ -72,7 +72,10 @@ impl ParamTypes {
         const PARAMS_MAX: usize = 65_535;
         if self.forbidden || index >= PARAMS_MAX {
             let n = index + 1;
-            return Err(PlanError::new("42P02", format!("there is no parameter ${n}")));
+            return Err(PlanError::new(
+                "42P02",
+                format!("there is no parameter ${n}"),
+            ));
         }
         if self.types.len() <= index {
             self.types.resize(index + 1, None);
@@ -87,7 +90,10 @@ impl ParamTypes {
     /// All types, once planning has ended: a parameter that nothing constrains is an error (42P18).
     pub fn finish(&self) -> Result<Vec<SqlType>, PlanError> {
         let undetermined = |n: usize| {
-            PlanError::new("42P18", format!("could not determine data type of parameter ${n}"))
+            PlanError::new(
+                "42P18",
+                format!("could not determine data type of parameter ${n}"),
+            )
         };
         self.types
             .iter()
@@ -98,6 +104,8 @@ impl ParamTypes {
 }
 
 /// A planned statement.
+// Shared behind an `Arc` once it is compiled: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     Select(SelectPlan),
@@ -109,38 +117,77 @@ pub enum Plan {
     CreateMaterializedView(CreateDataflowPlan),
     CreateIndex(CreateIndexPlan),
     CreateSource(CreateItemPlan),
-    CreateSchema { name: String, notices: Vec<Notice> },
-    CreateDatabase { name: String },
+    CreateSchema {
+        name: String,
+        notices: Vec<Notice>,
+    },
+    CreateDatabase {
+        name: String,
+    },
     CreateCluster(CreateClusterPlan),
     Drop(DropPlan),
     /// `updates` are the renamed item and its indexes with their new texts.
-    Rename { id: GlobalId, kind: ObjectKind, name: String, updates: Vec<Item> },
-    Truncate { tables: Vec<GlobalId> },
+    Rename {
+        id: GlobalId,
+        kind: ObjectKind,
+        name: String,
+        updates: Vec<Item>,
+    },
+    Truncate {
+        tables: Vec<GlobalId>,
+    },
     CopyFrom(CopyFromPlan),
     CopyTo(CopyToPlan),
     Subscribe(SubscribePlan),
     Explain(ExplainPlan),
     /// SHOW of one setting; the session knows the value.
-    ShowVariable { name: String },
+    ShowVariable {
+        name: String,
+    },
     /// SHOW ALL.
     ShowAll,
-    SetVariable { name: String, value: SetValue, local: bool },
+    SetVariable {
+        name: String,
+        value: SetValue,
+        local: bool,
+    },
     /// `None` resets all.
-    ResetVariable { name: Option<String> },
-    SetTransaction { modes: Vec<TransactionMode>, scope: TransactionScope },
-    Begin { modes: Vec<TransactionMode> },
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    ResetVariable {
+        name: Option<String>,
+    },
+    SetTransaction {
+        modes: Vec<TransactionMode>,
+        scope: TransactionScope,
+    },
+    Begin {
+        modes: Vec<TransactionMode>,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Prepare(PreparePlan),
-    Execute { name: String, args: Vec<ScalarExpr> },
-    Deallocate { name: Option<String> },
+    Execute {
+        name: String,
+        args: Vec<ScalarExpr>,
+    },
+    Deallocate {
+        name: Option<String>,
+    },
     Declare(DeclarePlan),
     Fetch(FetchPlan),
     /// `None` closes all cursors.
-    Close { name: Option<String> },
+    Close {
+        name: Option<String>,
+    },
     Discard(Discard),
     /// Nothing to do but to answer with the tag and the notices.
-    NoOp { tag: String, notices: Vec<Notice> },
+    NoOp {
+        tag: String,
+        notices: Vec<Notice>,
+    },
 }
 
 /// A query whose answer is sent to the client or copied out.
@@ -166,7 +213,11 @@ pub enum Effect {
     /// `pg_sleep(seconds)`; float8.
     Sleep(ScalarExpr),
     /// `set_config(name, value, is_local)`.
-    SetConfig { name: String, value: String, local: bool },
+    SetConfig {
+        name: String,
+        value: String,
+        local: bool,
+    },
     /// `pg_cancel_backend(pid)` or `pg_terminate_backend(pid)`; int4.
     Cancel { pid: ScalarExpr, terminate: bool },
 }
@@ -443,10 +494,7 @@ impl Plan {
 
 /// 23502 for a row of a table that has NULL in this column. `row` is the failing row's values as text, NULL as `None`.
 pub fn not_null_violation(table: &str, column: &str, row: &[Option<String>]) -> PlanError {
-    let values: Vec<&str> = row
-        .iter()
-        .map(|v| v.as_deref().unwrap_or("null"))
-        .collect();
+    let values: Vec<&str> = row.iter().map(|v| v.as_deref().unwrap_or("null")).collect();
     PlanError::new(
         "23502",
         format!(
@@ -486,20 +534,29 @@ impl<'a> StatementPlanner<'a> {
             Statement::AlterCluster { .. } => Err(PlanError::unsupported("ALTER CLUSTER ... SET")),
             Statement::CreateSource(create) => self.create_source(create),
             Statement::CreateSchema(create) => self.create_schema(create),
-            Statement::CreateDatabase { name, if_not_exists } => self.create_database(name, *if_not_exists),
+            Statement::CreateDatabase {
+                name,
+                if_not_exists,
+            } => self.create_database(name, *if_not_exists),
             Statement::Drop(drop) => self.drop(drop),
             Statement::Rename(rename) => self.rename(rename),
             Statement::Truncate(truncate) => self.truncate(truncate),
             Statement::Copy(copy) => self.copy(copy, params),
-            Statement::Subscribe(subscribe) => Ok(Plan::Subscribe(self.subscribe(subscribe, params)?)),
+            Statement::Subscribe(subscribe) => {
+                Ok(Plan::Subscribe(self.subscribe(subscribe, params)?))
+            }
             Statement::Explain(explain) => self.explain(explain, params),
             Statement::Show(show) => self.show(show, params),
             Statement::Declare(declare) => self.declare(declare, params),
             Statement::Fetch(fetch) => self.fetch(fetch),
-            Statement::Close { name } => Ok(Plan::Close { name: name.as_ref().map(fold) }),
+            Statement::Close { name } => Ok(Plan::Close {
+                name: name.as_ref().map(fold),
+            }),
             Statement::Prepare(prepare) => self.prepare(prepare),
             Statement::Execute { name, args } => self.execute(name, args, params),
-            Statement::Deallocate { name } => Ok(Plan::Deallocate { name: name.as_ref().map(fold) }),
+            Statement::Deallocate { name } => Ok(Plan::Deallocate {
+                name: name.as_ref().map(fold),
+            }),
             Statement::Discard(what) => Ok(Plan::Discard(*what)),
             Statement::Set(set) => Ok(Plan::SetVariable {
                 name: set.name.clone(),
@@ -511,19 +568,21 @@ impl<'a> StatementPlanner<'a> {
                 modes: modes.clone(),
                 scope: *scope,
             }),
-            Statement::Begin { modes } => Ok(Plan::Begin { modes: modes.clone() }),
+            Statement::Begin { modes } => Ok(Plan::Begin {
+                modes: modes.clone(),
+            }),
             Statement::Commit { chain } => Ok(Plan::Commit { chain: *chain }),
             Statement::Rollback { chain } => Ok(Plan::Rollback { chain: *chain }),
-            Statement::Savepoint { .. } | Statement::ReleaseSavepoint { .. } | Statement::RollbackTo { .. } => {
-                Err(PlanError::unsupported("SAVEPOINT")
-                    .with_hint("Roll back the whole transaction and run it again instead."))
-            }
+            Statement::Savepoint { .. }
+            | Statement::ReleaseSavepoint { .. }
+            | Statement::RollbackTo { .. } => Err(PlanError::unsupported("SAVEPOINT")
+                .with_hint("Roll back the whole transaction and run it again instead.")),
             Statement::NoOp(noop) => Ok(Plan::NoOp {
                 tag: noop.tag.to_owned(),
                 notices: noop
                     .warning
                     .iter()
-                    .map(|w| Notice::notice("00000", w.clone()))
+                    .map(|w| Notice::info("00000", w.clone()))
                     .collect(),
             }),
             Statement::Unsupported { what, hint } => {

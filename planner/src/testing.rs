@@ -9,7 +9,9 @@ use plan::eval::{Collections, Env, Limits};
 use plan::explain::{NoNames, explain_mir};
 use plan::scalar::{EvalCtx, Unmaterializable};
 use plan::{EvalError, Mir, ScalarExpr};
-use repr::{ClusterId, DatabaseId, Datum, Diff, GlobalId, RelationDesc, RoleId, Row, SchemaId, SqlType};
+use repr::{
+    ClusterId, DatabaseId, Datum, Diff, GlobalId, RelationDesc, RoleId, Row, SchemaId, SqlType,
+};
 use state::Catalog;
 use state::catalog::{Cluster, Database, Item, ItemKind, Role, Schema};
 use std::collections::BTreeMap;
@@ -39,8 +41,21 @@ impl Runner {
         };
         let (database, owner) = (DatabaseId(1), RoleId(10));
         let name = "clusterd".to_owned();
-        catalog.databases.insert(database, Arc::new(Database { id: database, name: name.clone() }));
-        catalog.roles.insert(owner, Arc::new(Role { id: owner, name, superuser: true }));
+        catalog.databases.insert(
+            database,
+            Arc::new(Database {
+                id: database,
+                name: name.clone(),
+            }),
+        );
+        catalog.roles.insert(
+            owner,
+            Arc::new(Role {
+                id: owner,
+                name,
+                superuser: true,
+            }),
+        );
         let schema = Schema {
             id: SchemaId(2200),
             database,
@@ -95,7 +110,9 @@ impl Runner {
             Plan::Select(select) => self.select(select, tags, out)?,
             Plan::CopyTo(copy) => match copy.source {
                 CopyToSource::Select(select) => self.select(*select, tags, out)?,
-                CopyToSource::Subscribe(_) | CopyToSource::Statement(_) => writeln!(out, "{:?}", copy.options).expect("a string"),
+                CopyToSource::Subscribe(_) | CopyToSource::Statement(_) => {
+                    writeln!(out, "{:?}", copy.options).expect("a string")
+                }
             },
             Plan::Insert(insert) => {
                 self.show_plan(&insert.rows, tags, out);
@@ -119,14 +136,21 @@ impl Runner {
                     table.push((Row::pack_slice(new), diff));
                 }
             }
-            Plan::CreateTable(create) | Plan::CreateView(create) | Plan::CreateSource(create) => self.create(create.item, out),
+            Plan::CreateTable(create) | Plan::CreateView(create) | Plan::CreateSource(create) => {
+                self.create(create.item, out)
+            }
             Plan::CreateMaterializedView(create) => {
                 self.show_plan(&create.mir, tags, out);
                 self.create(create.item, out);
             }
             Plan::CreateIndex(create) => {
                 if tags.contains(&"plan") {
-                    writeln!(out, "keys: {}", plan::explain::explain_scalars(&create.keys)).expect("a string");
+                    writeln!(
+                        out,
+                        "keys: {}",
+                        plan::explain::explain_scalars(&create.keys)
+                    )
+                    .expect("a string");
                 }
                 self.create(create.item, out);
             }
@@ -159,7 +183,9 @@ impl Runner {
             _ => 0,
         };
         self.catalog.next_id = self.catalog.next_id.max(item.id.0 + 1 + keys);
-        self.catalog.names.insert((item.schema, item.name.clone()), item.id);
+        self.catalog
+            .names
+            .insert((item.schema, item.name.clone()), item.id);
         self.catalog.items.insert(item.id, Arc::new(item));
     }
 
@@ -175,7 +201,13 @@ impl Runner {
             let columns: Vec<String> = select
                 .desc
                 .columns()
-                .map(|(name, ty)| format!("{name} {}{}", ty.ty.pg_name(), if ty.nullable { "" } else { " not null" }))
+                .map(|(name, ty)| {
+                    format!(
+                        "{name} {}{}",
+                        ty.ty.pg_name(),
+                        if ty.nullable { "" } else { " not null" }
+                    )
+                })
                 .collect();
             writeln!(out, "{}", columns.join(", ")).expect("a string");
         }
@@ -183,7 +215,10 @@ impl Runner {
             return Ok(());
         }
         let rows = self.eval(&select.mir)?;
-        let finished = select.finishing.finish(rows).map_err(PlanError::from_eval)?;
+        let finished = select
+            .finishing
+            .finish(rows)
+            .map_err(PlanError::from_eval)?;
         for row in finished {
             writeln!(out, "{}", text_of(&row, &select.desc)).expect("a string");
         }
@@ -192,7 +227,9 @@ impl Runner {
 
     fn eval(&self, mir: &Mir) -> Result<Vec<(Row, Diff)>, PlanError> {
         let mut mir = mir.clone();
-        mir.visit_mut_post(&mut |node| crate::transform::visit_scalars_mut(node, &mut bind_session_values));
+        mir.visit_mut_post(&mut |node| {
+            crate::transform::visit_scalars_mut(node, &mut bind_session_values)
+        });
         let ctx = EvalCtx::default();
         let env = Env {
             collections: self,
@@ -242,7 +279,8 @@ fn text_of(row: &Row, desc: &RelationDesc) -> String {
         let mut text = String::new();
         match datum {
             Datum::Null => text.push_str("NULL"),
-            datum => repr::format::write_text(&ty.ty, datum, &ctx.format, &mut text).expect("strings take all text"),
+            datum => repr::format::write_text(&ty.ty, datum, &ctx.format, &mut text)
+                .expect("strings take all text"),
         }
         cells.push(text);
     }
@@ -252,7 +290,11 @@ fn text_of(row: &Row, desc: &RelationDesc) -> String {
 impl goldenscript::Runner for Runner {
     type Command = goldenscript::Command;
 
-    fn run(&mut self, command: &Self::Command, context: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
+    fn run(
+        &mut self,
+        command: &Self::Command,
+        context: &goldenscript::Context,
+    ) -> Result<String, Box<dyn Error>> {
         let mut tags: Vec<&str> = context.tags.iter().map(String::as_str).collect();
         tags.sort_unstable();
         let mut out = String::new();
@@ -321,15 +363,29 @@ fn recursion_bombs_are_refused() {
         format!("SELECT {}1", "-".repeat(3) + &" -".repeat(20_000)),
         format!("SELECT {} true", "NOT ".repeat(20_000)),
         format!("SELECT 1{}", " UNION SELECT 1".repeat(20_000)),
-        format!("SELECT * FROM {}(SELECT 1) a{}", "(SELECT * FROM ".repeat(500), ") a".repeat(500)),
-        format!("SELECT {}1{}", "CASE WHEN true THEN ".repeat(5_000), " END".repeat(5_000)),
+        format!(
+            "SELECT * FROM {}(SELECT 1) a{}",
+            "(SELECT * FROM ".repeat(500),
+            ") a".repeat(500)
+        ),
+        format!(
+            "SELECT {}1{}",
+            "CASE WHEN true THEN ".repeat(5_000),
+            " END".repeat(5_000)
+        ),
         format!("SELECT 1{}", "::int".repeat(20_000)),
         format!("SELECT {}1{}", "abs(".repeat(5_000), ")".repeat(5_000)),
         format!("SELECT {}1{}", "ARRAY[".repeat(5_000), "]".repeat(5_000)),
     ];
     for bomb in bombs {
-        let outcome = parse(&bomb).and_then(|parsed| plan_statement(&session, &parsed[0].statement, &mut ParamTypes::default()));
+        let outcome = parse(&bomb).and_then(|parsed| {
+            plan_statement(&session, &parsed[0].statement, &mut ParamTypes::default())
+        });
         let error = outcome.expect_err("a bomb was taken for a statement");
-        assert!(matches!(error.sqlstate, "54001" | "42601"), "{}: {error}", &bomb[..40]);
+        assert!(
+            matches!(error.sqlstate, "54001" | "42601"),
+            "{}: {error}",
+            &bomb[..40]
+        );
     }
 }

@@ -21,7 +21,16 @@ pub struct AggregateCall {
 pub fn is_aggregate(name: &str) -> bool {
     matches!(
         name,
-        "count" | "sum" | "min" | "max" | "avg" | "bool_and" | "bool_or" | "every" | "array_agg" | "string_agg"
+        "count"
+            | "sum"
+            | "min"
+            | "max"
+            | "avg"
+            | "bool_and"
+            | "bool_or"
+            | "every"
+            | "array_agg"
+            | "string_agg"
     )
 }
 
@@ -86,7 +95,9 @@ pub fn plan_aggregate(
             let ty = match &arg.ty {
                 // PostgreSQL has these for text only.
                 SqlType::Varchar(_) | SqlType::Name => SqlType::Text,
-                SqlType::Bool | SqlType::Uuid | SqlType::Record(_) | SqlType::Bytea => return Err(missing()),
+                SqlType::Bool | SqlType::Uuid | SqlType::Record(_) | SqlType::Bytea => {
+                    return Err(missing());
+                }
                 other => other.clone(),
             };
             let func = match name.as_str() {
@@ -177,7 +188,11 @@ fn average(
     let (ty, divide, divisor) = match ty {
         SqlType::Float64 => (SqlType::Float64, "float8div", SqlType::Float64),
         SqlType::Interval => (SqlType::Interval, "interval_div", SqlType::Float64),
-        _ => (SqlType::Numeric(None), "numeric_div", SqlType::Numeric(None)),
+        _ => (
+            SqlType::Numeric(None),
+            "numeric_div",
+            SqlType::Numeric(None),
+        ),
     };
     let sum = coercer.coerce(sum, &ty, CastContext::Implicit)?;
     let count = coercer.coerce(count, &divisor, CastContext::Implicit)?;
@@ -204,7 +219,11 @@ fn string_agg(
         .try_coerce(separator, &SqlType::Text, CastContext::Implicit)
         .map_err(missing)?;
     let pair_type = SqlType::Record(vec![SqlType::Text, SqlType::Text]);
-    let pair = cast::call("make_record", vec![value.clone(), separator], pair_type.clone())?;
+    let pair = cast::call(
+        "make_record",
+        vec![value.clone(), separator],
+        pair_type.clone(),
+    )?;
     // NULL values do not take part.
     let wanted = HirScalar::call("is_not_null", vec![value], SqlType::Bool);
     let condition = match filter {

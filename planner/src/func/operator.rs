@@ -154,34 +154,52 @@ pub fn unary(
         }
         _ => right,
     };
-    let signatures: Vec<Signature> = overloads(op).iter().filter(|s| s.args.len() == 1).cloned().collect();
+    let signatures: Vec<Signature> = overloads(op)
+        .iter()
+        .filter(|s| s.args.len() == 1)
+        .cloned()
+        .collect();
     match select(&signatures, std::slice::from_ref(&right.ty)) {
         Choice::One(candidate) => build(coercer, candidate, vec![right]),
         Choice::None => {
             let message = format!("operator does not exist: {op} {}", right.ty.base_name());
-            Err(PlanError::new("42883", message).at(position).with_hint(NO_OPERATOR))
+            Err(PlanError::new("42883", message)
+                .at(position)
+                .with_hint(NO_OPERATOR))
         }
         Choice::Ambiguous => {
             let message = format!("operator is not unique: {op} {}", right.ty.base_name());
-            Err(PlanError::new("42725", message).at(position).with_hint(AMBIGUOUS))
+            Err(PlanError::new("42725", message)
+                .at(position)
+                .with_hint(AMBIGUOUS))
         }
     }
 }
 
-const NO_OPERATOR: &str =
-    "No operator matches the given name and argument types. You might need to add explicit type casts.";
+const NO_OPERATOR: &str = "No operator matches the given name and argument types. You might need to add explicit type casts.";
 const AMBIGUOUS: &str =
     "Could not choose a best candidate operator. You might need to add explicit type casts.";
 
 fn no_operator(op: &str, left: &SqlType, right: &SqlType, position: usize) -> PlanError {
-    let message = format!("operator does not exist: {} {op} {}", left.base_name(), right.base_name());
-    PlanError::new("42883", message).at(position).with_hint(NO_OPERATOR)
+    let message = format!(
+        "operator does not exist: {} {op} {}",
+        left.base_name(),
+        right.base_name()
+    );
+    PlanError::new("42883", message)
+        .at(position)
+        .with_hint(NO_OPERATOR)
 }
 
 fn is_number(ty: &SqlType) -> bool {
     matches!(
         ty,
-        SqlType::Int16 | SqlType::Int32 | SqlType::Int64 | SqlType::Float32 | SqlType::Float64 | SqlType::Numeric(_)
+        SqlType::Int16
+            | SqlType::Int32
+            | SqlType::Int64
+            | SqlType::Float32
+            | SqlType::Float64
+            | SqlType::Numeric(_)
     )
 }
 
@@ -239,10 +257,12 @@ fn narrow(side: Typed, other: &Typed) -> Typed {
 /// An operand of a comparison. Strings and OIDs of different names compare as they are.
 fn operand(coercer: &Coercer<'_>, side: Typed, ty: &SqlType) -> Result<HirScalar, PlanError> {
     let as_they_are = |t: &SqlType| {
-        matches!(t, SqlType::Text | SqlType::Varchar(_) | SqlType::Name) && !matches!(ty, SqlType::Char(_))
+        matches!(t, SqlType::Text | SqlType::Varchar(_) | SqlType::Name)
+            && !matches!(ty, SqlType::Char(_))
             || is_oid_like(t)
     };
-    let same_kind = (is_string(ty) && is_string(&side.ty)) || (is_oid_like(ty) && is_oid_like(&side.ty));
+    let same_kind =
+        (is_string(ty) && is_string(&side.ty)) || (is_oid_like(ty) && is_oid_like(&side.ty));
     if !side.is_unknown() && as_they_are(&side.ty) && same_kind {
         return Ok(side.expr);
     }
@@ -321,7 +341,13 @@ fn arithmetic_func(op: &str, ty: &SqlType) -> Option<&'static str> {
         SqlType::Int64 => ["int8pl", "int8mi", "int8mul", "int8div", "int8mod"],
         SqlType::Float32 => ["float4pl", "float4mi", "float4mul", "float4div", ""],
         SqlType::Float64 => ["float8pl", "float8mi", "float8mul", "float8div", ""],
-        _ => ["numeric_add", "numeric_sub", "numeric_mul", "numeric_div", "numeric_mod"],
+        _ => [
+            "numeric_add",
+            "numeric_sub",
+            "numeric_mul",
+            "numeric_div",
+            "numeric_mod",
+        ],
     };
     let column = ["+", "-", "*", "/", "%"].iter().position(|o| *o == op)?;
     Some(row[column]).filter(|f| !f.is_empty())
@@ -344,8 +370,7 @@ fn concatenation(
             (true, false) => "array_append",
             (false, _) => "array_prepend",
         };
-        return super::call(coercer, func, vec![left, right], position)
-            .map_err(|e| e.at(position));
+        return super::call(coercer, func, vec![left, right], position).map_err(|e| e.at(position));
     }
     let bytes = |t: &Typed| t.ty == SqlType::Bytea;
     let text = |t: &Typed| is_string(&t.ty) && !t.is_unknown();
@@ -404,7 +429,9 @@ fn general(
                 types[0].base_name(),
                 types[1].base_name()
             );
-            Err(PlanError::new("42725", message).at(position).with_hint(AMBIGUOUS))
+            Err(PlanError::new("42725", message)
+                .at(position)
+                .with_hint(AMBIGUOUS))
         }
     }
 }
@@ -418,9 +445,14 @@ fn build_operator(
         // LIKE on character(n) sees the padding.
         let keep_padding = candidate.signature.args.first() == Some(&SqlType::Char(None));
         if keep_padding {
-            let [left, right]: [Typed; 2] = args.try_into().expect("binary operators have two operands");
+            let [left, right]: [Typed; 2] =
+                args.try_into().expect("binary operators have two operands");
             let right = coercer.coerce(right, &SqlType::Text, CastContext::Implicit)?;
-            return exact(candidate.signature.func, vec![left.expr, right], SqlType::Bool);
+            return exact(
+                candidate.signature.func,
+                vec![left.expr, right],
+                SqlType::Bool,
+            );
         }
         return build(coercer, candidate, args);
     };
@@ -430,7 +462,8 @@ fn build_operator(
     for (arg, ty) in args.into_iter().zip(&types) {
         coerced.push(coercer.coerce(arg, ty, CastContext::Implicit)?);
     }
-    let func = Func::by_name(func).ok_or_else(|| PlanError::unsupported(format!("the function {func}")))?;
+    let func = Func::by_name(func)
+        .ok_or_else(|| PlanError::unsupported(format!("the function {func}")))?;
     Ok(Typed::new(
         HirScalar::Call {
             func,
@@ -443,8 +476,11 @@ fn build_operator(
 
 /// The overloads of a binary operator; `+` between different types also works the other way round.
 fn with_commuted(op: &str) -> Vec<Signature> {
-    let mut signatures: Vec<Signature> =
-        overloads(op).iter().filter(|s| s.args.len() == 2).cloned().collect();
+    let mut signatures: Vec<Signature> = overloads(op)
+        .iter()
+        .filter(|s| s.args.len() == 2)
+        .cloned()
+        .collect();
     if op == "+" {
         let commuted: Vec<Signature> = signatures
             .iter()

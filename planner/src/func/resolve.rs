@@ -28,9 +28,11 @@ pub fn select<'a>(signatures: &'a [Signature], types: &[SqlType]) -> Choice<'a> 
         return Choice::One(candidates.swap_remove(exact));
     }
     if candidates.len() > 1 {
-        keep_most(&mut candidates, |c| count(c, types, |a, t| same(a, t)));
+        keep_most(&mut candidates, |c| count(c, types, same));
         keep_most(&mut candidates, |c| {
-            count(c, types, |a, t| same(a, t) || (a.is_preferred() && a.category() == t.category()))
+            count(c, types, |a, t| {
+                same(a, t) || (a.is_preferred() && a.category() == t.category())
+            })
         });
         resolve_unknowns(&mut candidates, types);
     }
@@ -52,7 +54,11 @@ fn is_exact(candidate: &Candidate<'_>, types: &[SqlType]) -> bool {
     candidate.args.iter().zip(types).all(|(a, t)| same(a, t))
 }
 
-fn count(candidate: &Candidate<'_>, types: &[SqlType], f: impl Fn(&SqlType, &SqlType) -> bool) -> usize {
+fn count(
+    candidate: &Candidate<'_>,
+    types: &[SqlType],
+    f: impl Fn(&SqlType, &SqlType) -> bool,
+) -> usize {
     candidate
         .args
         .iter()

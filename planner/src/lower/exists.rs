@@ -7,10 +7,12 @@ use plan::{Mir, ScalarExpr};
 use repr::{ColumnType, Datum, SqlType};
 
 /// The relation whose rows the predicate asks for, and whether it is negated.
+#[allow(clippy::result_large_err)]
 pub(super) fn as_exists(predicate: HirScalar) -> Result<(Hir, bool), HirScalar> {
     match predicate {
         HirScalar::Exists(relation) => Ok((*relation, false)),
-        HirScalar::Call { func, mut args, ty } if func.is("not") => match as_exists(args.remove(0)) {
+        HirScalar::Call { func, mut args, ty } if func.is("not") => match as_exists(args.remove(0))
+        {
             Ok((relation, negated)) => Ok((relation, !negated)),
             Err(inner) => Err(HirScalar::Call {
                 func,
@@ -176,7 +178,10 @@ impl Lower {
         }
         let id = self.fresh();
         let get = get_local(id, &input.types);
-        let matched = project(join(vec![get.clone(), present], equivalences), outputs.clone());
+        let matched = project(
+            join(vec![get.clone(), present], equivalences),
+            outputs.clone(),
+        );
         let rest = union(vec![project(get, outputs), negate(matched)]);
         Lowered {
             mir: bind(id, input.mir, rest),
@@ -186,6 +191,7 @@ impl Lower {
 }
 
 /// Takes the relation apart, or gives it back.
+#[allow(clippy::result_large_err)]
 fn equated(relation: Hir) -> Result<Equated, Hir> {
     let mut base = &relation;
     // What is selected, and how often, does not matter for existence.

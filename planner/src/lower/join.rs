@@ -2,8 +2,7 @@
 
 use super::scalar::column;
 use super::{
-    Lower, Lowered, Outer, bind, canonical, get_local, join, negate, project, same_key,
-    union,
+    Lower, Lowered, Outer, bind, canonical, get_local, join, negate, project, same_key, union,
 };
 use crate::error::PlanError;
 use crate::hir::{ColumnRef, Hir, HirScalar, JoinKind};
@@ -116,15 +115,18 @@ impl Lower {
                 .map(|t| ScalarExpr::null(t.ty.clone()))
                 .collect();
             branches.push(rest.map(nulls).mir);
-            types[left_arity..].iter_mut().for_each(|t| t.nullable = true);
+            types[left_arity..]
+                .iter_mut()
+                .for_each(|t| t.nullable = true);
         }
         if matches!(kind, JoinKind::Right | JoinKind::Full) {
             let keys = equated_columns(&on, left_arity - arity, true);
             let rest = match keys {
                 Some(keys) => self.unmatched_by_key(get_right(), get_left(), keys, (shared, arity)),
                 None => {
-                    let columns: Vec<usize> =
-                        (0..shared).chain(left_arity..left_arity + right_own).collect();
+                    let columns: Vec<usize> = (0..shared)
+                        .chain(left_arity..left_arity + right_own)
+                        .collect();
                     self.unmatched(get_right(), matched_id, &matched_types, &columns)
                 }
             };
@@ -140,7 +142,9 @@ impl Lower {
                 .chain(shared..n)
                 .collect();
             branches.push(rest.map(nulls).project(outputs).mir);
-            types[arity..left_arity].iter_mut().for_each(|t| t.nullable = true);
+            types[arity..left_arity]
+                .iter_mut()
+                .for_each(|t| t.nullable = true);
         }
         let body = bind(matched_id, matched.mir, union(branches));
         let mir = bind(left_id, left.mir, bind(right_id, right.mir, body));
@@ -268,7 +272,15 @@ impl Lower {
             ));
         }
         // A table function over each row needs no join.
-        if let (JoinKind::Inner, Hir::FlatMap { input, func, args, types }) = (kind, &right)
+        if let (
+            JoinKind::Inner,
+            Hir::FlatMap {
+                input,
+                func,
+                args,
+                types,
+            },
+        ) = (kind, &right)
             && input.is_unit()
             && args.iter().all(|a| !a.has_subquery())
         {
@@ -300,7 +312,10 @@ impl Lower {
         types.extend(right.types[n..].iter().cloned());
         let outputs = (0..arity).chain(arity + n..arity + n + right_own).collect();
         let joined = Lowered {
-            mir: project(join(vec![left.mir.clone(), right.mir], equivalences), outputs),
+            mir: project(
+                join(vec![left.mir.clone(), right.mir], equivalences),
+                outputs,
+            ),
             types,
         };
         let joined = self.filter(joined, on, outer)?;

@@ -1,6 +1,8 @@
 //! Scalars: subqueries become columns joined to the input.
 
-use super::{Lower, Lowered, Outer, bind, canonical, get_local, join, negate, project, same_key, union};
+use super::{
+    Lower, Lowered, Outer, bind, canonical, get_local, join, negate, project, same_key, union,
+};
 use crate::error::PlanError;
 use crate::hir::{ColumnRef, Hir, HirScalar};
 use plan::{AggregateExpr, AggregateFunc, EvalError, Func, Mir, ScalarExpr};
@@ -111,10 +113,7 @@ impl Lower {
             }
         };
         branches.push(Mir::Map {
-            input: Box::new(union(vec![
-                correlation.outer.keys.clone(),
-                negate(present),
-            ])),
+            input: Box::new(union(vec![correlation.outer.keys.clone(), negate(present)])),
             scalars: vec![ScalarExpr::null(ty.clone())],
         });
         let value = bind(id, sub.mir, union(branches));

@@ -74,9 +74,15 @@ impl Front<'_> {
                 Some("CSV") => format_option("csv"),
                 Some("HEADER") => named("header", None),
                 Some("FREEZE") => named("freeze", None),
-                Some(word @ ("DELIMITER" | "DELIMITERS" | "NULL" | "QUOTE" | "ESCAPE" | "ENCODING")) => {
+                Some(
+                    word @ ("DELIMITER" | "DELIMITERS" | "NULL" | "QUOTE" | "ESCAPE" | "ENCODING"),
+                ) => {
                     let name = word.trim_end_matches("RS").to_lowercase();
-                    let name = if name.starts_with("delimite") { "delimiter" } else { name.as_str() };
+                    let name = if name.starts_with("delimite") {
+                        "delimiter"
+                    } else {
+                        name.as_str()
+                    };
                     self.parser.advance_token();
                     self.accept(&["AS"]);
                     let value = OptionValue::String(self.string()?);

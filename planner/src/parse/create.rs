@@ -89,7 +89,10 @@ impl Front<'_> {
         }
         self.expect("AS")?;
         let first = self.parser.peek_token_ref();
-        let (query_start, start) = (crate::ast::position(first.span), self.source.byte_range(first).start);
+        let (query_start, start) = (
+            crate::ast::position(first.span),
+            self.source.byte_range(first).start,
+        );
         let query = self.query()?;
         let end = self.source.byte_range(self.last_token()).end;
         if query.as_of.is_some() {

@@ -11,7 +11,9 @@ impl Front<'_> {
             stage: ExplainStage::Optimized,
             format: ExplainFormat::Text,
             analyze: false,
-            target: ExplainTarget::Statement(Box::new(Statement::Discard(crate::ast::Discard::All))),
+            target: ExplainTarget::Statement(Box::new(Statement::Discard(
+                crate::ast::Discard::All,
+            ))),
         };
         if self.peek_is(&Token::LParen) && !self.peek_query_in_parentheses() {
             self.explain_options(&mut explain)?;

@@ -44,7 +44,36 @@ pub(super) fn tokenize(sql: &str) -> Result<(Source<'_>, Vec<TokenWithSpan>), Pl
             token: t.token,
         })
         .map_err(|e| source.lexical_error(&e.message, absolute(e.location)))?;
-    Ok((source, tokens))
+    Ok((source, plain_operators(tokens)))
+}
+
+/// Replaces `OPERATOR(pg_catalog.=)` by `=`, which is parsed in more places. All operators are of that schema.
+fn plain_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_word = |t: &TokenWithSpan, word: &str| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(word));
+    if !tokens.iter().any(|t| is_word(t, "operator")) {
+        return tokens;
+    }
+    let mut plain = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.as_slice();
+    while let Some((first, tail)) = rest.split_first() {
+        if let [open, schema, dot, operator, close, ..] = tail
+            && is_word(first, "operator")
+            && open.token == Token::LParen
+            && is_word(schema, "pg_catalog")
+            && dot.token == Token::Period
+            && close.token == Token::RParen
+        {
+            plain.push(TokenWithSpan {
+                token: operator.token.clone(),
+                span: Span::new(first.span.start, close.span.end),
+            });
+            rest = &tail[5..];
+            continue;
+        }
+        plain.push(first.clone());
+        rest = tail;
+    }
+    plain
 }
 
 impl<'s> Source<'s> {
@@ -89,11 +118,20 @@ impl<'s> Source<'s> {
         let position = location.column as usize;
         let rest = &self.text[self.bytes_of(location.column, u64::MAX)];
         let error = if message.contains("nterminated") && message.contains("comment") {
-            PlanError::new("42601", format!("unterminated /* comment at or near \"{rest}\""))
+            PlanError::new(
+                "42601",
+                format!("unterminated /* comment at or near \"{rest}\""),
+            )
         } else if message.contains("identifier") || rest.starts_with('"') {
-            PlanError::new("42601", format!("unterminated quoted identifier at or near \"{rest}\""))
+            PlanError::new(
+                "42601",
+                format!("unterminated quoted identifier at or near \"{rest}\""),
+            )
         } else if message.contains("nterminated") {
-            PlanError::new("42601", format!("unterminated quoted string at or near \"{rest}\""))
+            PlanError::new(
+                "42601",
+                format!("unterminated quoted string at or near \"{rest}\""),
+            )
         } else {
             let near: String = rest.chars().take(1).collect();
             match near.as_str() {

@@ -74,9 +74,9 @@ impl Front<'_> {
             Token::Number(n, _) if negative => OptionValue::Number(format!("-{n}")),
             Token::Number(n, _) => OptionValue::Number(n.clone()),
             Token::Mul => OptionValue::Word("*".to_owned()),
-            Token::Word(w) => OptionValue::Word(super::fold(&w.to_ident(
-                sqlparser::tokenizer::Span::empty(),
-            ))),
+            Token::Word(w) => OptionValue::Word(super::fold(
+                &w.to_ident(sqlparser::tokenizer::Span::empty()),
+            )),
             _ => return Ok(OptionValue::String(self.string()?)),
         };
         self.parser.advance_token();

@@ -15,7 +15,10 @@ impl Front<'_> {
         }
         let settings: [(&[&str], &str); 3] = [
             (&["TIME", "ZONE"], "timezone"),
-            (&["TRANSACTION", "ISOLATION", "LEVEL"], "transaction_isolation"),
+            (
+                &["TRANSACTION", "ISOLATION", "LEVEL"],
+                "transaction_isolation",
+            ),
             (&["SESSION", "AUTHORIZATION"], "session_authorization"),
         ];
         for (words, name) in settings {

@@ -94,7 +94,10 @@ impl Front<'_> {
             (&["READ", "UNCOMMITTED"], IsolationLevel::ReadUncommitted),
             (&["READ", "COMMITTED"], IsolationLevel::ReadCommitted),
             (&["REPEATABLE", "READ"], IsolationLevel::RepeatableRead),
-            (&["STRICT", "SERIALIZABLE"], IsolationLevel::StrictSerializable),
+            (
+                &["STRICT", "SERIALIZABLE"],
+                IsolationLevel::StrictSerializable,
+            ),
             (&["SERIALIZABLE"], IsolationLevel::Serializable),
         ];
         if self.accept(&["ISOLATION", "LEVEL"]) {

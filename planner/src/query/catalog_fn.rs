@@ -12,11 +12,7 @@ use repr::{Datum, SqlType};
 
 impl QueryPlanner<'_> {
     /// Functions that are called without parentheses: `current_date`.
-    pub(super) fn bare_function(
-        &self,
-        name: &str,
-        at: usize,
-    ) -> Result<Option<Typed>, PlanError> {
+    pub(super) fn bare_function(&self, name: &str, at: usize) -> Result<Option<Typed>, PlanError> {
         let session = |value: Unmaterializable| {
             let ty = value.typ().ty;
             Typed::new(HirScalar::Unmaterializable(value), ty).at(at)
@@ -68,7 +64,11 @@ impl QueryPlanner<'_> {
             // Truncation of the second of two timestamps to midnight of today is `age` of one.
             "age" if args.len() == 1 => {
                 let today = self.now_as(&SqlType::Date)?;
-                let midnight = self.coercer().coerce(today, &SqlType::TimestampTz(None), CastContext::Implicit)?;
+                let midnight = self.coercer().coerce(
+                    today,
+                    &SqlType::TimestampTz(None),
+                    CastContext::Implicit,
+                )?;
                 let midnight = Typed::new(midnight, SqlType::TimestampTz(None));
                 func::call(&self.coercer(), "age", vec![midnight, args.remove(0)], at)
             }
@@ -76,13 +76,17 @@ impl QueryPlanner<'_> {
             "concat" | "concat_ws" => {
                 let mut texts = vec![];
                 for arg in args {
-                    let text = self.coercer().coerce(arg, &SqlType::Text, CastContext::Explicit)?;
+                    let text = self
+                        .coercer()
+                        .coerce(arg, &SqlType::Text, CastContext::Explicit)?;
                     texts.push(Typed::new(text, SqlType::Text));
                 }
                 func::call(&self.coercer(), name, texts, at)
             }
             // A type's name as a function is a cast, if no function has the name.
-            _ if func::overloads(name).is_empty() && args.len() == 1 => self.cast_function(name, args.remove(0), at),
+            _ if func::overloads(name).is_empty() && args.len() == 1 => {
+                self.cast_function(name, args.remove(0), at)
+            }
             _ => func::call(&self.coercer(), name, args, at),
         }
     }
@@ -100,7 +104,12 @@ impl QueryPlanner<'_> {
         Ok(Typed::new(expr, ty))
     }
 
-    fn unified(&self, func: &'static str, place: &str, args: Vec<Typed>) -> Result<Typed, PlanError> {
+    fn unified(
+        &self,
+        func: &'static str,
+        place: &str,
+        args: Vec<Typed>,
+    ) -> Result<Typed, PlanError> {
         let (args, ty) = self.coercer().unify(args, place)?;
         func::exact(func, args, ty)
     }
@@ -143,14 +152,19 @@ impl QueryPlanner<'_> {
             ("version", 0) => session(Unmaterializable::Version),
             ("pg_backend_pid", 0) => session(Unmaterializable::BackendPid),
             ("current_schemas", 1) => {
-                let implicit = self
-                    .coercer()
-                    .coerce(args[0].clone(), &SqlType::Bool, CastContext::Implicit)?;
+                let implicit = self.coercer().coerce(
+                    args[0].clone(),
+                    &SqlType::Bool,
+                    CastContext::Implicit,
+                )?;
                 match implicit.as_literal() {
                     Some(Datum::Bool(include_implicit)) => {
                         session(Unmaterializable::CurrentSchemas { include_implicit })
                     }
-                    _ => Err(PlanError::unsupported("current_schemas of a value that is not constant").at(at)),
+                    _ => Err(PlanError::unsupported(
+                        "current_schemas of a value that is not constant",
+                    )
+                    .at(at)),
                 }
             }
             ("pg_typeof", 1) => {
@@ -163,7 +177,11 @@ impl QueryPlanner<'_> {
             ("pg_sleep", 1) => self.pg_sleep(ctx, args, at).map(Some),
             ("pg_cancel_backend" | "pg_terminate_backend", 1) => {
                 self.check_effect(ctx, name, at)?;
-                let pid = self.coercer().coerce(args[0].clone(), &SqlType::Int32, CastContext::Implicit)?;
+                let pid = self.coercer().coerce(
+                    args[0].clone(),
+                    &SqlType::Int32,
+                    CastContext::Implicit,
+                )?;
                 self.effects.borrow_mut().push(Effect::Cancel {
                     pid: crate::lower::lower_scalar(pid, &[])?,
                     terminate: name == "pg_terminate_backend",
@@ -182,7 +200,9 @@ impl QueryPlanner<'_> {
         let missing_ok = match args.get(1) {
             None => false,
             Some(flag) => {
-                let flag = self.coercer().coerce(flag.clone(), &SqlType::Bool, CastContext::Implicit)?;
+                let flag =
+                    self.coercer()
+                        .coerce(flag.clone(), &SqlType::Bool, CastContext::Implicit)?;
                 flag.as_literal() == Some(Datum::TRUE)
             }
         };
@@ -192,7 +212,10 @@ impl QueryPlanner<'_> {
                 let literal = HirScalar::literal(Datum::String(&value), SqlType::Text);
                 Ok(Some(Typed::new(literal, SqlType::Text)))
             }
-            (None, true) => Ok(Some(Typed::new(HirScalar::null(SqlType::Text), SqlType::Text))),
+            (None, true) => Ok(Some(Typed::new(
+                HirScalar::null(SqlType::Text),
+                SqlType::Text,
+            ))),
             (None, false) => {
                 let message = format!("unrecognized configuration parameter \"{name}\"");
                 Err(PlanError::new("42704", message).at(at))
@@ -202,7 +225,9 @@ impl QueryPlanner<'_> {
 
     /// A function that acts may only be called once per statement, not once per row.
     fn check_effect(&self, ctx: &Ctx<'_>, name: &str, at: usize) -> Result<(), PlanError> {
-        let once = ctx.scope.columns.is_empty() && ctx.env.outer.is_none() && matches!(ctx.clause, "SELECT" | "FROM");
+        let once = ctx.scope.columns.is_empty()
+            && ctx.env.outer.is_none()
+            && matches!(ctx.clause, "SELECT" | "FROM");
         match once {
             true => Ok(()),
             false => Err(PlanError::unsupported(format!("{name} in a query over rows")).at(at)),
@@ -211,11 +236,17 @@ impl QueryPlanner<'_> {
 
     fn set_config(&self, ctx: &Ctx<'_>, args: &[Typed], at: usize) -> Result<Typed, PlanError> {
         self.check_effect(ctx, "set_config", at)?;
-        let local = self.coercer().coerce(args[2].clone(), &SqlType::Bool, CastContext::Implicit)?;
-        let (Some(name), Some(value), Some(Datum::Bool(local))) =
-            (args[0].constant_text(), args[1].constant_text(), local.as_literal())
-        else {
-            return Err(PlanError::unsupported("set_config of values that are not constant").at(at));
+        let local =
+            self.coercer()
+                .coerce(args[2].clone(), &SqlType::Bool, CastContext::Implicit)?;
+        let (Some(name), Some(value), Some(Datum::Bool(local))) = (
+            args[0].constant_text(),
+            args[1].constant_text(),
+            local.as_literal(),
+        ) else {
+            return Err(
+                PlanError::unsupported("set_config of values that are not constant").at(at),
+            );
         };
         self.effects.borrow_mut().push(Effect::SetConfig {
             name: name.to_lowercase(),
@@ -228,9 +259,9 @@ impl QueryPlanner<'_> {
 
     fn pg_sleep(&self, ctx: &Ctx<'_>, args: &[Typed], at: usize) -> Result<Typed, PlanError> {
         self.check_effect(ctx, "pg_sleep", at)?;
-        let seconds = self
-            .coercer()
-            .coerce(args[0].clone(), &SqlType::Float64, CastContext::Implicit)?;
+        let seconds =
+            self.coercer()
+                .coerce(args[0].clone(), &SqlType::Float64, CastContext::Implicit)?;
         let seconds = crate::lower::lower_scalar(seconds, &[])?;
         self.effects.borrow_mut().push(Effect::Sleep(seconds));
         let nothing = HirScalar::literal(Datum::String(""), SqlType::Void);

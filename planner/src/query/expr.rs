@@ -47,7 +47,9 @@ impl QueryPlanner<'_> {
             } => self.case(ctx, operand.as_deref(), conditions, else_result.as_deref()),
             Expr::Array(array) => self.array(ctx, array, None),
             Expr::Tuple(fields) => self.row(ctx, fields),
-            Expr::CompoundFieldAccess { root, access_chain } => self.access(ctx, root, access_chain),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                self.access(ctx, root, access_chain)
+            }
             Expr::Subquery(query) => self.scalar_subquery(ctx, query),
             Expr::Exists { subquery, negated } => self.exists(ctx, subquery, *negated),
             Expr::Collate { expr, collation } => self.collate(ctx, expr, collation),
@@ -60,7 +62,12 @@ impl QueryPlanner<'_> {
         exprs.iter().map(|e| self.expr(ctx, e)).collect()
     }
 
-    pub(super) fn boolean(&self, ctx: &Ctx<'_>, expr: &Expr, place: &str) -> Result<HirScalar, PlanError> {
+    pub(super) fn boolean(
+        &self,
+        ctx: &Ctx<'_>,
+        expr: &Expr,
+        place: &str,
+    ) -> Result<HirScalar, PlanError> {
         let typed = self.expr(ctx, expr)?;
         self.coercer()
             .boolean(typed, place)
@@ -294,7 +301,12 @@ impl QueryPlanner<'_> {
         Ok(Typed::new(value, ty))
     }
 
-    fn array(&self, ctx: &Ctx<'_>, array: &Array, element: Option<&SqlType>) -> Result<Typed, PlanError> {
+    fn array(
+        &self,
+        ctx: &Ctx<'_>,
+        array: &Array,
+        element: Option<&SqlType>,
+    ) -> Result<Typed, PlanError> {
         let elements = array
             .elem
             .iter()
@@ -305,10 +317,15 @@ impl QueryPlanner<'_> {
             })
             .collect::<Result<Vec<_>, _>>()?;
         if elements.is_empty() && element.is_none() {
-            return Err(PlanError::new("42P18", "cannot determine type of empty array")
-                .with_hint("Explicitly cast to the desired type, for example ARRAY[]::integer[]."));
+            return Err(
+                PlanError::new("42P18", "cannot determine type of empty array").with_hint(
+                    "Explicitly cast to the desired type, for example ARRAY[]::integer[].",
+                ),
+            );
         }
-        let nested = elements.first().is_some_and(|e| matches!(e.ty, SqlType::Array(_)));
+        let nested = elements
+            .first()
+            .is_some_and(|e| matches!(e.ty, SqlType::Array(_)));
         let (args, ty) = match element {
             Some(element) => {
                 let target = match nested {
@@ -382,10 +399,15 @@ impl QueryPlanner<'_> {
                     value = self.slice(ctx, value, lower_bound.as_ref(), upper_bound.as_ref())?;
                 }
                 AccessExpr::Subscript(_) => {
-                    return Err(PlanError::unsupported("a mix of array subscripts and slices"));
+                    return Err(PlanError::unsupported(
+                        "a mix of array subscripts and slices",
+                    ));
                 }
                 AccessExpr::Dot(field) => {
-                    let message = format!("column notation .{field} applied to type {}, which is not a composite type", value.ty.base_name());
+                    let message = format!(
+                        "column notation .{field} applied to type {}, which is not a composite type",
+                        value.ty.base_name()
+                    );
                     return Err(PlanError::new("42809", message).at(value.position));
                 }
             }
@@ -394,7 +416,10 @@ impl QueryPlanner<'_> {
             return Ok(value);
         }
         let Some(element) = value.ty.element() else {
-            let message = format!("cannot subscript type {} because it does not support subscripting", value.ty.base_name());
+            let message = format!(
+                "cannot subscript type {} because it does not support subscripting",
+                value.ty.base_name()
+            );
             return Err(PlanError::new("42804", message).at(value.position));
         };
         let mut args = vec![value.expr];
@@ -410,18 +435,28 @@ impl QueryPlanner<'_> {
         upper: Option<&Expr>,
     ) -> Result<Typed, PlanError> {
         let bound = |bound: Option<&Expr>, otherwise: i32| match bound {
-            None => Ok(HirScalar::literal(repr::Datum::Int32(otherwise), SqlType::Int32)),
+            None => Ok(HirScalar::literal(
+                repr::Datum::Int32(otherwise),
+                SqlType::Int32,
+            )),
             Some(expr) => {
                 let typed = self.expr(ctx, expr)?;
-                self.coercer().coerce(typed, &SqlType::Int32, CastContext::Assignment)
+                self.coercer()
+                    .coerce(typed, &SqlType::Int32, CastContext::Assignment)
             }
         };
         if value.ty.element().is_none() {
-            let message = format!("cannot subscript type {} because it does not support subscripting", value.ty.base_name());
+            let message = format!(
+                "cannot subscript type {} because it does not support subscripting",
+                value.ty.base_name()
+            );
             return Err(PlanError::new("42804", message).at(value.position));
         }
         let args = vec![value.expr, bound(lower, i32::MIN)?, bound(upper, i32::MAX)?];
-        Ok(Typed::new(cast::call("array_slice", args, value.ty.clone())?, value.ty))
+        Ok(Typed::new(
+            cast::call("array_slice", args, value.ty.clone())?,
+            value.ty,
+        ))
     }
 
     fn collate(
@@ -433,7 +468,9 @@ impl QueryPlanner<'_> {
         let (name, at) = super::function::function_name(collation)?;
         match name.as_str() {
             // All of them compare by bytes here.
-            "default" | "c" | "posix" | "ucs_basic" | "C" | "POSIX" | "C.UTF-8" => self.expr(ctx, expr),
+            "default" | "c" | "posix" | "ucs_basic" | "C" | "POSIX" | "C.UTF-8" => {
+                self.expr(ctx, expr)
+            }
             _ => {
                 let message = format!("collation \"{name}\" for encoding \"UTF8\" does not exist");
                 Err(PlanError::new("42704", message).at(at))

@@ -51,7 +51,12 @@ impl QueryPlanner<'_> {
     }
 
     /// A later item of a comma list: alone, it may refer to the items before it.
-    fn tree_item(&self, tree: &TableWithJoins, left: &Scope, env: Env<'_>) -> Result<Item, PlanError> {
+    fn tree_item(
+        &self,
+        tree: &TableWithJoins,
+        left: &Scope,
+        env: Env<'_>,
+    ) -> Result<Item, PlanError> {
         if tree.joins.is_empty() {
             return self.factor(&tree.relation, Some(left), env);
         }
@@ -87,7 +92,9 @@ impl QueryPlanner<'_> {
     ) -> Result<(Hir, Scope), PlanError> {
         let (kind, constraint) = match &join.join_operator {
             JoinOperator::Join(c) | JoinOperator::Inner(c) => (JoinKind::Inner, c),
-            JoinOperator::CrossJoin(JoinConstraint::None) => (JoinKind::Inner, &JoinConstraint::None),
+            JoinOperator::CrossJoin(JoinConstraint::None) => {
+                (JoinKind::Inner, &JoinConstraint::None)
+            }
             JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => (JoinKind::Left, c),
             JoinOperator::Right(c) | JoinOperator::RightOuter(c) => (JoinKind::Right, c),
             JoinOperator::FullOuter(c) => (JoinKind::Full, c),
@@ -132,7 +139,11 @@ impl QueryPlanner<'_> {
             JoinKind::Full => (true, true),
         };
         for (i, column) in scope.columns.iter_mut().enumerate() {
-            column.ty.nullable |= if i < left_arity { left_null } else { right_null };
+            column.ty.nullable |= if i < left_arity {
+                left_null
+            } else {
+                right_null
+            };
         }
         match shared {
             None => Ok((hir, scope)),
@@ -140,7 +151,12 @@ impl QueryPlanner<'_> {
         }
     }
 
-    fn on_condition(&self, expr: &Expr, both: &Scope, env: Env<'_>) -> Result<Vec<HirScalar>, PlanError> {
+    fn on_condition(
+        &self,
+        expr: &Expr,
+        both: &Scope,
+        env: Env<'_>,
+    ) -> Result<Vec<HirScalar>, PlanError> {
         let ctx = Ctx::new(both, env, "JOIN/ON");
         let typed = self.expr(&ctx, expr)?;
         Ok(self.coercer().boolean(typed, "JOIN/ON")?.into_conjuncts())
@@ -154,9 +170,15 @@ impl QueryPlanner<'_> {
     ) -> Result<Vec<HirScalar>, PlanError> {
         let mut on = vec![];
         for (name, at) in names {
-            let (l, r) = (using_column(left, name, "left", *at)?, using_column(right, name, "right", *at)?);
+            let (l, r) = (
+                using_column(left, name, "left", *at)?,
+                using_column(right, name, "right", *at)?,
+            );
             let typed = |i: usize, offset: usize, scope: &Scope| {
-                Typed::new(HirScalar::column(i + offset), scope.columns[i].ty.ty.clone())
+                Typed::new(
+                    HirScalar::column(i + offset),
+                    scope.columns[i].ty.ty.clone(),
+                )
             };
             let offset = left.columns.len();
             let equal = crate::func::binary(
@@ -185,7 +207,9 @@ impl QueryPlanner<'_> {
         let mut scalars = vec![];
         for (name, at) in names {
             let find = |range: std::ops::Range<usize>| {
-                range.into_iter().find(|i| scope.columns[*i].name == *name && !scope.columns[*i].hidden)
+                range
+                    .into_iter()
+                    .find(|i| scope.columns[*i].name == *name && !scope.columns[*i].hidden)
             };
             let (Some(l), Some(r)) = (find(0..left_arity), find(left_arity..arity)) else {
                 continue;
@@ -200,10 +224,18 @@ impl QueryPlanner<'_> {
                     merged.push(r);
                 }
                 JoinKind::Full => {
-                    let typed = |i: usize| Typed::new(HirScalar::column(i), scope.columns[i].ty.ty.clone());
-                    let (args, ty) = self.coercer().unify(vec![typed(l), typed(r)], "JOIN/USING").map_err(|e| e.at(*at))?;
+                    let typed =
+                        |i: usize| Typed::new(HirScalar::column(i), scope.columns[i].ty.ty.clone());
+                    let (args, ty) = self
+                        .coercer()
+                        .unify(vec![typed(l), typed(r)], "JOIN/USING")
+                        .map_err(|e| e.at(*at))?;
                     merged.push(arity + scalars.len());
-                    scalars.push((HirScalar::call("coalesce", args, ty.clone()), name.clone(), ty));
+                    scalars.push((
+                        HirScalar::call("coalesce", args, ty.clone()),
+                        name.clone(),
+                        ty,
+                    ));
                     scope.columns[l].hidden = true;
                     scope.columns[r].hidden = true;
                 }
@@ -224,11 +256,19 @@ impl QueryPlanner<'_> {
         let total = arity + exprs.len();
         let rest = (0..total).filter(|i| !merged.contains(i));
         let outputs: Vec<usize> = merged.iter().copied().chain(rest).collect();
-        Ok((hir.map(exprs).project(outputs.clone()), scope.project(&outputs)))
+        Ok((
+            hir.map(exprs).project(outputs.clone()),
+            scope.project(&outputs),
+        ))
     }
 
     /// One FROM item. `left` are the items before it in the same join.
-    fn factor(&self, factor: &TableFactor, left: Option<&Scope>, env: Env<'_>) -> Result<Item, PlanError> {
+    fn factor(
+        &self,
+        factor: &TableFactor,
+        left: Option<&Scope>,
+        env: Env<'_>,
+    ) -> Result<Item, PlanError> {
         match factor {
             TableFactor::Table {
                 name,
@@ -257,7 +297,14 @@ impl QueryPlanner<'_> {
                 args: Some(args),
                 with_ordinality,
                 ..
-            } => self.function_item(name, &args.args, *with_ordinality, alias.as_ref(), left, env),
+            } => self.function_item(
+                name,
+                &args.args,
+                *with_ordinality,
+                alias.as_ref(),
+                left,
+                env,
+            ),
             TableFactor::Function {
                 name,
                 args,
@@ -278,8 +325,15 @@ impl QueryPlanner<'_> {
                     let scope = Scope::default();
                     let ctx = Ctx::new(&scope, env, "FROM");
                     let arg = self.expr(&ctx, array)?;
-                    let relation = self.function_relation("unnest", vec![arg], position(array_span(array)))?;
-                    self.named_function(relation, "unnest", *with_ordinality, alias.as_ref(), lateral)
+                    let relation =
+                        self.function_relation("unnest", vec![arg], position(array_span(array)))?;
+                    self.named_function(
+                        relation,
+                        "unnest",
+                        *with_ordinality,
+                        alias.as_ref(),
+                        lateral,
+                    )
                 })
             }
             TableFactor::Derived {
@@ -294,11 +348,17 @@ impl QueryPlanner<'_> {
                     let planned = self.concrete_outputs(planned)?;
                     let (hir, scope) = self.as_relation(planned)?;
                     let Some(alias) = alias else {
-                        return Err(PlanError::new("42601", "subquery in FROM must have an alias")
-                            .with_hint("For example, FROM (SELECT ...) [AS] foo."));
+                        return Err(
+                            PlanError::new("42601", "subquery in FROM must have an alias")
+                                .with_hint("For example, FROM (SELECT ...) [AS] foo."),
+                        );
                     };
                     let scope = alias_scope(scope, alias)?;
-                    Ok(Item { hir, scope, lateral })
+                    Ok(Item {
+                        hir,
+                        scope,
+                        lateral,
+                    })
                 })
             }
             TableFactor::NestedJoin {
@@ -395,11 +455,19 @@ impl QueryPlanner<'_> {
             Some(alias) => alias_scope(scope, alias)?,
             None => scope,
         };
-        Ok(Item { hir, scope, lateral })
+        Ok(Item {
+            hir,
+            scope,
+            lateral,
+        })
     }
 
     /// A WITH query, a relation of the catalog or a built-in one.
-    pub(super) fn named_relation(&self, name: &Name, env: Env<'_>) -> Result<(Hir, Scope), PlanError> {
+    pub(super) fn named_relation(
+        &self,
+        name: &Name,
+        env: Env<'_>,
+    ) -> Result<(Hir, Scope), PlanError> {
         if name.schema.is_none() {
             let mut cte = env.ctes;
             while let Some(found) = cte {
@@ -414,7 +482,10 @@ impl QueryPlanner<'_> {
             }
         }
         let relation = self.session.resolve(name)?;
-        let schema = name.schema.clone().unwrap_or_else(|| self.schema_of(&relation));
+        let schema = name
+            .schema
+            .clone()
+            .unwrap_or_else(|| self.schema_of(&relation));
         if name.position > 0 {
             self.uses.borrow_mut().push(NameUse {
                 start: name.position,
@@ -439,8 +510,11 @@ impl QueryPlanner<'_> {
 /// Reads a relation of the catalog.
 pub fn relation_hir(relation: &Relation<'_>, schema: &str) -> Result<(Hir, Scope), PlanError> {
     let desc = relation.desc().map_err(|_| {
-        PlanError::new("42809", format!("cannot open relation \"{}\"", relation.name()))
-            .with_detail("This operation is not supported for indexes.")
+        PlanError::new(
+            "42809",
+            format!("cannot open relation \"{}\"", relation.name()),
+        )
+        .with_detail("This operation is not supported for indexes.")
     })?;
     let mut scope = desc_scope(&desc, Some(schema), relation.name());
     if let Relation::Item(item) = relation

@@ -63,7 +63,8 @@ impl QueryPlanner<'_> {
             FunctionArguments::List(list) => Some(list),
         };
         let args: &[FunctionArg] = list.map_or(&[], |l| &l.args);
-        let distinct = list.is_some_and(|l| l.duplicate_treatment == Some(DuplicateTreatment::Distinct));
+        let distinct =
+            list.is_some_and(|l| l.duplicate_treatment == Some(DuplicateTreatment::Distinct));
         if func::is_aggregate(&name) {
             let mut order_by: &[OrderByExpr] = &[];
             for clause in list.iter().flat_map(|l| &l.clauses) {
@@ -104,7 +105,11 @@ impl QueryPlanner<'_> {
         self.call_function(ctx, &name, args, at).map(|t| t.at(at))
     }
 
-    pub(super) fn function_args(&self, ctx: &Ctx<'_>, args: &[FunctionArg]) -> Result<Vec<Typed>, PlanError> {
+    pub(super) fn function_args(
+        &self,
+        ctx: &Ctx<'_>,
+        args: &[FunctionArg],
+    ) -> Result<Vec<Typed>, PlanError> {
         let mut typed = vec![];
         for arg in args {
             typed.push(self.expr(ctx, plain_arg(arg)?)?);
@@ -135,7 +140,8 @@ impl QueryPlanner<'_> {
             ..*ctx
         };
         let nested = |e: PlanError| match e.sqlstate {
-            "42803" => PlanError::new("42803", "aggregate function calls cannot be nested").at(e.position.unwrap_or(at)),
+            "42803" => PlanError::new("42803", "aggregate function calls cannot be nested")
+                .at(e.position.unwrap_or(at)),
             _ => e,
         };
         let star = matches!(args, [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]);
@@ -144,7 +150,11 @@ impl QueryPlanner<'_> {
         }
         if args.is_empty() {
             return Err(match name.as_str() {
-                "count" => PlanError::new("42809", "count(*) must be used to call a parameterless aggregate function").at(at),
+                "count" => PlanError::new(
+                    "42809",
+                    "count(*) must be used to call a parameterless aggregate function",
+                )
+                .at(at),
                 _ => func::no_function(&name, &[], at),
             });
         }
@@ -152,8 +162,11 @@ impl QueryPlanner<'_> {
             true => vec![],
             false => self.function_args(&inner, args).map_err(nested)?,
         };
-        let filter = filter.map(|f| self.boolean(&inner, f, "FILTER")).transpose()?;
-        let keyed = matches!(name.as_str(), "array_agg" | "string_agg") && (!order_by.is_empty() || filter.is_some());
+        let filter = filter
+            .map(|f| self.boolean(&inner, f, "FILTER"))
+            .transpose()?;
+        let keyed = matches!(name.as_str(), "array_agg" | "string_agg")
+            && (!order_by.is_empty() || filter.is_some());
         if keyed {
             return self.ordered_aggregate(&inner, &name, args, distinct, order_by, filter, at);
         }
@@ -201,7 +214,11 @@ impl QueryPlanner<'_> {
         for arg in args {
             let value = match is_string {
                 true => {
-                    let expr = self.coercer().coerce(arg, &SqlType::Text, crate::types::CastContext::Implicit)?;
+                    let expr = self.coercer().coerce(
+                        arg,
+                        &SqlType::Text,
+                        crate::types::CastContext::Implicit,
+                    )?;
                     Typed::new(expr, SqlType::Text)
                 }
                 false => self.coercer().concrete(arg)?,

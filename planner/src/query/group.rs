@@ -37,7 +37,10 @@ impl QueryPlanner<'_> {
         };
         let mut keys = vec![];
         for expr in exprs {
-            if matches!(expr, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)) {
+            if matches!(
+                expr,
+                Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_)
+            ) {
                 return Err(PlanError::unsupported("GROUPING SETS, CUBE and ROLLUP"));
             }
             // GROUP BY () is one group of all rows.

@@ -34,7 +34,10 @@ impl QueryPlanner<'_> {
     fn parameter(&self, name: &str) -> Result<Typed, PlanError> {
         let number: Option<usize> = name.strip_prefix('$').and_then(|n| n.parse().ok());
         let Some(index) = number.and_then(|n| n.checked_sub(1)) else {
-            return Err(PlanError::new("42P02", format!("there is no parameter {name}")));
+            return Err(PlanError::new(
+                "42P02",
+                format!("there is no parameter {name}"),
+            ));
         };
         let mut params = self.params.borrow_mut();
         params.mention(index)?;
@@ -64,9 +67,11 @@ impl QueryPlanner<'_> {
             (_, Some(field)) if bare => format!("{text} {}", unit(field)),
             _ => text.to_owned(),
         };
-        let expr = self
-            .coercer()
-            .coerce(unknown_text(&text).at(at), &SqlType::Interval, CastContext::Explicit)?;
+        let expr = self.coercer().coerce(
+            unknown_text(&text).at(at),
+            &SqlType::Interval,
+            CastContext::Explicit,
+        )?;
         Ok(Typed::new(expr, SqlType::Interval).at(at))
     }
 }

@@ -127,8 +127,12 @@ impl QueryPlanner<'_> {
                     .with_hint("Use separate LIMIT and OFFSET clauses."));
             }
         }
-        let mut limit = limit.map(|e| self.count(e, env, "LIMIT", "2201W")).transpose()?;
-        let offset = offset.map(|e| self.count(e, env, "OFFSET", "2201X")).transpose()?;
+        let mut limit = limit
+            .map(|e| self.count(e, env, "LIMIT", "2201W"))
+            .transpose()?;
+        let offset = offset
+            .map(|e| self.count(e, env, "OFFSET", "2201X"))
+            .transpose()?;
         if let Some(fetch) = &query.fetch {
             if fetch.with_ties || fetch.percent {
                 return Err(PlanError::unsupported("FETCH WITH TIES or PERCENT"));
@@ -160,7 +164,11 @@ impl QueryPlanner<'_> {
         let expr = self.coercer().fold(expr)?;
         match expr.as_literal() {
             Some(Datum::Int64(n)) if n < 0 => {
-                let name = if clause == "OFFSET" { "OFFSET" } else { "LIMIT" };
+                let name = if clause == "OFFSET" {
+                    "OFFSET"
+                } else {
+                    "LIMIT"
+                };
                 Err(PlanError::new(sqlstate, format!("{name} must not be negative")).at(at))
             }
             _ => Ok(expr),

@@ -70,7 +70,10 @@ impl QueryPlanner<'_> {
         let mut scales: Vec<Option<u16>> = scope.columns.iter().map(|c| c.scale).collect();
         let grouped = is_grouped(select);
         let aggregated = typed.iter().any(|t| t.expr.has_aggregate())
-            || order_terms.iter().chain(&distinct_on).any(|t| matches!(t, Term::Expr(t) if t.expr.has_aggregate()));
+            || order_terms
+                .iter()
+                .chain(&distinct_on)
+                .any(|t| matches!(t, Term::Expr(t) if t.expr.has_aggregate()));
         if grouped || aggregated || having.is_some() {
             let group_ctx = Ctx::new(&scope, env, "GROUP BY");
             let keys = self.group_exprs(&group_ctx, &select.group_by, &items, &typed)?;
@@ -102,7 +105,10 @@ impl QueryPlanner<'_> {
                 let types = self.type_resolver(&columns, env);
                 grouping.keys.iter().map(|k| k.typ(&types)).collect()
             };
-            let key_scales = grouping.keys.iter().map(|k| fixed_scale(k, &|c| scale_of(&scales, c)));
+            let key_scales = grouping
+                .keys
+                .iter()
+                .map(|k| fixed_scale(k, &|c| scale_of(&scales, c)));
             let mut new_scales: Vec<Option<u16>> = key_scales.collect();
             new_columns.extend(grouping.aggregates.iter().map(|a| a.ty.clone()));
             new_scales.resize(new_columns.len(), None);
@@ -123,7 +129,16 @@ impl QueryPlanner<'_> {
             (hir, columns) = self.expand_table_functions(hir, columns, &mut typed)?;
             scales.resize(columns.len(), None);
         }
-        self.finish_select(select, hir, columns, scales, items, typed, (order_by, order_terms, distinct_on), env)
+        self.finish_select(
+            select,
+            hir,
+            columns,
+            scales,
+            items,
+            typed,
+            (order_by, order_terms, distinct_on),
+            env,
+        )
     }
 
     /// Maps the select list, sorts and removes duplicates.
@@ -139,7 +154,9 @@ impl QueryPlanner<'_> {
         (order_by, order_terms, distinct_on): (&[OrderByExpr], Vec<Term>, Vec<Term>),
         env: Env<'_>,
     ) -> Result<PlannedQuery, PlanError> {
-        if matches!(select.distinct, Some(Distinct::Distinct | Distinct::On(_))) || !order_by.is_empty() {
+        if matches!(select.distinct, Some(Distinct::Distinct | Distinct::On(_)))
+            || !order_by.is_empty()
+        {
             // Sorted and distinct values need a type.
             for t in &mut typed {
                 if t.is_unknown() {
@@ -168,7 +185,8 @@ impl QueryPlanner<'_> {
         for (term, syntax) in order_terms.into_iter().zip(order_by) {
             let column = place(term)?;
             if column >= arity && matches!(select.distinct, Some(Distinct::Distinct)) {
-                let message = "for SELECT DISTINCT, ORDER BY expressions must appear in select list";
+                let message =
+                    "for SELECT DISTINCT, ORDER BY expressions must appear in select list";
                 return Err(PlanError::new("42P10", message).at(position(syntax.expr.span())));
             }
             order.push(column_order(syntax, column)?);
@@ -182,7 +200,9 @@ impl QueryPlanner<'_> {
         let input_arity = columns.len();
         let (mut scalars, mut outputs, mut out_scope) = (vec![], vec![], Scope::default());
         for (i, t) in exprs.into_iter().enumerate() {
-            let name = items.get(i).map_or_else(|| "?column?".to_owned(), |(_, n)| n.clone());
+            let name = items
+                .get(i)
+                .map_or_else(|| "?column?".to_owned(), |(_, n)| n.clone());
             let nullable = t.expr.typ(&types).nullable;
             let scale = fixed_scale(&t.expr, &|c| scale_of(&scales, c));
             out_scope.columns.push(ScopeColumn {
@@ -250,7 +270,10 @@ impl QueryPlanner<'_> {
         for item in items {
             match item {
                 SelectItem::UnnamedExpr(expr) => {
-                    names.push((Some(expr), output_name(expr).unwrap_or_else(|| "?column?".to_owned())));
+                    names.push((
+                        Some(expr),
+                        output_name(expr).unwrap_or_else(|| "?column?".to_owned()),
+                    ));
                     typed.push(self.expr(ctx, expr)?);
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
@@ -262,21 +285,33 @@ impl QueryPlanner<'_> {
                         let message = "SELECT * with no tables specified is not valid";
                         return Err(PlanError::new("42601", message).at(position(item.span())));
                     }
-                    let visible = (0..ctx.scope.columns.len()).filter(|i| !ctx.scope.columns[*i].hidden);
+                    let visible =
+                        (0..ctx.scope.columns.len()).filter(|i| !ctx.scope.columns[*i].hidden);
                     add_columns(ctx, visible, position(item.span()), &mut names, &mut typed);
                 }
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                SelectItem::QualifiedWildcard(
+                    SelectItemQualifiedWildcardKind::ObjectName(name),
+                    _,
+                ) => {
                     let name = Name::new(name)?;
                     let columns = ctx.scope.of_relation(name.schema.as_deref(), &name.name);
                     if columns.is_empty() {
-                        let message = format!("missing FROM-clause entry for table \"{}\"", name.name);
+                        let message =
+                            format!("missing FROM-clause entry for table \"{}\"", name.name);
                         return Err(PlanError::new("42P01", message).at(name.position));
                     }
-                    add_columns(ctx, columns.into_iter(), name.position, &mut names, &mut typed);
+                    add_columns(
+                        ctx,
+                        columns.into_iter(),
+                        name.position,
+                        &mut names,
+                        &mut typed,
+                    );
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(_), _)
                 | SelectItem::ExprWithAliases { .. } => {
-                    return Err(PlanError::unsupported("this kind of select list item").at(position(item.span())));
+                    return Err(PlanError::unsupported("this kind of select list item")
+                        .at(position(item.span())));
                 }
             }
         }
@@ -321,7 +356,9 @@ impl QueryPlanner<'_> {
             replace_table_functions(&mut t.expr, columns.len(), &mut calls);
         }
         if calls.len() > 1 {
-            return Err(PlanError::unsupported("several set-returning functions in one select list"));
+            return Err(PlanError::unsupported(
+                "several set-returning functions in one select list",
+            ));
         }
         for call in calls {
             if let HirScalar::TableFunc { func, args, ty } = call {
@@ -414,8 +451,14 @@ pub(super) fn output_name(expr: &Expr) -> Option<String> {
         }
         Expr::Nested(inner) => output_name(inner),
         Expr::Collate { expr, .. } => output_name(expr),
-        Expr::Cast { expr, data_type, .. } => {
-            let ty = || crate::types::resolve_type(data_type).ok().map(|t| t.without_typmod());
+        Expr::Cast {
+            expr, data_type, ..
+        } => {
+            let ty = || {
+                crate::types::resolve_type(data_type)
+                    .ok()
+                    .map(|t| t.without_typmod())
+            };
             let type_name = || {
                 ty().map(|t| match &t {
                     SqlType::Array(e) => e.typname(),
@@ -443,7 +486,9 @@ pub(super) fn output_name(expr: &Expr) -> Option<String> {
         Expr::Ceil { .. } => fixed("ceil"),
         Expr::Floor { .. } => fixed("floor"),
         Expr::AtTimeZone { .. } => fixed("timezone"),
-        Expr::Value(value) if matches!(value.value, crate::ast::sql::Value::Boolean(_)) => fixed("bool"),
+        Expr::Value(value) if matches!(value.value, crate::ast::sql::Value::Boolean(_)) => {
+            fixed("bool")
+        }
         Expr::Trim { trim_where, .. } => {
             use crate::ast::sql::TrimWhereField;
             fixed(match trim_where {

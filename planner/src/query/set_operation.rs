@@ -12,6 +12,9 @@ use crate::types::common_type;
 use plan::AggregateFunc;
 use repr::{Datum, SqlType};
 
+/// One input of a set operation.
+type Side = (Hir, Scope);
+
 impl QueryPlanner<'_> {
     /// A chain of set operations: left-deep in the syntax, walked without recursion.
     pub(super) fn set_operations(
@@ -31,7 +34,9 @@ impl QueryPlanner<'_> {
             let all = match set_quantifier {
                 SetQuantifier::All => true,
                 SetQuantifier::None | SetQuantifier::Distinct => false,
-                SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName => {
+                SetQuantifier::ByName
+                | SetQuantifier::AllByName
+                | SetQuantifier::DistinctByName => {
                     return Err(PlanError::unsupported("set operations BY NAME"));
                 }
             };
@@ -57,12 +62,7 @@ impl QueryPlanner<'_> {
     }
 
     /// Brings both sides to common types.
-    fn align(
-        &self,
-        left: (Hir, Scope),
-        right: (Hir, Scope),
-        name: &str,
-    ) -> Result<((Hir, Scope), (Hir, Scope)), PlanError> {
+    fn align(&self, left: Side, right: Side, name: &str) -> Result<(Side, Side), PlanError> {
         if left.1.columns.len() != right.1.columns.len() {
             let message = format!("each {name} query must have the same number of columns");
             return Err(PlanError::new("42601", message));
@@ -107,7 +107,9 @@ impl QueryPlanner<'_> {
             }
             if !column.ty.ty.same_base(target) {
                 let typed = Typed::new(HirScalar::column(i), column.ty.ty.clone());
-                let cast = self.coercer().coerce(typed, target, CastContext::Implicit)?;
+                let cast = self
+                    .coercer()
+                    .coerce(typed, target, CastContext::Implicit)?;
                 let scale = crate::types::scale::fixed_scale(&cast, &|_| column.scale);
                 column.scale = scale;
                 outputs[i] = arity + scalars.len();
@@ -122,7 +124,11 @@ impl QueryPlanner<'_> {
     }
 
     /// `TABLE name`.
-    pub(super) fn table_command(&self, table: &Table, env: Env<'_>) -> Result<(Hir, Scope), PlanError> {
+    pub(super) fn table_command(
+        &self,
+        table: &Table,
+        env: Env<'_>,
+    ) -> Result<(Hir, Scope), PlanError> {
         let name = Name {
             database: None,
             schema: table.schema_name.as_ref().map(|s| s.to_lowercase()),
@@ -193,12 +199,7 @@ fn intersect(left: Hir, right: Hir, all: bool) -> Hir {
 }
 
 /// One set operation over aligned sides. A run of UNION ALL stays one union.
-fn combine(
-    op: SetOperator,
-    all: bool,
-    left: Hir,
-    right: Hir,
-) -> Hir {
+fn combine(op: SetOperator, all: bool, left: Hir, right: Hir) -> Hir {
     let negated = |hir: Hir| Hir::Negate {
         input: Box::new(hir),
     };
@@ -218,11 +219,9 @@ fn combine(
                 false => union.distinct(),
             }
         }
-        (SetOperator::Except | SetOperator::Minus, true) => {
-            threshold(Hir::Union {
-                inputs: vec![left, negated(right)],
-            })
-        }
+        (SetOperator::Except | SetOperator::Minus, true) => threshold(Hir::Union {
+            inputs: vec![left, negated(right)],
+        }),
         (SetOperator::Except | SetOperator::Minus, false) => threshold(Hir::Union {
             inputs: vec![left.distinct(), negated(right.distinct())],
         }),
@@ -236,4 +235,3 @@ fn combine(
         }
     }
 }
-

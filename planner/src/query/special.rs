@@ -50,14 +50,28 @@ impl QueryPlanner<'_> {
                 expr,
                 pattern,
                 escape_char,
-            } => self.like(ctx, (*negated, *any), expr, pattern, escape_char.as_deref(), ["~~", "!~~"]),
+            } => self.like(
+                ctx,
+                (*negated, *any),
+                expr,
+                pattern,
+                escape_char.as_deref(),
+                ["~~", "!~~"],
+            ),
             Expr::ILike {
                 negated,
                 any,
                 expr,
                 pattern,
                 escape_char,
-            } => self.like(ctx, (*negated, *any), expr, pattern, escape_char.as_deref(), ["~~*", "!~~*"]),
+            } => self.like(
+                ctx,
+                (*negated, *any),
+                expr,
+                pattern,
+                escape_char.as_deref(),
+                ["~~*", "!~~*"],
+            ),
             Expr::AnyOp {
                 left,
                 compare_op,
@@ -78,7 +92,12 @@ impl QueryPlanner<'_> {
                 substring_from,
                 substring_for,
                 ..
-            } => self.substring(ctx, expr, substring_from.as_deref(), substring_for.as_deref()),
+            } => self.substring(
+                ctx,
+                expr,
+                substring_from.as_deref(),
+                substring_for.as_deref(),
+            ),
             Expr::Trim {
                 trim_where,
                 trim_what,
@@ -95,9 +114,13 @@ impl QueryPlanner<'_> {
                 args.extend(trim_characters.iter().flatten());
                 self.named_call(ctx, name, vec![], &args, position(expr.span()))
             }
-            Expr::Position { expr, r#in } => {
-                self.named_call(ctx, "position", vec![], &[r#in, expr], position(expr.span()))
-            }
+            Expr::Position { expr, r#in } => self.named_call(
+                ctx,
+                "position",
+                vec![],
+                &[r#in, expr],
+                position(expr.span()),
+            ),
             Expr::Overlay {
                 expr,
                 overlay_what,
@@ -108,21 +131,38 @@ impl QueryPlanner<'_> {
                 args.extend(overlay_for.as_deref());
                 self.named_call(ctx, "overlay", vec![], &args, position(expr.span()))
             }
-            Expr::Ceil { expr, .. } => self.named_call(ctx, "ceil", vec![], &[expr], position(expr.span())),
-            Expr::Floor { expr, .. } => self.named_call(ctx, "floor", vec![], &[expr], position(expr.span())),
+            Expr::Ceil { expr, .. } => {
+                self.named_call(ctx, "ceil", vec![], &[expr], position(expr.span()))
+            }
+            Expr::Floor { expr, .. } => {
+                self.named_call(ctx, "floor", vec![], &[expr], position(expr.span()))
+            }
             Expr::AtTimeZone {
                 timestamp,
                 time_zone,
             } => {
                 let zone = self.expr(ctx, time_zone)?;
-                self.named_call(ctx, "timezone", vec![zone], &[timestamp], position(timestamp.span()))
+                self.named_call(
+                    ctx,
+                    "timezone",
+                    vec![zone],
+                    &[timestamp],
+                    position(timestamp.span()),
+                )
             }
-            Expr::SimilarTo { .. } => Err(PlanError::unsupported("SIMILAR TO").at(position(expr.span()))),
-            Expr::JsonAccess { .. } => Err(PlanError::unsupported("type json").at(position(expr.span()))),
+            Expr::SimilarTo { .. } => {
+                Err(PlanError::unsupported("SIMILAR TO").at(position(expr.span())))
+            }
+            Expr::JsonAccess { .. } => {
+                Err(PlanError::unsupported("type json").at(position(expr.span())))
+            }
             Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {
-                Err(PlanError::new("42601", "syntax error at or near \"*\"").at(position(expr.span())))
+                Err(PlanError::new("42601", "syntax error at or near \"*\"")
+                    .at(position(expr.span())))
             }
-            other => Err(PlanError::unsupported("this kind of expression").at(position(other.span()))),
+            other => {
+                Err(PlanError::unsupported("this kind of expression").at(position(other.span())))
+            }
         }
     }
 
@@ -171,9 +211,19 @@ impl QueryPlanner<'_> {
         Ok(Typed::bool(HirScalar::call(test, vec![typed.expr], SqlType::Bool)).at(at))
     }
 
-    fn truth_test(&self, ctx: &Ctx<'_>, expr: &Expr, test: &str, place: &str) -> Result<Typed, PlanError> {
+    fn truth_test(
+        &self,
+        ctx: &Ctx<'_>,
+        expr: &Expr,
+        test: &str,
+        place: &str,
+    ) -> Result<Typed, PlanError> {
         let inner = self.boolean(ctx, expr, place)?;
-        Ok(Typed::bool(HirScalar::call(test, vec![inner], SqlType::Bool)))
+        Ok(Typed::bool(HirScalar::call(
+            test,
+            vec![inner],
+            SqlType::Bool,
+        )))
     }
 
     fn distinct_test(
@@ -228,7 +278,10 @@ impl QueryPlanner<'_> {
             Expr::Tuple(_) => {
                 let mut tests = vec![];
                 for item in list {
-                    tests.push(self.row_comparison(ctx, expr, &BinaryOperator::Eq, item)?.expr);
+                    tests.push(
+                        self.row_comparison(ctx, expr, &BinaryOperator::Eq, item)?
+                            .expr,
+                    );
                 }
                 any_of(tests)
             }
@@ -244,10 +297,13 @@ impl QueryPlanner<'_> {
         let mut types: Vec<SqlType> = items.iter().map(|i| i.ty.clone()).collect();
         types.push(value.ty.clone());
         let common = crate::types::common_type(&types);
-        let constants = items
-            .iter()
-            .all(|i| matches!(i.expr, HirScalar::Literal(Ok(_), _)) && i.expr.as_literal() != Some(Datum::Null));
-        if let Some(ty) = common.filter(|t| constants && list.len() > IN_LIST_MAX && !matches!(t, SqlType::Char(_))) {
+        let constants = items.iter().all(|i| {
+            matches!(i.expr, HirScalar::Literal(Ok(_), _))
+                && i.expr.as_literal() != Some(Datum::Null)
+        });
+        if let Some(ty) = common
+            .filter(|t| constants && list.len() > IN_LIST_MAX && !matches!(t, SqlType::Char(_)))
+        {
             let value = self.coercer().coerce(value, &ty, CastContext::Implicit)?;
             let mut elements = vec![];
             for item in items {
@@ -294,8 +350,12 @@ impl QueryPlanner<'_> {
                 }) => super::literal::unknown_null(),
                 other => self.expr(ctx, other)?,
             };
-            let pattern_text = self.coercer().coerce(pattern, &SqlType::Text, CastContext::Implicit)?;
-            let escape = self.coercer().coerce(escape, &SqlType::Text, CastContext::Implicit)?;
+            let pattern_text =
+                self.coercer()
+                    .coerce(pattern, &SqlType::Text, CastContext::Implicit)?;
+            let escape = self
+                .coercer()
+                .coerce(escape, &SqlType::Text, CastContext::Implicit)?;
             let escaped = cast::call("like_escape", vec![pattern_text, escape], SqlType::Text)?;
             pattern = Typed::new(self.coercer().fold(escaped)?, SqlType::Text);
         }
@@ -395,10 +455,14 @@ impl QueryPlanner<'_> {
             right = inner;
         }
         let (Expr::Tuple(lefts), Expr::Tuple(rights)) = (left, right) else {
-            return Err(PlanError::unsupported("a comparison of a row with this expression").at(at));
+            return Err(
+                PlanError::unsupported("a comparison of a row with this expression").at(at),
+            );
         };
         if lefts.len() != rights.len() {
-            return Err(PlanError::new("42601", "unequal number of entries in row expressions").at(at));
+            return Err(
+                PlanError::new("42601", "unequal number of entries in row expressions").at(at),
+            );
         }
         let symbol = comparison_symbol(op).unwrap_or("=");
         let (lefts, rights) = (self.exprs(ctx, lefts)?, self.exprs(ctx, rights)?);

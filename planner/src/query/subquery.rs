@@ -25,7 +25,12 @@ impl QueryPlanner<'_> {
         self.as_relation(planned)
     }
 
-    pub(super) fn exists(&self, ctx: &Ctx<'_>, query: &Query, negated: bool) -> Result<Typed, PlanError> {
+    pub(super) fn exists(
+        &self,
+        ctx: &Ctx<'_>,
+        query: &Query,
+        negated: bool,
+    ) -> Result<Typed, PlanError> {
         let (hir, _) = self.nested_query(ctx, query)?;
         let exists = HirScalar::Exists(Box::new(hir));
         Ok(Typed::bool(if negated { not(exists) } else { exists }))
@@ -50,7 +55,10 @@ impl QueryPlanner<'_> {
         let planned = self.query(query, env, false)?;
         let mut planned = self.concrete_outputs(planned)?;
         if planned.arity != 1 {
-            return Err(PlanError::new("42601", "subquery must return only one column"));
+            return Err(PlanError::new(
+                "42601",
+                "subquery must return only one column",
+            ));
         }
         let element = planned.scope.columns[0].ty.ty.without_typmod();
         if matches!(element, SqlType::Array(_)) {
@@ -65,7 +73,12 @@ impl QueryPlanner<'_> {
         let (hir, scope) = self.as_relation(planned)?;
         let keys: Vec<Typed> = order_by
             .iter()
-            .map(|o| Typed::new(HirScalar::column(o.column), scope.columns[o.column].ty.ty.clone()))
+            .map(|o| {
+                Typed::new(
+                    HirScalar::column(o.column),
+                    scope.columns[o.column].ty.ty.clone(),
+                )
+            })
             .collect();
         let value = Typed::new(HirScalar::column(0), element.clone());
         let (collected, ty, finish) = super::function::ordered_array(value, keys, &order_by)?;
@@ -127,7 +140,10 @@ impl QueryPlanner<'_> {
         let (hir, scope) = self.nested_query(ctx, query)?;
         if scope.columns.len() != lefts.len() {
             let many = scope.columns.len() > lefts.len();
-            let message = format!("subquery has too {} columns", if many { "many" } else { "few" });
+            let message = format!(
+                "subquery has too {} columns",
+                if many { "many" } else { "few" }
+            );
             return Err(PlanError::new("42601", message).at(at));
         }
         // The left side, seen from inside the subquery.

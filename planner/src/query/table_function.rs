@@ -72,7 +72,11 @@ impl QueryPlanner<'_> {
                 let arg = args.remove(0);
                 let element = match &arg.ty {
                     SqlType::Unknown => {
-                        return Err(PlanError::new("42725", "function unnest(unknown) is not unique").at(at));
+                        return Err(PlanError::new(
+                            "42725",
+                            "function unnest(unknown) is not unique",
+                        )
+                        .at(at));
                     }
                     ty => ty.element().ok_or_else(missing)?,
                 };
@@ -88,7 +92,9 @@ impl QueryPlanner<'_> {
                 let dim = args.remove(1);
                 let array = args.remove(0);
                 array.ty.element().ok_or_else(missing)?;
-                let dim = self.coercer().coerce(dim, &SqlType::Int32, CastContext::Implicit)?;
+                let dim = self
+                    .coercer()
+                    .coerce(dim, &SqlType::Int32, CastContext::Implicit)?;
                 Ok(TableCall {
                     func: TableFunc::GenerateSubscripts,
                     args: vec![array.expr, dim],
@@ -124,12 +130,24 @@ impl QueryPlanner<'_> {
         } else if known(|t| matches!(t, SqlType::Date)) {
             let ty = SqlType::TimestampTz(None);
             (TableFunc::GenerateSeriesTimestampTz, ty, SqlType::Interval)
-        } else if known(|t| matches!(t, SqlType::Numeric(_) | SqlType::Float64 | SqlType::Float32)) {
+        } else if known(|t| matches!(t, SqlType::Numeric(_) | SqlType::Float64 | SqlType::Float32))
+        {
             return Err(PlanError::unsupported("generate_series of numeric"));
         } else if known(|t| matches!(t, SqlType::Int64)) {
-            (TableFunc::GenerateSeriesInt64, SqlType::Int64, SqlType::Int64)
-        } else if args.iter().all(|a| matches!(a.ty, SqlType::Int16 | SqlType::Int32 | SqlType::Unknown)) {
-            (TableFunc::GenerateSeriesInt32, SqlType::Int32, SqlType::Int32)
+            (
+                TableFunc::GenerateSeriesInt64,
+                SqlType::Int64,
+                SqlType::Int64,
+            )
+        } else if args
+            .iter()
+            .all(|a| matches!(a.ty, SqlType::Int16 | SqlType::Int32 | SqlType::Unknown))
+        {
+            (
+                TableFunc::GenerateSeriesInt32,
+                SqlType::Int32,
+                SqlType::Int32,
+            )
         } else {
             return Err(missing());
         };

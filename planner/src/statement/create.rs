@@ -29,8 +29,19 @@ impl StatementPlanner<'_> {
                 .with_detail("The prefix \"pg_\" is reserved for system schemas."));
         }
         let database = self.session.database()?;
-        if self.session.catalog.schema_by_name(database.id, &name.name).is_some() {
-            return taken("schema", &name.name, "42P06", create.if_not_exists, "CREATE SCHEMA");
+        if self
+            .session
+            .catalog
+            .schema_by_name(database.id, &name.name)
+            .is_some()
+        {
+            return taken(
+                "schema",
+                &name.name,
+                "42P06",
+                create.if_not_exists,
+                "CREATE SCHEMA",
+            );
         }
         Ok(Plan::CreateSchema {
             name: name.name,
@@ -38,7 +49,11 @@ impl StatementPlanner<'_> {
         })
     }
 
-    pub(super) fn create_database(&self, name: &Ident, if_not_exists: bool) -> Result<Plan, PlanError> {
+    pub(super) fn create_database(
+        &self,
+        name: &Ident,
+        if_not_exists: bool,
+    ) -> Result<Plan, PlanError> {
         let name = fold(name);
         if self.session.catalog.database_by_name(&name).is_some() {
             return taken("database", &name, "42P04", if_not_exists, "CREATE DATABASE");
@@ -49,7 +64,13 @@ impl StatementPlanner<'_> {
     pub(super) fn create_cluster(&self, create: &CreateCluster) -> Result<Plan, PlanError> {
         let name = fold(&create.name);
         if self.session.catalog.cluster_by_name(&name).is_some() {
-            return taken("cluster", &name, "42710", create.if_not_exists, "CREATE CLUSTER");
+            return taken(
+                "cluster",
+                &name,
+                "42710",
+                create.if_not_exists,
+                "CREATE CLUSTER",
+            );
         }
         let mut plan = CreateClusterPlan {
             name,
@@ -68,7 +89,9 @@ impl StatementPlanner<'_> {
                     let message = format!("unrecognized CLUSTER option \"{other}\"");
                     return Err(PlanError::new("42601", message)
                         .at(position(create.name.span))
-                        .with_hint("The options are WORKERS, MEMORY LIMIT and REPLICATION FACTOR."));
+                        .with_hint(
+                            "The options are WORKERS, MEMORY LIMIT and REPLICATION FACTOR.",
+                        ));
                 }
             }
         }
@@ -78,12 +101,17 @@ impl StatementPlanner<'_> {
     pub(super) fn create_source(&self, create: &CreateSource) -> Result<Plan, PlanError> {
         let name = Name::new(&create.name)?;
         let schema = self.session.schema_for(&name)?;
-        if let Some(plan) = self.check_free(schema.id, &name, create.if_not_exists, "CREATE SOURCE")? {
+        if let Some(plan) =
+            self.check_free(schema.id, &name, create.if_not_exists, "CREATE SOURCE")?
+        {
             return Ok(plan);
         }
         if create.generator != "counter" {
-            return Err(PlanError::unsupported(format!("LOAD GENERATOR {}", create.generator.to_uppercase()))
-                .with_hint("The load generator is COUNTER."));
+            return Err(PlanError::unsupported(format!(
+                "LOAD GENERATOR {}",
+                create.generator.to_uppercase()
+            ))
+            .with_hint("The load generator is COUNTER."));
         }
         let mut tick_interval_us = 1_000_000;
         let mut max_cardinality = None;
@@ -92,7 +120,10 @@ impl StatementPlanner<'_> {
                 "tick interval" => tick_interval_us = self.interval_us(option)?,
                 "max cardinality" => max_cardinality = Some(u64::from(count(option)?)),
                 other => {
-                    return Err(PlanError::new("42601", format!("unrecognized COUNTER option \"{other}\"")));
+                    return Err(PlanError::new(
+                        "42601",
+                        format!("unrecognized COUNTER option \"{other}\""),
+                    ));
                 }
             }
         }
@@ -132,15 +163,23 @@ impl StatementPlanner<'_> {
     fn interval_us(&self, option: &WithOption) -> Result<u64, PlanError> {
         let wrong = || {
             let name = option.name.to_uppercase();
-            PlanError::new("22023", format!("{name} must be an interval of at least 1 millisecond"))
+            PlanError::new(
+                "22023",
+                format!("{name} must be an interval of at least 1 millisecond"),
+            )
         };
-        let text = option.value.as_ref().and_then(OptionValue::as_str).ok_or_else(wrong)?;
+        let text = option
+            .value
+            .as_ref()
+            .and_then(OptionValue::as_str)
+            .ok_or_else(wrong)?;
         let planner = QueryPlanner::new(self.session, ParamTypes::forbidden());
         let literal = HirScalar::literal(Datum::String(text), SqlType::Unknown);
-        let interval =
-            planner
-                .coercer()
-                .coerce(Typed::new(literal, SqlType::Unknown), &SqlType::Interval, CastContext::Explicit)?;
+        let interval = planner.coercer().coerce(
+            Typed::new(literal, SqlType::Unknown),
+            &SqlType::Interval,
+            CastContext::Explicit,
+        )?;
         let us = match interval.as_literal() {
             Some(Datum::Interval(interval)) => interval.justified_usecs(),
             _ => 0,
@@ -153,13 +192,19 @@ impl StatementPlanner<'_> {
 }
 
 /// The name exists: an error, or nothing to do.
-fn taken(kind: &str, name: &str, sqlstate: &'static str, if_not_exists: bool, tag: &str) -> Result<Plan, PlanError> {
+fn taken(
+    kind: &str,
+    name: &str,
+    sqlstate: &'static str,
+    if_not_exists: bool,
+    tag: &str,
+) -> Result<Plan, PlanError> {
     let message = format!("{kind} \"{name}\" already exists");
     match if_not_exists {
         false => Err(PlanError::new(sqlstate, message)),
         true => Ok(Plan::NoOp {
             tag: tag.to_owned(),
-            notices: vec![Notice::notice(sqlstate, format!("{message}, skipping"))],
+            notices: vec![Notice::info(sqlstate, format!("{message}, skipping"))],
         }),
     }
 }
@@ -167,13 +212,19 @@ fn taken(kind: &str, name: &str, sqlstate: &'static str, if_not_exists: bool, ta
 fn count(option: &WithOption) -> Result<u32, PlanError> {
     let value = option.value.as_ref().and_then(OptionValue::as_str);
     value.and_then(|v| v.parse().ok()).ok_or_else(|| {
-        PlanError::new("22023", format!("{} must be a whole number", option.name.to_uppercase()))
+        PlanError::new(
+            "22023",
+            format!("{} must be a whole number", option.name.to_uppercase()),
+        )
     })
 }
 
 fn positive(option: &WithOption) -> Result<u32, PlanError> {
     match count(option)? {
-        0 => Err(PlanError::new("22023", format!("{} must be at least 1", option.name.to_uppercase()))),
+        0 => Err(PlanError::new(
+            "22023",
+            format!("{} must be at least 1", option.name.to_uppercase()),
+        )),
         n => Ok(n),
     }
 }
@@ -181,10 +232,23 @@ fn positive(option: &WithOption) -> Result<u32, PlanError> {
 /// A number of bytes, with a unit: `1GB`.
 fn bytes(option: &WithOption) -> Result<u64, PlanError> {
     let wrong = || {
-        PlanError::new("22023", format!("{} must be a size such as '1GB'", option.name.to_uppercase()))
+        PlanError::new(
+            "22023",
+            format!(
+                "{} must be a size such as '1GB'",
+                option.name.to_uppercase()
+            ),
+        )
     };
-    let text = option.value.as_ref().and_then(OptionValue::as_str).ok_or_else(wrong)?.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let text = option
+        .value
+        .as_ref()
+        .and_then(OptionValue::as_str)
+        .ok_or_else(wrong)?
+        .trim();
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let factor: u64 = match unit.trim().to_lowercase().as_str() {
         "" | "b" => 1,

@@ -4,8 +4,9 @@ use super::stored::plan_default;
 use super::{DeletePlan, InsertPlan, ParamTypes, Plan, Returning, StatementPlanner, UpdatePlan};
 use crate::ast::position;
 use crate::ast::sql::{
-    AssignmentTarget, Delete, Expr, FromTable, Ident, Insert, ObjectName, OnInsert, Query, SelectItem,
-    SetExpr, Spanned, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
+    AssignmentTarget, Delete, Expr, FromTable, Ident, Insert, ObjectName, OnInsert, Query,
+    SelectItem, SetExpr, Spanned, TableFactor, TableObject, TableWithJoins, Update,
+    UpdateTableFromKind,
 };
 use crate::error::PlanError;
 use crate::hir::{Hir, HirScalar, JoinKind};
@@ -33,7 +34,10 @@ impl Target<'_> {
     pub fn column(&self, ident: &Ident) -> Result<usize, PlanError> {
         let name = fold(ident);
         self.desc.position(&name).ok_or_else(|| {
-            let message = format!("column \"{name}\" of relation \"{}\" does not exist", self.item.name);
+            let message = format!(
+                "column \"{name}\" of relation \"{}\" does not exist",
+                self.item.name
+            );
             PlanError::new("42703", message).at(position(ident.span))
         })
     }
@@ -57,7 +61,9 @@ impl Target<'_> {
 
     /// Columns that refuse NULL.
     pub fn not_null(&self) -> Vec<usize> {
-        (0..self.desc.arity()).filter(|i| !self.desc.types[*i].nullable).collect()
+        (0..self.desc.arity())
+            .filter(|i| !self.desc.types[*i].nullable)
+            .collect()
     }
 }
 
@@ -76,7 +82,10 @@ impl<'a> StatementPlanner<'a> {
                     table,
                     desc: item_desc(item).unwrap_or_default(),
                 }),
-                ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Source(_) | ItemKind::Index(_) => {
+                ItemKind::View(_)
+                | ItemKind::MaterializedView(_)
+                | ItemKind::Source(_)
+                | ItemKind::Index(_) => {
                     let kind = super::other::item_kind(item).name();
                     let message = format!("cannot {verb} {kind} \"{}\"", item.name);
                     let sqlstate = if kind == "view" { "55000" } else { "42809" };
@@ -87,7 +96,11 @@ impl<'a> StatementPlanner<'a> {
     }
 
     /// The value of a column that is not given.
-    pub(super) fn default(&self, target: &Target<'_>, column: usize) -> Result<HirScalar, PlanError> {
+    pub(super) fn default(
+        &self,
+        target: &Target<'_>,
+        column: usize,
+    ) -> Result<HirScalar, PlanError> {
         let ty = &target.desc.types[column].ty;
         match target.table.defaults.iter().find(|d| d.column == column) {
             Some(default) => plan_default(self.session, &default.sql, ty),
@@ -95,7 +108,11 @@ impl<'a> StatementPlanner<'a> {
         }
     }
 
-    pub(super) fn insert(&self, insert: &Insert, params: &mut ParamTypes) -> Result<Plan, PlanError> {
+    pub(super) fn insert(
+        &self,
+        insert: &Insert,
+        params: &mut ParamTypes,
+    ) -> Result<Plan, PlanError> {
         let TableObject::TableName(name) = &insert.table else {
             return Err(PlanError::unsupported("INSERT into this"));
         };
@@ -125,7 +142,9 @@ impl<'a> StatementPlanner<'a> {
                     }
                     Hir::unit().map(row)
                 }
-                Some(query) => self.source_rows(planner, &target, &columns, query, !idents.is_empty())?,
+                Some(query) => {
+                    self.source_rows(planner, &target, &columns, query, !idents.is_empty())?
+                }
             };
             let alias = insert.table_alias.as_ref().map(|a| fold(&a.alias));
             let returning = self.returning(planner, &target, alias, insert.returning.as_deref())?;
@@ -147,7 +166,10 @@ impl<'a> StatementPlanner<'a> {
         query: &Query,
         named: bool,
     ) -> Result<Hir, PlanError> {
-        let plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+        let plain = query.with.is_none()
+            && query.order_by.is_none()
+            && query.limit_clause.is_none()
+            && query.fetch.is_none();
         if let (SetExpr::Values(values), true) = (query.body.as_ref(), plain) {
             let mut rows = vec![];
             for row in &values.rows {
@@ -195,7 +217,10 @@ impl<'a> StatementPlanner<'a> {
         let width = rows.first().map_or(0, |r| r.len());
         for row in rows {
             if row.len() != width {
-                return Err(PlanError::new("42601", "VALUES lists must all be the same length"));
+                return Err(PlanError::new(
+                    "42601",
+                    "VALUES lists must all be the same length",
+                ));
             }
             let at = row.get(columns.len()).map_or(0, |e| position(e.span()));
             check_count(row.len(), columns.len(), named, at)?;
@@ -270,10 +295,14 @@ impl<'a> StatementPlanner<'a> {
 
     /// The table's columns under its name or alias.
     fn target_scope(&self, target: &Target<'_>, alias: Option<String>) -> Scope {
-        let (_, mut scope) = match relation_hir(&Relation::Item(target.item), &self.schema_name(target)) {
-            Ok(found) => found,
-            Err(_) => (Hir::unit(), desc_scope(&target.desc, None, &target.item.name)),
-        };
+        let (_, mut scope) =
+            match relation_hir(&Relation::Item(target.item), &self.schema_name(target)) {
+                Ok(found) => found,
+                Err(_) => (
+                    Hir::unit(),
+                    desc_scope(&target.desc, None, &target.item.name),
+                ),
+            };
         if let Some(name) = alias {
             let relation = Rc::new(RelationName { schema: None, name });
             for column in &mut scope.columns {
@@ -288,7 +317,11 @@ impl<'a> StatementPlanner<'a> {
         schema.map_or_else(String::new, |s| s.name.clone())
     }
 
-    pub(super) fn update(&self, update: &Update, params: &mut ParamTypes) -> Result<Plan, PlanError> {
+    pub(super) fn update(
+        &self,
+        update: &Update,
+        params: &mut ParamTypes,
+    ) -> Result<Plan, PlanError> {
         if !update.order_by.is_empty() || update.limit.is_some() || update.output.is_some() {
             return Err(PlanError::unsupported("this clause of UPDATE"));
         }
@@ -299,7 +332,10 @@ impl<'a> StatementPlanner<'a> {
             let mut hir = self.table_hir(&target)?;
             let mut all = scope.clone();
             let mut joined = false;
-            if let Some(UpdateTableFromKind::AfterSet(from) | UpdateTableFromKind::BeforeSet(from)) = &update.from {
+            if let Some(
+                UpdateTableFromKind::AfterSet(from) | UpdateTableFromKind::BeforeSet(from),
+            ) = &update.from
+            {
                 let (other, other_scope) = planner.from_clause(from)?;
                 hir = Hir::Join {
                     left: Box::new(hir),
@@ -347,8 +383,13 @@ impl<'a> StatementPlanner<'a> {
                     offset: 0,
                 };
             }
-            let not_null = target.not_null().into_iter().filter(|c| assigned.contains(c)).collect();
-            let returning = self.returning(planner, &target, alias.clone(), update.returning.as_deref())?;
+            let not_null = target
+                .not_null()
+                .into_iter()
+                .filter(|c| assigned.contains(c))
+                .collect();
+            let returning =
+                self.returning(planner, &target, alias.clone(), update.returning.as_deref())?;
             Ok(Plan::Update(UpdatePlan {
                 table: target.item.id,
                 rows: lower(rows)?,
@@ -380,10 +421,15 @@ impl<'a> StatementPlanner<'a> {
             }
             AssignmentTarget::Tuple(names) => {
                 let Expr::Tuple(values) = &assignment.value else {
-                    return Err(PlanError::unsupported("assigning a subquery to several columns"));
+                    return Err(PlanError::unsupported(
+                        "assigning a subquery to several columns",
+                    ));
                 };
                 if values.len() != names.len() {
-                    return Err(PlanError::new("42601", "number of columns does not match number of values"));
+                    return Err(PlanError::new(
+                        "42601",
+                        "number of columns does not match number of values",
+                    ));
                 }
                 let mut assigned = vec![];
                 for (name, value) in names.iter().zip(values) {
@@ -400,7 +446,10 @@ impl<'a> StatementPlanner<'a> {
             _ => {
                 let name = Name::new(name)?;
                 let schema = name.schema.unwrap_or_default();
-                let message = format!("column \"{schema}\" of relation \"{}\" does not exist", target.item.name);
+                let message = format!(
+                    "column \"{schema}\" of relation \"{}\" does not exist",
+                    target.item.name
+                );
                 Err(PlanError::new("42703", message)
                     .at(name.position)
                     .with_hint("SET target columns cannot be qualified with the relation name."))
@@ -408,7 +457,11 @@ impl<'a> StatementPlanner<'a> {
         }
     }
 
-    pub(super) fn delete(&self, delete: &Delete, params: &mut ParamTypes) -> Result<Plan, PlanError> {
+    pub(super) fn delete(
+        &self,
+        delete: &Delete,
+        params: &mut ParamTypes,
+    ) -> Result<Plan, PlanError> {
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
         let ([table], true) = (from.as_slice(), delete.tables.is_empty()) else {
             return Err(PlanError::unsupported("DELETE from several tables"));
@@ -431,7 +484,8 @@ impl<'a> StatementPlanner<'a> {
                     hir = hir.filter(vec![exists]);
                 }
             }
-            let returning = self.returning(planner, &target, alias.clone(), delete.returning.as_deref())?;
+            let returning =
+                self.returning(planner, &target, alias.clone(), delete.returning.as_deref())?;
             Ok(Plan::Delete(DeletePlan {
                 table: target.item.id,
                 rows: lower(hir)?,
@@ -451,7 +505,15 @@ impl<'a> StatementPlanner<'a> {
         verb: &str,
     ) -> Result<(Target<'a>, Option<String>), PlanError> {
         match (&table.relation, table.joins.is_empty()) {
-            (TableFactor::Table { name, alias, args: None, .. }, true) => {
+            (
+                TableFactor::Table {
+                    name,
+                    alias,
+                    args: None,
+                    ..
+                },
+                true,
+            ) => {
                 let target = self.target(name, verb)?;
                 Ok((target, alias.as_ref().map(|a| fold(&a.name))))
             }
@@ -467,10 +529,14 @@ fn is_default(expr: &Expr) -> bool {
 /// The number of values must be that of the columns; without a list of columns it may be smaller.
 fn check_count(given: usize, columns: usize, named: bool, at: usize) -> Result<(), PlanError> {
     if given > columns {
-        return Err(PlanError::new("42601", "INSERT has more expressions than target columns").at(at));
+        return Err(
+            PlanError::new("42601", "INSERT has more expressions than target columns").at(at),
+        );
     }
     if given < columns && named {
-        return Err(PlanError::new("42601", "INSERT has more target columns than expressions").at(at));
+        return Err(
+            PlanError::new("42601", "INSERT has more target columns than expressions").at(at),
+        );
     }
     Ok(())
 }

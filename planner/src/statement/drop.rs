@@ -44,8 +44,12 @@ impl StatementPlanner<'_> {
                 },
                 ObjectKind::Database | ObjectKind::Cluster | ObjectKind::Role => {
                     let exists = match drop.kind {
-                        ObjectKind::Database => self.session.catalog.database_by_name(&name.name).is_some(),
-                        ObjectKind::Cluster => self.session.catalog.cluster_by_name(&name.name).is_some(),
+                        ObjectKind::Database => {
+                            self.session.catalog.database_by_name(&name.name).is_some()
+                        }
+                        ObjectKind::Cluster => {
+                            self.session.catalog.cluster_by_name(&name.name).is_some()
+                        }
                         _ => self.session.catalog.role_by_name(&name.name).is_some(),
                     };
                     if !exists && drop.if_exists {
@@ -53,11 +57,19 @@ impl StatementPlanner<'_> {
                         continue;
                     }
                     if !exists {
-                        let sqlstate = if drop.kind == ObjectKind::Database { "3D000" } else { "42704" };
-                        let message = format!("{} \"{}\" does not exist", drop.kind.name(), name.name);
+                        let sqlstate = if drop.kind == ObjectKind::Database {
+                            "3D000"
+                        } else {
+                            "42704"
+                        };
+                        let message =
+                            format!("{} \"{}\" does not exist", drop.kind.name(), name.name);
                         return Err(PlanError::new(sqlstate, message));
                     }
-                    return Err(PlanError::unsupported(format!("DROP {}", drop.kind.name().to_uppercase())));
+                    return Err(PlanError::unsupported(format!(
+                        "DROP {}",
+                        drop.kind.name().to_uppercase()
+                    )));
                 }
             }
         }
@@ -70,7 +82,11 @@ impl StatementPlanner<'_> {
     }
 
     fn items_of(&self, schema: SchemaId) -> impl Iterator<Item = &Arc<Item>> {
-        self.session.catalog.items.values().filter(move |i| i.schema == schema)
+        self.session
+            .catalog
+            .items
+            .values()
+            .filter(move |i| i.schema == schema)
     }
 
     /// A schema that still has objects needs CASCADE.
@@ -80,14 +96,28 @@ impl StatementPlanner<'_> {
             if items.is_empty() || drop.cascade {
                 continue;
             }
-            let name = self.session.catalog.schemas.get(schema).map_or("", |s| s.name.as_str());
+            let name = self
+                .session
+                .catalog
+                .schemas
+                .get(schema)
+                .map_or("", |s| s.name.as_str());
             let detail: Vec<String> = items
                 .iter()
-                .map(|i| format!("{} {} depends on schema {name}", item_kind(i).name(), i.name))
+                .map(|i| {
+                    format!(
+                        "{} {} depends on schema {name}",
+                        item_kind(i).name(),
+                        i.name
+                    )
+                })
                 .collect();
-            return Err(PlanError::new("2BP01", format!("cannot drop schema {name} because other objects depend on it"))
-                .with_detail(detail.join("\n"))
-                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            return Err(PlanError::new(
+                "2BP01",
+                format!("cannot drop schema {name} because other objects depend on it"),
+            )
+            .with_detail(detail.join("\n"))
+            .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
         Ok(())
     }
@@ -116,23 +146,39 @@ impl StatementPlanner<'_> {
                     let (kind, name) = (item_kind(dependent).name(), &dependent.name);
                     cascaded.push(format!("{kind} {name}"));
                     if let Some(on) = self.session.catalog.item(id) {
-                        blocked.push(format!("{kind} {name} depends on {} {}", item_kind(on).name(), on.name));
+                        blocked.push(format!(
+                            "{kind} {name} depends on {} {}",
+                            item_kind(on).name(),
+                            on.name
+                        ));
                     }
                 }
             }
         }
         if !blocked.is_empty() && !drop.cascade {
             let target = wanted.first().and_then(|id| self.session.catalog.item(*id));
-            let target = target.map_or_else(String::new, |i| format!("{} {}", item_kind(i).name(), i.name));
-            return Err(PlanError::new("2BP01", format!("cannot drop {target} because other objects depend on it"))
-                .with_detail(blocked.join("\n"))
-                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            let target = target.map_or_else(String::new, |i| {
+                format!("{} {}", item_kind(i).name(), i.name)
+            });
+            return Err(PlanError::new(
+                "2BP01",
+                format!("cannot drop {target} because other objects depend on it"),
+            )
+            .with_detail(blocked.join("\n"))
+            .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
         if let [only] = cascaded.as_slice() {
-            plan.notices.push(Notice::notice("00000", format!("drop cascades to {only}")));
+            plan.notices
+                .push(Notice::info("00000", format!("drop cascades to {only}")));
         } else if !cascaded.is_empty() {
-            let mut notice = Notice::notice("00000", format!("drop cascades to {} other objects", cascaded.len()));
-            let lines: Vec<String> = cascaded.iter().map(|c| format!("drop cascades to {c}")).collect();
+            let mut notice = Notice::info(
+                "00000",
+                format!("drop cascades to {} other objects", cascaded.len()),
+            );
+            let lines: Vec<String> = cascaded
+                .iter()
+                .map(|c| format!("drop cascades to {c}"))
+                .collect();
             notice.detail = Some(lines.join("\n"));
             plan.notices.push(notice);
         }
@@ -149,7 +195,8 @@ impl StatementPlanner<'_> {
                 let mut dependents = self.session.catalog.dependents_of(*id);
                 dependents.all(|d| !rest.contains(&d.id))
             };
-            let (free, waiting): (Vec<GlobalId>, Vec<GlobalId>) = rest.iter().copied().partition(is_free);
+            let (free, waiting): (Vec<GlobalId>, Vec<GlobalId>) =
+                rest.iter().copied().partition(is_free);
             if free.is_empty() {
                 ordered.extend(waiting);
                 break;
@@ -167,7 +214,10 @@ impl StatementPlanner<'_> {
             rename.kind,
             ObjectKind::Schema | ObjectKind::Database | ObjectKind::Cluster | ObjectKind::Role
         ) {
-            return Err(PlanError::unsupported(format!("ALTER {} ... RENAME", rename.kind.name().to_uppercase())));
+            return Err(PlanError::unsupported(format!(
+                "ALTER {} ... RENAME",
+                rename.kind.name().to_uppercase()
+            )));
         }
         let item = match self.item_of_kind(&name, rename.kind) {
             Ok(item) => item,
@@ -180,7 +230,10 @@ impl StatementPlanner<'_> {
             Err(e) => return Err(e),
         };
         if self.taken_names(item.schema).contains(&to) {
-            return Err(PlanError::new("42P07", format!("relation \"{to}\" already exists")));
+            return Err(PlanError::new(
+                "42P07",
+                format!("relation \"{to}\" already exists"),
+            ));
         }
         // The texts of views name what they read.
         let dependents = self.session.catalog.dependents_of(item.id);
@@ -189,7 +242,11 @@ impl StatementPlanner<'_> {
             .map(|d| format!("{} {} depends on it", item_kind(d).name(), d.name))
             .collect();
         if !readers.is_empty() {
-            let message = format!("cannot rename {} {} because other objects depend on it", rename.kind.name(), item.name);
+            let message = format!(
+                "cannot rename {} {} because other objects depend on it",
+                rename.kind.name(),
+                item.name
+            );
             return Err(PlanError::new("0A000", message).with_detail(readers.join("\n")));
         }
         let mut catalog = self.session.catalog.clone();
@@ -225,5 +282,5 @@ impl StatementPlanner<'_> {
 
 fn skipping(kind: ObjectKind, name: &str) -> Notice {
     let message = format!("{} \"{name}\" does not exist, skipping", kind.name());
-    Notice::notice("00000", message)
+    Notice::info("00000", message)
 }

@@ -3,8 +3,8 @@
 use super::table::unique_name;
 use super::view::empty_plan;
 use super::{CreateIndexPlan, ParamTypes, Plan, StatementPlanner};
-use crate::ast::{CreateIndex, position};
 use crate::ast::sql::{Expr, Spanned};
+use crate::ast::{CreateIndex, position};
 use crate::error::{Notice, PlanError};
 use crate::lower::lower_scalar;
 use crate::names::{Name, Relation, item_desc, quote};
@@ -32,7 +32,10 @@ impl StatementPlanner<'_> {
         let on = match self.session.resolve(&on_name)? {
             Relation::Item(item) => item,
             Relation::Builtin(builtin) => {
-                let message = format!("permission denied: \"{}\" is a system catalog", builtin.name);
+                let message = format!(
+                    "permission denied: \"{}\" is a system catalog",
+                    builtin.name
+                );
                 return Err(PlanError::new("42501", message).at(on_name.position));
             }
         };
@@ -54,7 +57,7 @@ impl StatementPlanner<'_> {
                     }
                     return Ok(Plan::NoOp {
                         tag: "CREATE INDEX".to_owned(),
-                        notices: vec![Notice::notice("42P07", format!("{message}, skipping"))],
+                        notices: vec![Notice::info("42P07", format!("{message}, skipping"))],
                     });
                 }
                 name
@@ -104,7 +107,11 @@ impl StatementPlanner<'_> {
             column: Some(c),
         };
         let Some(syntax) = &create.keys else {
-            let columns = desc.keys.first().cloned().unwrap_or_else(|| (0..desc.arity()).collect());
+            let columns = desc
+                .keys
+                .first()
+                .cloned()
+                .unwrap_or_else(|| (0..desc.arity()).collect());
             let exprs = columns.iter().map(|c| ScalarExpr::Column(*c)).collect();
             return Ok((columns.into_iter().map(column_key).collect(), exprs));
         };
@@ -116,7 +123,9 @@ impl StatementPlanner<'_> {
             let typed = planner.coercer().concrete(typed)?;
             let at = position(expr.span());
             if typed.expr.has_subquery() {
-                return Err(PlanError::new("0A000", "cannot use subquery in index expression").at(at));
+                return Err(
+                    PlanError::new("0A000", "cannot use subquery in index expression").at(at),
+                );
             }
             let lowered = lower_scalar(typed.expr, &desc.types)?;
             let mut volatile = lowered.session_dependent();

@@ -79,13 +79,19 @@ impl<'a> StatementPlanner<'a> {
         let (mut snapshot, mut progress) = (true, false);
         for option in &subscribe.options {
             let value = option.as_bool().ok_or_else(|| {
-                PlanError::new("22023", format!("the option {} needs a boolean value", option.name))
+                PlanError::new(
+                    "22023",
+                    format!("the option {} needs a boolean value", option.name),
+                )
             })?;
             match option.name.as_str() {
                 "snapshot" => snapshot = value,
                 "progress" => progress = value,
                 other => {
-                    return Err(PlanError::new("42601", format!("unrecognized SUBSCRIBE option \"{other}\"")));
+                    return Err(PlanError::new(
+                        "42601",
+                        format!("unrecognized SUBSCRIBE option \"{other}\""),
+                    ));
                 }
             }
         }
@@ -131,14 +137,18 @@ impl<'a> StatementPlanner<'a> {
         let mut raw = None;
         let target = match &explain.target {
             ExplainTarget::Statement(statement) => {
-                if let (ExplainStage::Raw, crate::ast::Statement::Query(query)) = (explain.stage, statement.as_ref()) {
+                if let (ExplainStage::Raw, crate::ast::Statement::Query(query)) =
+                    (explain.stage, statement.as_ref())
+                {
                     let hir = self.with_queries(params, |p| Ok(p.root(&query.query)?.hir))?;
                     raw = Some(format!("{hir:#?}"));
                 }
                 self.plan(statement, params)?
             }
             ExplainTarget::View(name) => self.explain_item(name, ObjectKind::View)?,
-            ExplainTarget::MaterializedView(name) => self.explain_item(name, ObjectKind::MaterializedView)?,
+            ExplainTarget::MaterializedView(name) => {
+                self.explain_item(name, ObjectKind::MaterializedView)?
+            }
             ExplainTarget::Index(name) => self.explain_item(name, ObjectKind::Index)?,
         };
         Ok(Plan::Explain(ExplainPlan {
@@ -150,7 +160,11 @@ impl<'a> StatementPlanner<'a> {
     }
 
     /// The plan that made an existing object.
-    fn explain_item(&self, name: &crate::ast::sql::ObjectName, kind: ObjectKind) -> Result<Plan, PlanError> {
+    fn explain_item(
+        &self,
+        name: &crate::ast::sql::ObjectName,
+        kind: ObjectKind,
+    ) -> Result<Plan, PlanError> {
         let name = Name::new(name)?;
         let item = self.item_of_kind(&name, kind)?;
         match &item.kind {
@@ -190,7 +204,9 @@ impl<'a> StatementPlanner<'a> {
                     notices: vec![],
                 }))
             }
-            ItemKind::Table(_) | ItemKind::Source(_) => Err(PlanError::unsupported("EXPLAIN of this object")),
+            ItemKind::Table(_) | ItemKind::Source(_) => {
+                Err(PlanError::unsupported("EXPLAIN of this object"))
+            }
         }
     }
 
@@ -203,7 +219,9 @@ impl<'a> StatementPlanner<'a> {
             return Err(PlanError::unsupported("a SCROLL cursor"));
         }
         let source = match &declare.source {
-            CursorSource::Query(query) => DeclareSource::Select(Box::new(self.select(query, params)?)),
+            CursorSource::Query(query) => {
+                DeclareSource::Select(Box::new(self.select(query, params)?))
+            }
             CursorSource::Subscribe(subscribe) => {
                 DeclareSource::Subscribe(Box::new(self.subscribe(subscribe, params)?))
             }
@@ -223,9 +241,14 @@ impl<'a> StatementPlanner<'a> {
                 let planner = QueryPlanner::new(self.session, ParamTypes::forbidden());
                 let literal = HirScalar::literal(repr::Datum::String(text), SqlType::Unknown);
                 let typed = Typed::new(literal, SqlType::Unknown);
-                let interval = planner.coercer().coerce(typed, &SqlType::Interval, CastContext::Explicit)?;
+                let interval =
+                    planner
+                        .coercer()
+                        .coerce(typed, &SqlType::Interval, CastContext::Explicit)?;
                 match interval.as_literal() {
-                    Some(repr::Datum::Interval(interval)) => u64::try_from(interval.justified_usecs()).ok(),
+                    Some(repr::Datum::Interval(interval)) => {
+                        u64::try_from(interval.justified_usecs()).ok()
+                    }
                     _ => None,
                 }
             }
@@ -283,7 +306,11 @@ impl<'a> StatementPlanner<'a> {
                 ObjectKind::Table => format!("table \"{name}\" does not exist"),
                 _ => format!("{} \"{name}\" does not exist", kind.name()),
             };
-            let sqlstate = if kind == ObjectKind::Index { "42704" } else { "42P01" };
+            let sqlstate = if kind == ObjectKind::Index {
+                "42704"
+            } else {
+                "42P01"
+            };
             PlanError::new(sqlstate, message).at(name.position)
         };
         let found = match self.session.find(name) {
@@ -307,14 +334,19 @@ impl<'a> StatementPlanner<'a> {
                     ObjectKind::View => "a view",
                     ObjectKind::MaterializedView => "a materialized view",
                     ObjectKind::Source => "a source",
-                    ObjectKind::Schema | ObjectKind::Database | ObjectKind::Cluster | ObjectKind::Role => "an object of this kind",
+                    ObjectKind::Schema
+                    | ObjectKind::Database
+                    | ObjectKind::Cluster
+                    | ObjectKind::Role => "an object of this kind",
                 };
                 let message = format!("\"{}\" is not {}", item.name, article(kind));
-                Err(PlanError::new("42809", message).at(name.position).with_hint(format!(
-                    "Use DROP {} to remove {}.",
-                    found.name().to_uppercase(),
-                    article(found)
-                )))
+                Err(PlanError::new("42809", message)
+                    .at(name.position)
+                    .with_hint(format!(
+                        "Use DROP {} to remove {}.",
+                        found.name().to_uppercase(),
+                        article(found)
+                    )))
             }
         }
     }

@@ -65,16 +65,20 @@ impl StatementPlanner<'_> {
             }
             ObjectKind::Cluster => {
                 let cluster = self.session.cluster(Some(&name.name))?;
-                let mut sql = format!("CREATE CLUSTER {} (WORKERS {}", quote(&cluster.name), cluster.workers);
+                let mut sql = format!(
+                    "CREATE CLUSTER {} (WORKERS {}",
+                    quote(&cluster.name),
+                    cluster.workers
+                );
                 if let Some(limit) = cluster.memory_limit_bytes {
                     sql.push_str(&format!(", MEMORY LIMIT '{limit}B'"));
                 }
                 sql.push_str(&format!(", REPLICATION FACTOR {})", cluster.replicas.len()));
                 Ok((cluster.name.clone(), sql))
             }
-            ObjectKind::Schema | ObjectKind::Database | ObjectKind::Role => {
-                Err(PlanError::unsupported(format!("SHOW CREATE {}", kind.name().to_uppercase())))
-            }
+            ObjectKind::Schema | ObjectKind::Database | ObjectKind::Role => Err(
+                PlanError::unsupported(format!("SHOW CREATE {}", kind.name().to_uppercase())),
+            ),
         }
     }
 
@@ -91,11 +95,18 @@ impl StatementPlanner<'_> {
         let catalog = self.session.catalog;
         Ok(match show.kind {
             ShowKind::Tables | ShowKind::Views => {
-                let kind = if show.kind == ShowKind::Tables { ObjectKind::Table } else { ObjectKind::View };
+                let kind = if show.kind == ShowKind::Tables {
+                    ObjectKind::Table
+                } else {
+                    ObjectKind::View
+                };
                 let rows = self.items(show, Some(kind))?;
                 List {
                     columns: vec![text("name")],
-                    rows: rows.iter().map(|i| vec![Cell::Text(i.name.clone())]).collect(),
+                    rows: rows
+                        .iter()
+                        .map(|i| vec![Cell::Text(i.name.clone())])
+                        .collect(),
                 }
             }
             ShowKind::MaterializedViews => List {
@@ -128,11 +139,23 @@ impl StatementPlanner<'_> {
             ShowKind::Columns => self.columns(show)?,
             ShowKind::Schemas => {
                 let database = self.session.database()?.id;
-                let user = catalog.schemas.values().filter(|s| s.database == database).map(|s| s.name.clone());
-                let system = ["information_schema", "mz_catalog", "mz_internal", "pg_catalog"].map(str::to_owned);
+                let user = catalog
+                    .schemas
+                    .values()
+                    .filter(|s| s.database == database)
+                    .map(|s| s.name.clone());
+                let system = [
+                    "information_schema",
+                    "mz_catalog",
+                    "mz_internal",
+                    "pg_catalog",
+                ]
+                .map(str::to_owned);
                 single("name", user.chain(system))
             }
-            ShowKind::Databases => single("name", catalog.databases.values().map(|d| d.name.clone())),
+            ShowKind::Databases => {
+                single("name", catalog.databases.values().map(|d| d.name.clone()))
+            }
             ShowKind::Roles => single("name", catalog.roles.values().map(|r| r.name.clone())),
             ShowKind::Clusters => List {
                 columns: vec![text("name"), text("replicas")],
@@ -155,7 +178,11 @@ impl StatementPlanner<'_> {
                     .flat_map(|c| {
                         (1..=c.replicas.len()).map(|n| {
                             let size = format!("{} workers", c.workers);
-                            vec![Cell::Text(c.name.clone()), Cell::Text(format!("r{n}")), Cell::Text(size)]
+                            vec![
+                                Cell::Text(c.name.clone()),
+                                Cell::Text(format!("r{n}")),
+                                Cell::Text(size),
+                            ]
                         })
                     })
                     .collect(),
@@ -164,7 +191,11 @@ impl StatementPlanner<'_> {
     }
 
     /// The items of a schema, of one kind, in the CLUSTER asked for.
-    fn items(&self, show: &ShowObjects, kind: Option<ObjectKind>) -> Result<Vec<Arc<Item>>, PlanError> {
+    fn items(
+        &self,
+        show: &ShowObjects,
+        kind: Option<ObjectKind>,
+    ) -> Result<Vec<Arc<Item>>, PlanError> {
         let schema = self.list_schema(show)?.id;
         let cluster = match &show.in_cluster {
             Some(name) => Some(self.session.cluster(Some(&crate::parse::fold(name)))?.id),
@@ -175,10 +206,21 @@ impl StatementPlanner<'_> {
                 && kind.is_none_or(|k| super::other::item_kind(i) == k)
                 && cluster.is_none_or(|c| cluster_of(i) == Some(c))
         };
-        Ok(self.session.catalog.items.values().filter(wanted).cloned().collect())
+        Ok(self
+            .session
+            .catalog
+            .items
+            .values()
+            .filter(wanted)
+            .cloned()
+            .collect())
     }
 
-    fn named_with_cluster(&self, show: &ShowObjects, kind: ObjectKind) -> Result<Vec<Vec<Cell>>, PlanError> {
+    fn named_with_cluster(
+        &self,
+        show: &ShowObjects,
+        kind: ObjectKind,
+    ) -> Result<Vec<Vec<Cell>>, PlanError> {
         let items = self.items(show, Some(kind))?;
         Ok(items
             .iter()
@@ -205,18 +247,27 @@ impl StatementPlanner<'_> {
                     None if name.schema.is_none() && self.session.schema(&name.name).is_ok() => {
                         schema = Some(self.session.schema(&name.name)?.id);
                     }
-                    None => return Err(PlanError::relation_not_found(&name.to_string()).at(name.position)),
+                    None => {
+                        return Err(
+                            PlanError::relation_not_found(&name.to_string()).at(name.position)
+                        );
+                    }
                 }
             }
         }
         let mut rows = vec![];
         for item in catalog.items.values() {
-            let ItemKind::Index(index) = &item.kind else { continue };
-            let listed = on.is_none_or(|id| index.on == id) && schema.is_none_or(|s| item.schema == s);
+            let ItemKind::Index(index) = &item.kind else {
+                continue;
+            };
+            let listed =
+                on.is_none_or(|id| index.on == id) && schema.is_none_or(|s| item.schema == s);
             if !listed {
                 continue;
             }
-            let relation = catalog.item(index.on).map_or_else(String::new, |i| i.name.clone());
+            let relation = catalog
+                .item(index.on)
+                .map_or_else(String::new, |i| i.name.clone());
             let keys = index.keys.iter().map(|k| k.sql.clone()).collect();
             rows.push(vec![
                 Cell::Text(item.name.clone()),
@@ -241,9 +292,17 @@ impl StatementPlanner<'_> {
             return Err(PlanError::syntax(None));
         };
         let name = Name::new(name)?;
-        let desc = self.session.resolve(&name)?.desc().map_err(|e| e.at(name.position))?;
+        let desc = self
+            .session
+            .resolve(&name)?
+            .desc()
+            .map_err(|e| e.at(name.position))?;
         Ok(List {
-            columns: vec![("name", SqlType::Text), ("nullable", SqlType::Bool), ("type", SqlType::Text)],
+            columns: vec![
+                ("name", SqlType::Text),
+                ("nullable", SqlType::Bool),
+                ("type", SqlType::Text),
+            ],
             rows: desc
                 .columns()
                 .map(|(name, ty)| {
@@ -264,10 +323,15 @@ impl StatementPlanner<'_> {
         params: &mut ParamTypes,
     ) -> Result<Plan, PlanError> {
         let desc = RelationDesc::from_columns(
-            list.columns.iter().map(|(name, ty)| (*name, ty.clone().nullable(false))),
+            list.columns
+                .iter()
+                .map(|(name, ty)| (*name, ty.clone().nullable(false))),
         );
         // Columns of a relation stay in their order.
-        let sorted = list.columns.first().is_some_and(|_| !list.columns.iter().any(|(n, _)| *n == "nullable"));
+        let sorted = list
+            .columns
+            .first()
+            .is_some_and(|_| !list.columns.iter().any(|(n, _)| *n == "nullable"));
         let mut hir = Hir::Constant {
             rows: list.rows.into_iter().map(row).collect(),
             types: desc.types.clone(),
@@ -278,12 +342,15 @@ impl StatementPlanner<'_> {
                 let name = Typed::new(HirScalar::column(0), SqlType::Text);
                 let pattern = HirScalar::literal(Datum::String(pattern), SqlType::Text);
                 let pattern = Typed::new(pattern, SqlType::Text);
-                let like = self.with_queries(params, |p| func::binary(&p.coercer(), "~~", name, pattern, 0))?;
+                let like = self.with_queries(params, |p| {
+                    func::binary(&p.coercer(), "~~", name, pattern, 0)
+                })?;
                 hir = hir.filter(vec![like.expr]);
             }
             Some(ShowFilter::Where(expr)) => {
                 let scope = desc_scope(&desc, None, "show");
-                let predicate = self.with_queries(params, |p| p.condition(expr, &scope, "WHERE"))?;
+                let predicate =
+                    self.with_queries(params, |p| p.condition(expr, &scope, "WHERE"))?;
                 hir = hir.filter(predicate.into_conjuncts());
             }
         }
@@ -343,21 +410,29 @@ fn cluster_of(item: &Item) -> Option<repr::ClusterId> {
 /// Canonical SQL that creates the item again, names fully qualified.
 pub fn create_sql(catalog: &Catalog, item: &Item) -> String {
     let schema_of = |item: &Item| {
-        let schema = catalog.schemas.get(&item.schema).map_or("?", |s| s.name.as_str());
+        let schema = catalog
+            .schemas
+            .get(&item.schema)
+            .map_or("?", |s| s.name.as_str());
         quote(schema)
     };
     let name = format!("{}.{}", schema_of(item), quote(&item.name));
-    let cluster = |id: &repr::ClusterId| {
-        quote(catalog.clusters.get(id).map_or("?", |c| c.name.as_str()))
-    };
+    let cluster =
+        |id: &repr::ClusterId| quote(catalog.clusters.get(id).map_or("?", |c| c.name.as_str()));
     let columns = |columns: &[state::catalog::Column]| {
         let names: Vec<String> = columns.iter().map(|c| quote(&c.name)).collect();
         names.join(", ")
     };
     match &item.kind {
-        ItemKind::Table(table) => format!("CREATE TABLE {name} {}", super::table::definition(table)),
+        ItemKind::Table(table) => {
+            format!("CREATE TABLE {name} {}", super::table::definition(table))
+        }
         ItemKind::View(view) => {
-            format!("CREATE VIEW {name} ({}) AS {}", columns(&view.columns), view.query_sql)
+            format!(
+                "CREATE VIEW {name} ({}) AS {}",
+                columns(&view.columns),
+                view.query_sql
+            )
         }
         ItemKind::MaterializedView(view) => format!(
             "CREATE MATERIALIZED VIEW {name} ({}) IN CLUSTER {} AS {}",

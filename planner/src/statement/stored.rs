@@ -17,7 +17,9 @@ fn stored_session<T>(
     id: GlobalId,
     f: impl FnOnce(&SessionView<'_>) -> Result<T, PlanError>,
 ) -> Result<T, PlanError> {
-    let schema = catalog.item(id).and_then(|item| catalog.schemas.get(&item.schema));
+    let schema = catalog
+        .item(id)
+        .and_then(|item| catalog.schemas.get(&item.schema));
     let database = schema.and_then(|s| catalog.databases.get(&s.database));
     let eval = EvalCtx::default();
     let session = SessionView {
@@ -50,7 +52,11 @@ pub fn plan_stored_query(catalog: &Catalog, id: GlobalId, sql: &str) -> Result<M
 }
 
 /// An expression over the columns of a relation: an index key.
-pub fn plan_stored_expr(catalog: &Catalog, on: GlobalId, sql: &str) -> Result<ScalarExpr, PlanError> {
+pub fn plan_stored_expr(
+    catalog: &Catalog,
+    on: GlobalId,
+    sql: &str,
+) -> Result<ScalarExpr, PlanError> {
     let expr = crate::parse::parse_expr(sql)?;
     let Some(item) = catalog.item(on) else {
         return Err(PlanError::relation_not_found(&on.to_string()));
@@ -73,7 +79,11 @@ pub(super) fn plan_default(
 ) -> Result<crate::hir::HirScalar, PlanError> {
     let expr = crate::parse::parse_expr(sql)?;
     let planner = QueryPlanner::new(session, ParamTypes::forbidden());
-    let typed = planner.scalar(&expr, &crate::scope::Scope::default(), "DEFAULT expressions")?;
+    let typed = planner.scalar(
+        &expr,
+        &crate::scope::Scope::default(),
+        "DEFAULT expressions",
+    )?;
     planner
         .coercer()
         .coerce(typed, ty, crate::types::CastContext::Assignment)

@@ -3,7 +3,8 @@
 use super::{CreateItemPlan, ParamTypes, Plan, StatementPlanner};
 use crate::ast::position;
 use crate::ast::sql::{
-    ColumnOption, CreateTable, CreateTableOptions, Expr, Ident, IndexColumn, Spanned, TableConstraint,
+    ColumnOption, CreateTable, CreateTableOptions, Expr, Ident, IndexColumn, Spanned,
+    TableConstraint,
 };
 use crate::error::{Notice, PlanError};
 use crate::names::{Name, quote};
@@ -31,7 +32,9 @@ impl StatementPlanner<'_> {
         refuse_extensions(create)?;
         let name = Name::new(&create.name)?;
         let schema = self.session.schema_for(&name)?;
-        if let Some(plan) = self.check_free(schema.id, &name, create.if_not_exists, "CREATE TABLE")? {
+        if let Some(plan) =
+            self.check_free(schema.id, &name, create.if_not_exists, "CREATE TABLE")?
+        {
             return Ok(plan);
         }
         let mut columns: Vec<Column> = vec![];
@@ -44,8 +47,11 @@ impl StatementPlanner<'_> {
                 return Err(PlanError::new("42701", message).at(position(def.name.span)));
             }
             if is_serial(&def.data_type) {
-                return Err(PlanError::unsupported(format!("type {}", def.data_type.to_string().to_lowercase()))
-                    .at(position(def.name.span)));
+                return Err(PlanError::unsupported(format!(
+                    "type {}",
+                    def.data_type.to_string().to_lowercase()
+                ))
+                .at(position(def.name.span)));
             }
             let ty = resolve_type(&def.data_type).map_err(|e| e.at(position(def.name.span)))?;
             let index = columns.len();
@@ -56,17 +62,35 @@ impl StatementPlanner<'_> {
             });
             for option in &def.options {
                 let constraint = option.name.as_ref().map(fold);
-                self.column_option(&option.option, constraint, index, &mut columns, &mut defaults, &mut drafts)?;
+                self.column_option(
+                    &option.option,
+                    constraint,
+                    index,
+                    &mut columns,
+                    &mut defaults,
+                    &mut drafts,
+                )?;
             }
         }
         for constraint in &create.constraints {
             drafts.push(table_constraint(constraint, &columns)?);
         }
-        if drafts.iter().filter(|d| d.kind == KeyConstraintKind::Primary).count() > 1 {
-            let message = format!("multiple primary keys for table \"{}\" are not allowed", name.name);
+        if drafts
+            .iter()
+            .filter(|d| d.kind == KeyConstraintKind::Primary)
+            .count()
+            > 1
+        {
+            let message = format!(
+                "multiple primary keys for table \"{}\" are not allowed",
+                name.name
+            );
             return Err(PlanError::new("42P16", message));
         }
-        for draft in drafts.iter().filter(|d| d.kind == KeyConstraintKind::Primary) {
+        for draft in drafts
+            .iter()
+            .filter(|d| d.kind == KeyConstraintKind::Primary)
+        {
             for column in &draft.columns {
                 columns[*column].nullable = false;
             }
@@ -105,14 +129,19 @@ impl StatementPlanner<'_> {
         if_not_exists: bool,
         tag: &str,
     ) -> Result<Option<Plan>, PlanError> {
-        if self.session.catalog.item_by_name(schema, &name.name).is_none() {
+        if self
+            .session
+            .catalog
+            .item_by_name(schema, &name.name)
+            .is_none()
+        {
             return Ok(None);
         }
         let message = format!("relation \"{}\" already exists", name.name);
         match if_not_exists {
             true => Ok(Some(Plan::NoOp {
                 tag: tag.to_owned(),
-                notices: vec![Notice::notice("42P07", format!("{message}, skipping"))],
+                notices: vec![Notice::info("42P07", format!("{message}, skipping"))],
             })),
             false => Err(PlanError::new("42P07", message)),
         }
@@ -132,7 +161,10 @@ impl StatementPlanner<'_> {
             ColumnOption::NotNull => columns[index].nullable = false,
             ColumnOption::Default(expr) => {
                 if defaults.iter().any(|d| d.column == index) {
-                    let message = format!("multiple default values specified for column \"{}\"", columns[index].name);
+                    let message = format!(
+                        "multiple default values specified for column \"{}\"",
+                        columns[index].name
+                    );
                     return Err(PlanError::new("42601", message));
                 }
                 if let Some(sql) = self.check_default(expr, &columns[index])? {
@@ -149,9 +181,13 @@ impl StatementPlanner<'_> {
                 kind: KeyConstraintKind::Unique,
                 columns: vec![index],
             }),
-            ColumnOption::ForeignKey(_) => return Err(PlanError::unsupported("a FOREIGN KEY constraint")),
+            ColumnOption::ForeignKey(_) => {
+                return Err(PlanError::unsupported("a FOREIGN KEY constraint"));
+            }
             ColumnOption::Check(_) => return Err(PlanError::unsupported("a CHECK constraint")),
-            ColumnOption::Generated { .. } => return Err(PlanError::unsupported("a generated column")),
+            ColumnOption::Generated { .. } => {
+                return Err(PlanError::unsupported("a generated column"));
+            }
             _ => return Err(PlanError::unsupported("this column option")),
         }
         Ok(())
@@ -164,12 +200,16 @@ impl StatementPlanner<'_> {
             .scalar(expr, &Scope::default(), "DEFAULT expressions")
             .map_err(|e| match (e.sqlstate, expr) {
                 ("42703" | "42P01", _) => {
-                    PlanError::new("0A000", "cannot use column reference in DEFAULT expression").at(e.position.unwrap_or(0))
+                    PlanError::new("0A000", "cannot use column reference in DEFAULT expression")
+                        .at(e.position.unwrap_or(0))
                 }
                 _ => e,
             })?;
         if typed.expr.has_subquery() {
-            return Err(PlanError::new("0A000", "cannot use subquery in DEFAULT expression"));
+            return Err(PlanError::new(
+                "0A000",
+                "cannot use subquery in DEFAULT expression",
+            ));
         }
         let found = typed.ty.clone();
         let at = position(expr.span());
@@ -210,7 +250,11 @@ impl StatementPlanner<'_> {
             let wanted = draft.name.unwrap_or_else(|| match draft.kind {
                 KeyConstraintKind::Primary => format!("{table}_pkey"),
                 KeyConstraintKind::Unique => {
-                    let names: Vec<&str> = draft.columns.iter().map(|c| columns[*c].name.as_str()).collect();
+                    let names: Vec<&str> = draft
+                        .columns
+                        .iter()
+                        .map(|c| columns[*c].name.as_str())
+                        .collect();
                     format!("{table}_{}_key", names.join("_"))
                 }
             });
@@ -228,7 +272,12 @@ impl StatementPlanner<'_> {
 
     /// Names of relations and of key constraints in a schema: they share one name space.
     pub(super) fn taken_names(&self, schema: SchemaId) -> BTreeSet<String> {
-        let items = self.session.catalog.items.values().filter(|i| i.schema == schema);
+        let items = self
+            .session
+            .catalog
+            .items
+            .values()
+            .filter(|i| i.schema == schema);
         let mut taken = BTreeSet::new();
         for item in items {
             taken.insert(item.name.clone());
@@ -252,14 +301,22 @@ pub(super) fn unique_name(wanted: &str, taken: &BTreeSet<String>) -> String {
 }
 
 fn is_serial(data_type: &crate::ast::sql::DataType) -> bool {
-    matches!(data_type.to_string().to_lowercase().as_str(), "serial" | "bigserial" | "smallserial" | "serial4" | "serial8")
+    matches!(
+        data_type.to_string().to_lowercase().as_str(),
+        "serial" | "bigserial" | "smallserial" | "serial4" | "serial8"
+    )
 }
 
-fn table_constraint(constraint: &TableConstraint, columns: &[Column]) -> Result<KeyDraft, PlanError> {
+fn table_constraint(
+    constraint: &TableConstraint,
+    columns: &[Column],
+) -> Result<KeyDraft, PlanError> {
     let (name, kind, keys) = match constraint {
         TableConstraint::PrimaryKey(key) => (&key.name, KeyConstraintKind::Primary, &key.columns),
         TableConstraint::Unique(key) => (&key.name, KeyConstraintKind::Unique, &key.columns),
-        TableConstraint::ForeignKey(_) => return Err(PlanError::unsupported("a FOREIGN KEY constraint")),
+        TableConstraint::ForeignKey(_) => {
+            return Err(PlanError::unsupported("a FOREIGN KEY constraint"));
+        }
         TableConstraint::Check(_) => return Err(PlanError::unsupported("a CHECK constraint")),
         _ => return Err(PlanError::unsupported("this table constraint")),
     };
@@ -301,11 +358,23 @@ fn refuse_extensions(create: &CreateTable) -> Result<(), PlanError> {
         (create.query.is_some(), "CREATE TABLE AS"),
         (create.like.is_some(), "CREATE TABLE LIKE"),
         (create.inherits.is_some(), "INHERITS"),
-        (create.partition_by.is_some() || create.partition_of.is_some(), "a partitioned table"),
+        (
+            create.partition_by.is_some() || create.partition_of.is_some(),
+            "a partitioned table",
+        ),
         (create.or_replace, "CREATE OR REPLACE TABLE"),
-        (create.external || create.dynamic || create.transient, "this kind of table"),
-        (create.clone.is_some() || create.on_cluster.is_some(), "this clause of CREATE TABLE"),
-        (create.order_by.is_some() || create.primary_key.is_some(), "this clause of CREATE TABLE"),
+        (
+            create.external || create.dynamic || create.transient,
+            "this kind of table",
+        ),
+        (
+            create.clone.is_some() || create.on_cluster.is_some(),
+            "this clause of CREATE TABLE",
+        ),
+        (
+            create.order_by.is_some() || create.primary_key.is_some(),
+            "this clause of CREATE TABLE",
+        ),
     ];
     if let Some((_, what)) = refused.into_iter().find(|(refused, _)| *refused) {
         return Err(PlanError::unsupported(what));
@@ -313,7 +382,9 @@ fn refuse_extensions(create: &CreateTable) -> Result<(), PlanError> {
     match &create.table_options {
         // Storage parameters of PostgreSQL mean nothing here: `WITH (fillfactor = 100)`.
         CreateTableOptions::None | CreateTableOptions::With(_) => Ok(()),
-        CreateTableOptions::Options(_) | CreateTableOptions::Plain(_) | CreateTableOptions::TableProperties(_) => {
+        CreateTableOptions::Options(_)
+        | CreateTableOptions::Plain(_)
+        | CreateTableOptions::TableProperties(_) => {
             Err(PlanError::unsupported("these options of CREATE TABLE"))
         }
     }
@@ -333,12 +404,20 @@ pub(super) fn definition(table: &Table) -> String {
         parts.push(part);
     }
     for key in &table.keys {
-        let names: Vec<String> = key.columns.iter().map(|c| quote(&table.columns[*c].name)).collect();
+        let names: Vec<String> = key
+            .columns
+            .iter()
+            .map(|c| quote(&table.columns[*c].name))
+            .collect();
         let kind = match key.kind {
             KeyConstraintKind::Primary => "PRIMARY KEY",
             KeyConstraintKind::Unique => "UNIQUE",
         };
-        parts.push(format!("CONSTRAINT {} {kind} ({})", quote(&key.name), names.join(", ")));
+        parts.push(format!(
+            "CONSTRAINT {} {kind} ({})",
+            quote(&key.name),
+            names.join(", ")
+        ));
     }
     format!("({})", parts.join(", "))
 }

@@ -29,7 +29,9 @@ impl StatementPlanner<'_> {
         let replaced = match (existing, create.or_replace) {
             (Some(old), true) => {
                 if create.materialized || !matches!(old.kind, ItemKind::View(_)) {
-                    return Err(PlanError::unsupported("OR REPLACE of anything but a plain view"));
+                    return Err(PlanError::unsupported(
+                        "OR REPLACE of anything but a plain view",
+                    ));
                 }
                 Some(old)
             }
@@ -42,13 +44,24 @@ impl StatementPlanner<'_> {
         };
         let planner = QueryPlanner::new(self.session, ParamTypes::forbidden());
         let (hir, mut desc) = planner.root_relation(&create.query)?;
-        let query_sql = with_full_names(&create.query_text, create.query_start, planner.take_uses());
+        let query_sql =
+            with_full_names(&create.query_text, create.query_start, planner.take_uses());
         let mir = lower(hir)?;
         name_columns(&mut desc, create)?;
-        let depends_on: BTreeSet<GlobalId> = mir.depends_on().into_iter().filter(|id| id.is_user()).collect();
+        let depends_on: BTreeSet<GlobalId> = mir
+            .depends_on()
+            .into_iter()
+            .filter(|id| id.is_user())
+            .collect();
         let id = replaced.map_or(GlobalId(self.session.catalog.next_id), |old| old.id);
         if depends_on.contains(&id) || self.reaches(&depends_on, id) {
-            return Err(PlanError::new("42P17", format!("infinite recursion detected in rules for relation \"{}\"", name.name)));
+            return Err(PlanError::new(
+                "42P17",
+                format!(
+                    "infinite recursion detected in rules for relation \"{}\"",
+                    name.name
+                ),
+            ));
         }
         let columns: Vec<Column> = desc
             .columns()
@@ -104,7 +117,13 @@ impl StatementPlanner<'_> {
             if next == id {
                 return true;
             }
-            for dependency in self.session.catalog.item(next).iter().flat_map(|i| &i.depends_on) {
+            for dependency in self
+                .session
+                .catalog
+                .item(next)
+                .iter()
+                .flat_map(|i| &i.depends_on)
+            {
                 if seen.insert(*dependency) {
                     queue.push(*dependency);
                 }
@@ -118,10 +137,15 @@ impl StatementPlanner<'_> {
         check_scalars(mir)?;
         for id in mir.depends_on() {
             if let Some(builtin) = crate::builtin::by_id(id) {
-                let message = format!("cannot materialize a query over the system relation \"{}.{}\"", builtin.schema, builtin.name);
+                let message = format!(
+                    "cannot materialize a query over the system relation \"{}.{}\"",
+                    builtin.schema, builtin.name
+                );
                 return Err(PlanError::new("0A000", message));
             }
-            let Some(item) = self.session.catalog.item(id) else { continue };
+            let Some(item) = self.session.catalog.item(id) else {
+                continue;
+            };
             if let ItemKind::View(view) = &item.kind {
                 let inner = super::plan_stored_query(self.session.catalog, id, &view.query_sql)?;
                 self.check_materializable(&inner)?;
@@ -178,7 +202,10 @@ fn scalars_of(mir: &Mir) -> Vec<&ScalarExpr> {
             group_key,
             aggregates,
             ..
-        } => group_key.iter().chain(aggregates.iter().map(|a| &a.expr)).collect(),
+        } => group_key
+            .iter()
+            .chain(aggregates.iter().map(|a| &a.expr))
+            .collect(),
         Mir::TopK { limit, .. } => limit.iter().collect(),
         Mir::ArrangeBy { keys, .. } => keys.iter().flatten().collect(),
         Mir::Constant { .. }
@@ -210,7 +237,8 @@ fn with_full_names(text: &str, start: usize, mut uses: Vec<NameUse>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for name in uses {
-        let (Some(from), Some(to)) = (name.start.checked_sub(start), name.end.checked_sub(start)) else {
+        let (Some(from), Some(to)) = (name.start.checked_sub(start), name.end.checked_sub(start))
+        else {
             continue;
         };
         if from < done || to > chars.len() {
@@ -227,8 +255,15 @@ fn with_full_names(text: &str, start: usize, mut uses: Vec<NameUse>) -> String {
 /// Applies the view's own column names.
 fn name_columns(desc: &mut RelationDesc, create: &CreateView) -> Result<(), PlanError> {
     if create.columns.len() > desc.arity() {
-        let what = if create.materialized { "CREATE MATERIALIZED VIEW" } else { "CREATE VIEW" };
-        return Err(PlanError::new("42601", format!("{what} specifies more column names than columns")));
+        let what = if create.materialized {
+            "CREATE MATERIALIZED VIEW"
+        } else {
+            "CREATE VIEW"
+        };
+        return Err(PlanError::new(
+            "42601",
+            format!("{what} specifies more column names than columns"),
+        ));
     }
     for (name, ident) in desc.names.iter_mut().zip(&create.columns) {
         *name = fold(ident);
@@ -236,24 +271,36 @@ fn name_columns(desc: &mut RelationDesc, create: &CreateView) -> Result<(), Plan
     for (i, name) in desc.names.iter().enumerate() {
         if desc.names[..i].contains(name) {
             let at = create.columns.get(i).map_or(0, |c| position(c.span));
-            return Err(PlanError::new("42701", format!("column \"{name}\" specified more than once")).at(at));
+            return Err(PlanError::new(
+                "42701",
+                format!("column \"{name}\" specified more than once"),
+            )
+            .at(at));
         }
     }
     if let Some((name, _)) = desc.columns().find(|(_, ty)| ty.ty == SqlType::Void) {
-        return Err(PlanError::new("42P16", format!("column \"{name}\" has pseudo-type void")));
+        return Err(PlanError::new(
+            "42P16",
+            format!("column \"{name}\" has pseudo-type void"),
+        ));
     }
     Ok(())
 }
 
 /// OR REPLACE may only add columns at the end.
 fn check_replacement(old: &Item, columns: &[Column]) -> Result<(), PlanError> {
-    let Some(before) = old.columns() else { return Ok(()) };
+    let Some(before) = old.columns() else {
+        return Ok(());
+    };
     if before.len() > columns.len() {
         return Err(PlanError::new("42P16", "cannot drop columns from view"));
     }
     for (old, new) in before.iter().zip(columns) {
         if old.name != new.name {
-            let message = format!("cannot change name of view column \"{}\" to \"{}\"", old.name, new.name);
+            let message = format!(
+                "cannot change name of view column \"{}\" to \"{}\"",
+                old.name, new.name
+            );
             return Err(PlanError::new("42P16", message));
         }
         if old.ty != new.ty {

@@ -90,7 +90,9 @@ pub fn cast_context(from: &SqlType, to: &SqlType) -> Option<CastContext> {
             T::Int32 | T::Int64 | T::Numeric(_) | T::Timestamp(_) | T::TimestampTz(_) | T::Date,
             T::MzTimestamp,
         ) => Implicit,
-        (T::MzTimestamp, T::Int64 | T::Numeric(_) | T::Timestamp(_) | T::TimestampTz(_)) => Explicit,
+        (T::MzTimestamp, T::Int64 | T::Numeric(_) | T::Timestamp(_) | T::TimestampTz(_)) => {
+            Explicit
+        }
         (T::Int2Vector, T::Array(e)) if **e == T::Int16 => Implicit,
         (T::OidVector, T::Array(e)) if **e == T::Oid => Implicit,
         (T::Array(a), T::Array(b)) => return cast_context(a, b),
@@ -138,7 +140,11 @@ pub fn apply(expr: HirScalar, from: &SqlType, to: &SqlType) -> Result<HirScalar,
             return call("cast_from_text", vec![text], target);
         }
         (from, to) if is_oid_like(to) => {
-            let oid = call(&format!("cast_{}_to_oid", from.typname()), vec![expr], T::Oid)?;
+            let oid = call(
+                &format!("cast_{}_to_oid", from.typname()),
+                vec![expr],
+                T::Oid,
+            )?;
             return match to {
                 T::Oid => Ok(oid),
                 _ => call("relabel", vec![oid], target),

@@ -77,7 +77,9 @@ impl Coercer<'_> {
     ) -> Result<HirScalar, CoerceError> {
         let Typed { expr, ty, position } = typed;
         if ty == SqlType::Unknown {
-            return Ok(self.coerce_unknown(expr, to, context).map_err(|e| e.at(position))?);
+            return Ok(self
+                .coerce_unknown(expr, to, context)
+                .map_err(|e| e.at(position))?);
         }
         if matches!(to, SqlType::Any | SqlType::AnyElement | SqlType::AnyArray) {
             return Ok(expr);
@@ -125,7 +127,11 @@ impl Coercer<'_> {
                 Some(_) | None => Ok(HirScalar::null(concrete)),
             },
             // An unknown-typed column: a text in all but name.
-            other => self.coerce(Typed::new(other, SqlType::Text), &concrete, CastContext::Explicit),
+            other => self.coerce(
+                Typed::new(other, SqlType::Text),
+                &concrete,
+                CastContext::Explicit,
+            ),
         }
     }
 
@@ -308,7 +314,11 @@ pub fn common_type(types: &[SqlType]) -> Option<SqlType> {
         .iter()
         .filter(|t| **t != SqlType::Unknown)
         .all(|t| t == first);
-    Some(if all_equal { first.without_typmod() } else { chosen })
+    Some(if all_equal {
+        first.without_typmod()
+    } else {
+        chosen
+    })
 }
 
 impl Typed {

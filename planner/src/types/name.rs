@@ -24,9 +24,9 @@ pub fn resolve_type(data_type: &DataType) -> Result<SqlType, PlanError> {
         D::Varchar(length) | D::CharacterVarying(length) | D::CharVarying(length) => {
             SqlType::Varchar(character_length(length.as_ref(), "varchar")?)
         }
-        D::Char(length) | D::Character(length) => {
-            SqlType::Char(Some(character_length(length.as_ref(), "char")?.unwrap_or(1)))
-        }
+        D::Char(length) | D::Character(length) => SqlType::Char(Some(
+            character_length(length.as_ref(), "char")?.unwrap_or(1),
+        )),
         D::Bytea => SqlType::Bytea,
         D::Date => SqlType::Date,
         D::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => SqlType::Time,
@@ -39,7 +39,11 @@ pub fn resolve_type(data_type: &DataType) -> Result<SqlType, PlanError> {
         D::Interval { .. } => SqlType::Interval,
         D::Uuid => SqlType::Uuid,
         D::Regclass => SqlType::RegClass,
-        D::Array(ArrayElemTypeDef::SquareBracket(element, _) | ArrayElemTypeDef::AngleBracket(element) | ArrayElemTypeDef::Parenthesis(element)) => {
+        D::Array(
+            ArrayElemTypeDef::SquareBracket(element, _)
+            | ArrayElemTypeDef::AngleBracket(element)
+            | ArrayElemTypeDef::Parenthesis(element),
+        ) => {
             // The number of dimensions is not part of a type.
             match resolve_type(element)? {
                 array @ SqlType::Array(_) => array,
@@ -62,10 +66,37 @@ fn is_known_elsewhere(name: &str) -> bool {
     let base = name.split(['(', ' ']).next().unwrap_or(name);
     matches!(
         base,
-        "json" | "jsonb" | "xml" | "bit" | "varbit" | "time" | "timetz" | "money" | "point" | "line"
-            | "lseg" | "box" | "path" | "polygon" | "circle" | "inet" | "cidr" | "macaddr"
-            | "tsvector" | "tsquery" | "int4range" | "int8range" | "numrange" | "tsrange"
-            | "tstzrange" | "daterange" | "hstore" | "pg_lsn" | "serial" | "bigserial" | "smallserial"
+        "json"
+            | "jsonb"
+            | "xml"
+            | "bit"
+            | "varbit"
+            | "time"
+            | "timetz"
+            | "money"
+            | "point"
+            | "line"
+            | "lseg"
+            | "box"
+            | "path"
+            | "polygon"
+            | "circle"
+            | "inet"
+            | "cidr"
+            | "macaddr"
+            | "tsvector"
+            | "tsquery"
+            | "int4range"
+            | "int8range"
+            | "numrange"
+            | "tsrange"
+            | "tstzrange"
+            | "daterange"
+            | "hstore"
+            | "pg_lsn"
+            | "serial"
+            | "bigserial"
+            | "smallserial"
     )
 }
 
@@ -74,7 +105,9 @@ fn custom(name: &ObjectName, modifiers: &[String]) -> Result<SqlType, PlanError>
     for part in &name.0 {
         match part {
             ObjectNamePart::Identifier(ident) => parts.push((fold(ident), ident)),
-            ObjectNamePart::Function(_) => return Err(PlanError::type_not_found(&name.to_string())),
+            ObjectNamePart::Function(_) => {
+                return Err(PlanError::type_not_found(&name.to_string()));
+            }
         }
     }
     let Some((base, ident)) = parts.pop() else {
@@ -124,7 +157,9 @@ fn with_modifiers(ty: SqlType, numbers: &[i64]) -> Result<SqlType, PlanError> {
         (SqlType::Varchar(_), [n]) if length(*n).is_some() => Ok(SqlType::Varchar(length(*n))),
         (SqlType::Char(_), [n]) if length(*n).is_some() => Ok(SqlType::Char(length(*n))),
         (SqlType::Timestamp(_), [p]) => Ok(SqlType::Timestamp(precision(u64::try_from(*p).ok())?)),
-        (SqlType::TimestampTz(_), [p]) => Ok(SqlType::TimestampTz(precision(u64::try_from(*p).ok())?)),
+        (SqlType::TimestampTz(_), [p]) => {
+            Ok(SqlType::TimestampTz(precision(u64::try_from(*p).ok())?))
+        }
         (SqlType::Numeric(_), [p]) => numeric_typmod(*p, 0),
         (SqlType::Numeric(_), [p, s]) => numeric_typmod(*p, *s),
         _ => {
@@ -167,9 +202,12 @@ fn float(info: &ExactNumberInfo) -> Result<SqlType, PlanError> {
             "22023",
             "precision for type float must be at least 1 bit",
         )),
-        ExactNumberInfo::Precision(_) | ExactNumberInfo::PrecisionAndScale(..) => Err(
-            PlanError::new("22023", "precision for type float must be less than 54 bits"),
-        ),
+        ExactNumberInfo::Precision(_) | ExactNumberInfo::PrecisionAndScale(..) => {
+            Err(PlanError::new(
+                "22023",
+                "precision for type float must be less than 54 bits",
+            ))
+        }
     }
 }
 

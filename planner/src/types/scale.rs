@@ -33,16 +33,14 @@ pub fn fixed_scale(
                 _ => None,
             }
         }
-        HirScalar::If { then, els, .. } => {
-            match (is_null(then), is_null(els)) {
-                (true, _) => fixed_scale(els, column),
-                (_, true) => fixed_scale(then, column),
-                (false, false) => {
-                    let scale = fixed_scale(then, column)?;
-                    (fixed_scale(els, column) == Some(scale)).then_some(scale)
-                }
+        HirScalar::If { then, els, .. } => match (is_null(then), is_null(els)) {
+            (true, _) => fixed_scale(els, column),
+            (_, true) => fixed_scale(then, column),
+            (false, false) => {
+                let scale = fixed_scale(then, column)?;
+                (fixed_scale(els, column) == Some(scale)).then_some(scale)
             }
-        }
+        },
         HirScalar::Literal(Err(_), _)
         | HirScalar::Param(..)
         | HirScalar::Unmaterializable(_)
