@@ -15,7 +15,9 @@ pub(super) static TABLE: &[FuncDef] = &[
 /// The records in the order that `order` says, two letters for each key: `a`scending or `d`escending, NULLs `f`irst or `l`ast. NULL
 /// records are those that the aggregate's FILTER left out.
 fn sorted<'a>(records: Datum<'a>, order: &str) -> Vec<Vec<Datum<'a>>> {
-    let Datum::Array(array) = records else { return vec![] };
+    let Datum::Array(array) = records else {
+        return vec![];
+    };
     let mut rows: Vec<Vec<Datum<'a>>> = array
         .iter()
         .filter_map(|d| match d {
@@ -46,7 +48,12 @@ fn compare(left: &[Datum<'_>], right: &[Datum<'_>], order: &str) -> Ordering {
     Ordering::Equal
 }
 
-fn array_ordered<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn array_ordered<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let rows = sorted(a[0], a[1].unwrap_str());
     if rows.is_empty() {
         return Ok(Datum::Null);
@@ -55,11 +62,20 @@ fn array_ordered<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowAr
     Ok(super::array::list(&values, arena))
 }
 
-fn string_ordered<'a>(_: &EvalCtx, _: &SqlType, a: &[Datum<'a>], arena: &'a RowArena) -> EvalResult<'a> {
+fn string_ordered<'a>(
+    _: &EvalCtx,
+    _: &SqlType,
+    a: &[Datum<'a>],
+    arena: &'a RowArena,
+) -> EvalResult<'a> {
     let mut text: Option<String> = None;
     for row in sorted(a[0], a[1].unwrap_str()) {
-        let [.., value, separator] = row.as_slice() else { continue };
-        let Datum::String(value) = value else { continue };
+        let [.., value, separator] = row.as_slice() else {
+            continue;
+        };
+        let Datum::String(value) = value else {
+            continue;
+        };
         match &mut text {
             None => text = Some((*value).to_owned()),
             Some(text) => {
@@ -82,7 +98,10 @@ mod tests {
 
     fn records(rows: &[&[Datum<'_>]]) -> Row {
         let arena = RowArena::new();
-        let records: Vec<Datum<'_>> = rows.iter().map(|r| arena.make_datum(|p| p.push_record(r.iter()))).collect();
+        let records: Vec<Datum<'_>> = rows
+            .iter()
+            .map(|r| arena.make_datum(|p| p.push_record(r.iter())))
+            .collect();
         let mut packer = RowPacker::new();
         packer.push_list(records.iter());
         packer.finish_row()
@@ -102,7 +121,10 @@ mod tests {
             let args = vec![ScalarExpr::Literal(Ok(rows.clone()), ty.clone()), order];
             let call = ScalarExpr::call(Func::get("string_ordered"), args, SqlType::Text);
             let arena = RowArena::new();
-            call.eval(&EvalCtx::default(), &[], &arena).unwrap().unwrap_str().to_owned()
+            call.eval(&EvalCtx::default(), &[], &arena)
+                .unwrap()
+                .unwrap_str()
+                .to_owned()
         };
         assert_eq!(call("dl"), "c-a+n");
         assert_eq!(call("af"), "n-a/c");
