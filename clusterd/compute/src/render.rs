@@ -35,7 +35,7 @@ use subscribe::SubscribeSink;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::input::{Handle as InputHandle, Input};
-use timely::dataflow::operators::CapabilitySet;
+use timely::dataflow::operators::{CapabilitySet, ToStream};
 use timely::dataflow::operators::vec::Broadcast;
 use timely::progress::Antichain;
 use timely::worker::Worker;
@@ -364,20 +364,16 @@ impl<'s> Context<'s> {
 
     /// Literal rows, from the first worker only.
     fn constant(&mut self, rows: &Result<Vec<(Row, Diff)>, EvalError>) -> Bundle<'s> {
-        let (mut oks, ok_rows) = self.scope.new_input::<Vec<Update>>();
-        let (mut errs, err_rows) = self.scope.new_input::<Vec<Update>>();
-        oks.advance_to(self.as_of);
-        errs.advance_to(self.as_of);
+        let as_of = self.as_of;
+        let mut oks: Vec<Update> = vec![];
+        let mut errs: Vec<Update> = vec![];
         if self.scope.index() == 0 {
             match rows {
-                Ok(rows) => {
-                    let mut container: Vec<Update> = rows.iter().map(|(row, diff)| (row.clone(), self.as_of, *diff)).collect();
-                    oks.send_batch(&mut container);
-                }
-                Err(error) => errs.send((crate::error_row::to_row(error), self.as_of, 1)),
+                Ok(rows) => oks.extend(rows.iter().map(|(row, diff)| (row.clone(), as_of, *diff))),
+                Err(error) => errs.push((crate::error_row::to_row(error), as_of, 1)),
             }
         }
-        Bundle::from_rows(ok_rows, err_rows)
+        Bundle::from_rows(oks.to_stream(self.scope), errs.to_stream(self.scope))
     }
 
     /// All workers get all errors, so that a lookup of one key on one worker meets them.
