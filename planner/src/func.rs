@@ -44,6 +44,11 @@ fn parse_table(text: &'static str) -> Index {
     index
 }
 
+/// The signatures of a table, in its order.
+pub(crate) fn parse_signatures(text: &'static str) -> Vec<Signature> {
+    text.lines().map(str::trim).filter(|l| !l.is_empty()).map(parse_line).collect()
+}
+
 /// `name(type, type) result implementation`; `variadic type` as the last argument.
 fn parse_line(line: &'static str) -> Signature {
     let fail = || -> ! { panic!("bad line in a table of functions: {line}") };

@@ -7,6 +7,7 @@ use crate::error::PlanError;
 use crate::parse::fold;
 use crate::session::{INFORMATION_SCHEMA, MZ_CATALOG, MZ_INTERNAL, PG_CATALOG, SessionView};
 use repr::{ColumnType, GlobalId, RelationDesc};
+use state::Catalog;
 use state::catalog::{Item, ItemKind, Schema};
 use std::sync::Arc;
 
@@ -85,28 +86,7 @@ pub fn is_system_schema(name: &str) -> bool {
 impl<'a> SessionView<'a> {
     /// The schemas that unqualified names are looked up in, in order; those that do not exist are left out.
     pub fn effective_path(&self) -> Vec<PathEntry<'a>> {
-        let mut path = vec![];
-        let listed = |name: &str| self.search_path.iter().any(|s| s == name);
-        for system in [PG_CATALOG, MZ_CATALOG] {
-            if !listed(system) {
-                path.push(PathEntry::System(system));
-            }
-        }
-        let database = self.catalog.database_by_name(self.database);
-        for name in self.search_path {
-            let name = match name.as_str() {
-                "$user" => self.current_user,
-                name => name,
-            };
-            if let Some(system) = system_schema(name) {
-                path.push(PathEntry::System(system));
-            } else if let Some(schema) =
-                database.and_then(|d| self.catalog.schema_by_name(d.id, name))
-            {
-                path.push(PathEntry::User(schema));
-            }
-        }
-        path
+        search_entries(self.catalog, self.database, self.search_path, self.current_user)
     }
 
     fn first_user_schema(&self) -> Option<&'a Arc<Schema>> {
@@ -227,6 +207,30 @@ impl<'a> SessionView<'a> {
 pub enum PathEntry<'a> {
     System(&'static str),
     User(&'a Arc<Schema>),
+}
+
+/// The schemas that a search path means for a user of a database; those that do not exist are left out.
+pub fn search_entries<'a>(catalog: &'a Catalog, database: &str, search_path: &[String], user: &str) -> Vec<PathEntry<'a>> {
+    let mut path = vec![];
+    let listed = |name: &str| search_path.iter().any(|s| s == name);
+    for system in [PG_CATALOG, MZ_CATALOG] {
+        if !listed(system) {
+            path.push(PathEntry::System(system));
+        }
+    }
+    let database = catalog.database_by_name(database);
+    for name in search_path {
+        let name = match name.as_str() {
+            "$user" => user,
+            name => name,
+        };
+        if let Some(system) = system_schema(name) {
+            path.push(PathEntry::System(system));
+        } else if let Some(schema) = database.and_then(|d| catalog.schema_by_name(d.id, name)) {
+            path.push(PathEntry::User(schema));
+        }
+    }
+    path
 }
 
 fn system_schema(name: &str) -> Option<&'static str> {

@@ -353,4 +353,16 @@ pg_has_role(name,name,text) bool has_privilege
 pg_has_role(name,oid,text) bool has_privilege
 pg_has_role(oid,name,text) bool has_privilege
 pg_has_role(oid,oid,text) bool has_privilege
+pg_get_function_arg_default(oid,int4) text no_such_object
+acldefault(char,oid) _text no_such_object
+pg_operator_is_visible(oid) bool no_such_object
+pg_opclass_is_visible(oid) bool no_such_object
+pg_opfamily_is_visible(oid) bool no_such_object
+pg_conversion_is_visible(oid) bool no_such_object
+pg_statistics_obj_is_visible(oid) bool no_such_object
+pg_ts_config_is_visible(oid) bool no_such_object
+pg_ts_dict_is_visible(oid) bool no_such_object
+pg_ts_parser_is_visible(oid) bool no_such_object
+pg_ts_template_is_visible(oid) bool no_such_object
+has_column_privilege(name,oid,int2,text) bool has_privilege
 ";
