@@ -34,6 +34,36 @@ pub struct Dataflow {
     pub until: Option<Timestamp>,
 }
 
+/// The most bytes of an encoded dataflow.
+pub const PLAN_BYTES_MAX: usize = 4 << 20;
+
+impl Dataflow {
+    /// The bytes that are stored and hashed.
+    ///
+    /// # Errors
+    /// 54001 if the plan nests so deeply, or is so large, that it could not be read again.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, EvalError> {
+        let bytes = repr::codec::encode(FORMAT_VERSION, self);
+        match Dataflow::from_bytes(&bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => {
+                let mut refused =
+                    EvalError::new("54001", "the plan of the statement is too complex");
+                refused.detail = Some(error.to_string());
+                Err(refused)
+            }
+        }
+    }
+
+    /// The dataflow of stored bytes.
+    ///
+    /// # Errors
+    /// If they are damaged, or a newer binary's.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Dataflow, repr::codec::CodecError> {
+        repr::codec::decode(1..=FORMAT_VERSION, PLAN_BYTES_MAX, bytes)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SourceImport {
     pub shard: ShardId,

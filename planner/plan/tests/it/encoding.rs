@@ -241,6 +241,10 @@ fn dataflow() -> Dataflow {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a golden file is read, and written when its version is new"
+)]
 fn stored_plans_decode_to_the_same_plan() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/dataflow_v1.bin");
     let encoded = repr::codec::encode(FORMAT_VERSION, &dataflow());
@@ -267,4 +271,33 @@ fn unknown_functions_do_not_decode() {
     );
     let unknown = repr::codec::encode(1, "int4pl_of_the_future");
     assert!(repr::codec::decode::<Func>(1..=1, LIMIT_BYTES, &unknown).is_err());
+}
+
+/// What could not be read again is not stored: a client may nest expressions, and the optimizer puts them into one another.
+#[test]
+fn plans_that_nest_too_deeply_are_refused() {
+    let nested = |depth: usize| {
+        let mut deep = column(0);
+        for _ in 0..depth {
+            deep = ScalarExpr::call(Func::get("int4pl"), vec![deep, column(1)], SqlType::Int32);
+        }
+        let node = Node::Mfp {
+            input: Box::new(Node::Get { id: Id::Local(0) }),
+            mfp: Mfp::identity(2).map([deep]),
+        };
+        Dataflow {
+            objects: vec![(Id::Local(0), node)],
+            ..dataflow()
+        }
+    };
+    let plain = nested(200);
+    let bytes = plain.to_bytes().expect("as deep as SQL may nest");
+    assert_eq!(
+        Dataflow::from_bytes(&bytes).expect("stored plans decode"),
+        plain
+    );
+    assert_eq!(
+        nested(400).to_bytes().expect_err("too deep").sqlstate,
+        "54001"
+    );
 }

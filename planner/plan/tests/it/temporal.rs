@@ -19,7 +19,7 @@ fn block(predicates: &[&str]) -> Result<Mfp, EvalError> {
 }
 
 fn row(first: Option<u64>, second: Option<u64>) -> Row {
-    Row::pack(&[first, second].map(|time| time.map_or(Datum::Null, Datum::MzTimestamp)))
+    Row::pack([first, second].map(|time| time.map_or(Datum::Null, Datum::MzTimestamp)))
 }
 
 fn presence(predicates: &[&str], row: &Row) -> Option<Interval> {
