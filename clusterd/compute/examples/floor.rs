@@ -2,9 +2,9 @@
 //!
 //! `floor agg|q1|q3|q3d|q5 WORKERS [DIRECTORY]`: the directory holds TPC-H `.tbl` files.
 
-#[path = "support/engine.rs"]
+#[path = "../tests/support/engine.rs"]
 mod engine;
-#[path = "support/lir.rs"]
+#[path = "../tests/support/lir.rs"]
 mod lir;
 
 use compute::ReplicaConfig;
