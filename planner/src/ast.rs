@@ -355,6 +355,8 @@ pub enum ShowKind {
     Roles,
 }
 
+// Parsed once per statement: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum ShowFilter {
     Like(String),
