@@ -3,6 +3,7 @@
 //! Each line is `> statements`. Tables are kept as multisets of rows; every query is planned, lowered and interpreted without any rewrite,
 //! so that a script shows what the plan means. Tags: `[plan]` prints the plan, `[types]` the columns, `[params]` the parameters' types.
 
+use crate::builtin::{BuiltinCtx, CatalogFunctions};
 use crate::statement::{CopyToSource, Plan, SelectPlan};
 use crate::{ParamTypes, PlanError, SessionView, Settings, parse, plan_statement};
 use plan::eval::{Collections, Env, Limits};
@@ -82,7 +83,7 @@ impl Runner {
     fn execute(&mut self, sql: &str, tags: &[&str], out: &mut String) -> Result<(), PlanError> {
         for parsed in parse(sql)? {
             let mut params = ParamTypes::default();
-            let eval = EvalCtx::default();
+            let eval = self.eval_context();
             let session = SessionView {
                 catalog: &self.catalog,
                 database: "clusterd",
@@ -215,6 +216,9 @@ impl Runner {
             return Ok(());
         }
         let rows = self.eval(&select.mir)?;
+        if select.mir.depends_on().iter().any(|id| id.is_system()) {
+            self.check_optimized(&select.mir, &rows)?;
+        }
         let finished = select
             .finishing
             .finish(rows)
@@ -225,12 +229,32 @@ impl Runner {
         Ok(())
     }
 
+    fn eval_context(&self) -> EvalCtx {
+        let catalog = Arc::new(self.catalog.clone());
+        let settings = Arc::new(TestSettings);
+        let functions = CatalogFunctions::with_settings(catalog, "clusterd", &self.search_path, "clusterd", settings);
+        EvalCtx { catalog: Some(functions), ..EvalCtx::default() }
+    }
+
+    /// System relations are always interpreted, but after rewriting: that must not change the answer.
+    fn check_optimized(&self, mir: &Mir, rows: &[(Row, Diff)]) -> Result<(), PlanError> {
+        let sorted = |rows: &[(Row, Diff)]| {
+            let mut counts = BTreeMap::<Row, Diff>::new();
+            rows.iter().for_each(|(row, diff)| *counts.entry(row.clone()).or_default() += diff);
+            counts.retain(|_, diff| *diff != 0);
+            counts
+        };
+        let optimized = self.eval(&crate::transform::pipeline::optimize(mir.clone()))?;
+        assert_eq!(sorted(&optimized), sorted(rows), "rewriting has changed the answer");
+        Ok(())
+    }
+
     fn eval(&self, mir: &Mir) -> Result<Vec<(Row, Diff)>, PlanError> {
         let mut mir = mir.clone();
         mir.visit_mut_post(&mut |node| {
             crate::transform::visit_scalars_mut(node, &mut bind_session_values)
         });
-        let ctx = EvalCtx::default();
+        let ctx = self.eval_context();
         let env = Env {
             collections: self,
             ctx: &ctx,
@@ -258,6 +282,11 @@ fn bind_session_values(expr: &mut ScalarExpr) {
 
 impl Collections for Runner {
     fn rows(&self, id: GlobalId) -> Result<Arc<Vec<(Row, Diff)>>, EvalError> {
+        if id.is_system() {
+            let ctx = BuiltinCtx { catalog: &self.catalog, database: "clusterd" };
+            let rows = crate::builtin::rows(id, &ctx).unwrap_or_default();
+            return Ok(Arc::new(rows.into_iter().map(|row| (row, 1)).collect()));
+        }
         let sql = self.catalog.item(id).and_then(|item| match &item.kind {
             ItemKind::View(view) => Some(&view.query_sql),
             ItemKind::MaterializedView(view) => Some(&view.query_sql),
@@ -338,6 +367,8 @@ scripts!(
     definitions_are_stored_with_full_names,
     parameters_get_their_types_from_context,
     statements_around_queries,
+    psql_describes_the_catalog,
+    drivers_look_types_up,
 );
 
 /// Deep or long statements end in an error, not in a stack overflow.
