@@ -6,7 +6,7 @@ use crate::adapter::execute::Failure;
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, Session};
 use crate::adapter::transaction::Block;
-use plan::{Dataflow, Mir, ScalarExpr, lir};
+use plan::{Dataflow, Mir, ScalarExpr};
 use planner::Plan;
 use planner::ast::ObjectKind;
 use planner::optimize::{CatalogOracle, DataflowExec, ExportSpec, OptimizerCatalog, optimize_dataflow};
@@ -138,7 +138,7 @@ fn plan_materialized_view(
     let exec = optimize(catalog, &item.name, mir, &spec, view.plan.cluster, hidden)?;
     view.arranged_by.clone_from(&exec.arranged_by);
     view.unique_keys.clone_from(&exec.unique_keys);
-    view.plan = stored_plan(&exec);
+    view.plan = stored_plan(&exec)?;
     Ok(item)
 }
 
@@ -156,7 +156,7 @@ fn plan_index(
     let mir = Mir::Get { id: plan::mir::Id::Global(on), types: types.clone(), keys: vec![] };
     let spec = ExportSpec::Index { id: item.id, on, key: keys.to_vec(), types };
     let exec = optimize(catalog, &item.name, mir, &spec, index.plan.cluster, hidden)?;
-    index.plan = stored_plan(&exec);
+    index.plan = stored_plan(&exec)?;
     Ok(item)
 }
 
@@ -178,23 +178,15 @@ fn optimize(
     Ok(optimize_dataflow(name, mir, spec, &oracle, cluster)?)
 }
 
-fn stored_plan(exec: &DataflowExec) -> StoredPlan {
-    let bytes = repr::codec::encode(lir::FORMAT_VERSION, &exec.dataflow);
-    StoredPlan {
+fn stored_plan(exec: &DataflowExec) -> Result<StoredPlan> {
+    let bytes = exec.dataflow.to_bytes()?;
+    Ok(StoredPlan {
         cluster: exec.cluster,
         hash: xxhash_rust::xxh3::xxh3_64(&bytes),
         bytes,
         shards: exec.shards.clone(),
         as_of: 0,
-    }
-}
-
-/// Most bytes of one stored plan.
-const PLAN_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// The dataflow that the catalog keeps for an object.
-pub(crate) fn stored_dataflow(plan: &StoredPlan) -> Result<Dataflow, repr::codec::CodecError> {
-    repr::codec::decode(1..=lir::FORMAT_VERSION, PLAN_BYTES_MAX, &plan.bytes)
+    })
 }
 
 /// Drops the items; those that stay but use a dropped index get a new plan in the same transaction.
@@ -203,7 +195,7 @@ fn drop_ops(catalog: &Catalog, drop: &DropPlan) -> Result<Vec<CatalogOp>> {
     let mut ops = vec![];
     for item in catalog.items.values().filter(|item| !dropped.contains(&item.id)) {
         let Some(plan) = item.plan() else { continue };
-        let dataflow = stored_dataflow(plan).map_err(|e| SqlError::internal(e.to_string()))?;
+        let dataflow = Dataflow::from_bytes(&plan.bytes).map_err(|e| SqlError::internal(e.to_string()))?;
         if dataflow.indexes.keys().any(|id| dropped.contains(id)) {
             ops.push(CatalogOp::UpdateItem(Arc::new(plan_again(catalog, item, &dropped)?)));
         }

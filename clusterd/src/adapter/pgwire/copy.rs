@@ -8,6 +8,8 @@ use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
 use pgwire::messages::{PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend};
 use tokio::io::AsyncReadExt;
 
+const QUERY_CANCELED: &str = "57014";
+
 impl Connection {
     pub(super) async fn copy_in(&mut self, mut copy: CopyIn) -> std::result::Result<Result<()>, Ended> {
         let columns = i16::try_from(copy.columns).unwrap_or(i16::MAX);
@@ -95,6 +97,8 @@ impl Connection {
         let mut count = 0u64;
         loop {
             match self.next_change(&mut subscription).await? {
+                // A cancel is how an interactive client ends a subscription: what has arrived is its answer. libpq would throw the rows away if an error followed them.
+                Err(error) if error.sqlstate == QUERY_CANCELED => break,
                 Err(error) => return Ok(Err(error)),
                 Ok(None) => break,
                 Ok(Some(row)) => {
