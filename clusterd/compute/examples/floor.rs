@@ -8,7 +8,7 @@ mod engine;
 mod lir;
 
 use compute::ReplicaConfig;
-use engine::Engine;
+use engine::{Engine, Packed};
 use lir::*;
 use plan::agg::AggregateFunc;
 use plan::lir::{DeltaPath, JoinPlan, Node};
@@ -56,7 +56,6 @@ fn main() {
     let workers = args.get(2).map_or(1, |s| s.parse().unwrap());
     let dir = args.get(3).cloned().unwrap_or_default();
     let mut engine = Engine::new(ReplicaConfig { workers, ..ReplicaConfig::default() });
-    engine.keep_history = false;
     match mode.as_str() {
         "agg" => aggregate(&mut engine),
         "q1" | "q3" | "q3d" | "q5" => tpch(&mut engine, &mode, &dir),
@@ -102,14 +101,14 @@ fn run(engine: &mut Engine, name: &str, before: u64, mut update: impl FnMut() ->
         let cpu = worker_seconds();
         for _ in 0..rounds {
             let mut shard = 0;
-            let mut updates = Vec::with_capacity(2 * batch);
+            let mut updates = Packed::default();
             for _ in 0..batch {
                 let (of, both) = update();
                 shard = of;
-                updates.extend(both);
+                both.iter().for_each(|(row, diff)| updates.push(row, *diff));
             }
             let start = Instant::now();
-            let ts = engine.commit(vec![(shard, updates)]);
+            let ts = engine.commit_packed(shard, updates);
             engine.wait_for(100, ts);
             latencies.push(start.elapsed().as_secs_f64());
         }

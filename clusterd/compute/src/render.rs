@@ -13,26 +13,29 @@ pub mod join;
 pub mod ok_err;
 pub mod reduce;
 pub mod row_mfp;
+pub mod source;
 pub mod subscribe;
 pub mod threshold;
 pub mod top_k;
 
 use crate::traces::{TraceEntry, TraceManager};
 use crate::types::*;
-use arrange::{Arrangement, arrange, arrange_errors, flatten};
+use arrange::{Arrangement, arrange, arrange_errors, arrange_keyed, flatten};
 use differential_dataflow::operators::arrange::ShutdownButton;
 use differential_dataflow::trace::TraceReader;
 use ok_err::{Changes, stateless, union};
-use plan::lir::{Dataflow, Export, ExportKind, IndexImport, Node, SourceImport};
+use plan::lir::{Dataflow, Export, ExportKind, IndexImport, KeyValPermutation, Node, SourceImport};
 use plan::mir::Id;
 use plan::{EvalError, Mfp, ScalarExpr};
 use repr::{Diff, GlobalId, Row, ShardId};
 use row_mfp::RowMfp;
+use source::{KeyedRowMfp, SourcePort, count_uses, import_below};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use subscribe::SubscribeSink;
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::input::{Handle as InputHandle, Input};
 use timely::dataflow::operators::{CapabilitySet, ToStream};
@@ -79,18 +82,12 @@ pub struct Context<'s> {
     /// Set when the dataflow is dropped: operators that hold back data may forget it.
     dropped: Rc<Cell<bool>>,
     bindings: BTreeMap<Id, Bundle<'s>>,
+    /// Imports that nothing has read yet.
+    unread: BTreeMap<GlobalId, SourceImport>,
+    uses: BTreeMap<GlobalId, usize>,
+    sources: Vec<SourcePort>,
     name: String,
     operators: usize,
-}
-
-pub type RowInput = InputHandle<T, CapacityContainerBuilder<Vec<Update>>>;
-
-/// Where a table enters a dataflow.
-pub struct SourcePort {
-    pub shard: ShardId,
-    pub mfp: RowMfp,
-    pub oks: RowInput,
-    pub errs: RowInput,
 }
 
 /// What an export leaves outside of the dataflow.
@@ -136,13 +133,12 @@ pub fn build(worker: &mut Worker, traces: &mut TraceManager, dataflow: &Dataflow
             as_of,
             dropped: Rc::clone(&dropped),
             bindings: BTreeMap::new(),
+            unread: dataflow.sources.clone(),
+            uses: count_uses(dataflow),
+            sources: vec![],
             name: dataflow.name.clone(),
             operators: 0,
         };
-        let mut sources = vec![];
-        for (id, import) in &dataflow.sources {
-            sources.push(cx.import_source(*id, import));
-        }
         let mut buttons = vec![];
         let mut imported = vec![];
         for (id, import) in &dataflow.indexes {
@@ -159,7 +155,7 @@ pub fn build(worker: &mut Worker, traces: &mut TraceManager, dataflow: &Dataflow
             exports.push((export.id, cx.export(export, dataflow.until)?));
         }
         let token = Rc::new(DataflowToken { buttons, _imported: imported, dropped });
-        Ok(Built { sources, exports, token })
+        Ok(Built { sources: cx.sources, exports, token })
     })
 }
 
@@ -170,14 +166,49 @@ impl<'s> Context<'s> {
         format!("{}: {what} #{}", self.name, self.operators)
     }
 
-    fn import_source(&mut self, id: GlobalId, import: &SourceImport) -> SourcePort {
-        let (mut oks, rows) = self.scope.new_input::<Vec<Update>>();
-        let (mut errs, err_rows) = self.scope.new_input::<Vec<Update>>();
-        oks.advance_to(self.as_of);
-        errs.advance_to(self.as_of);
-        let rows = self.delayed(rows, &import.mfp);
-        self.bindings.insert(Id::Global(id), Bundle::from_rows(rows, err_rows));
-        SourcePort { shard: import.shard, mfp: RowMfp::new(&import.mfp, &[import.mfp.input_arity]), oks, errs }
+    /// An input that starts at the dataflow's `as_of`.
+    fn new_input<D: Clone + 'static>(&self) -> (InputHandle<T, CapacityContainerBuilder<Vec<D>>>, Stream<'s, T, Vec<D>>) {
+        let (mut input, stream) = self.scope.new_input::<Vec<D>>();
+        input.advance_to(self.as_of);
+        (input, stream)
+    }
+
+    /// What is bound to the id; a table that is read for the first time enters here.
+    fn bound(&mut self, id: Id) -> Result<Bundle<'s>, RenderError> {
+        if let Id::Global(global) = id
+            && let Some(import) = self.unread.remove(&global)
+        {
+            let (oks, rows) = self.new_input::<Update>();
+            let (errs, err_rows) = self.new_input::<Update>();
+            let rows = self.delayed(rows, &import.mfp);
+            self.bindings.insert(id, Bundle::from_rows(rows, err_rows));
+            let mfp = RowMfp::new(&import.mfp, &[import.mfp.input_arity]);
+            self.sources.push(SourcePort::rows(import.shard, mfp, oks, errs));
+        }
+        self.bindings.get(&id).cloned().ok_or(RenderError::Unbound(id))
+    }
+
+    /// If the node is a table that only its consumer reads: the table's shard, and one block for import and node.
+    pub fn own_import(&mut self, node: &Node) -> Option<(ShardId, Mfp)> {
+        let (id, mfp) = import_below(node)?;
+        let import = self.unread.get(&id).filter(|i| self.uses.get(&id) == Some(&1) && i.mfp.temporal.is_empty())?;
+        let block = match mfp {
+            None => import.mfp.clone(),
+            Some(mfp) => after(&import.mfp, mfp),
+        };
+        let shard = import.shard;
+        self.unread.remove(&id);
+        Some((shard, block))
+    }
+
+    /// A table that enters as key and value.
+    pub fn keyed_source(&mut self, shard: ShardId, block: &Mfp, split: &KeyValPermutation, skip_null_keys: bool) -> (KeyedRows<'s>, Rows<'s>) {
+        let (oks, keyed) = self.new_input::<KeyedUpdate>();
+        let (errs, err_rows) = self.new_input::<Update>();
+        let columns: Vec<ScalarExpr> = split.key.iter().cloned().chain(split.value.iter().map(|c| ScalarExpr::Column(*c))).collect();
+        let splitter = KeyedRowMfp::new(&reduce::compose(block, &columns), split.key.len(), skip_null_keys);
+        self.sources.push(SourcePort::keyed(shard, splitter, oks, errs));
+        (keyed, err_rows)
     }
 
     fn import_index(
@@ -256,9 +287,9 @@ impl<'s> Context<'s> {
     pub fn render(&mut self, node: &Node) -> Result<Bundle<'s>, RenderError> {
         match node {
             Node::Constant { rows } => Ok(self.constant(rows)),
-            Node::Get { id } => self.bindings.get(id).cloned().ok_or(RenderError::Unbound(*id)),
+            Node::Get { id } => self.bound(*id),
             Node::GetArrangement { id, key, lookup, mfp } => {
-                let bundle = self.bindings.get(id).cloned().ok_or(RenderError::Unbound(*id))?;
+                let bundle = self.bound(*id)?;
                 let arrangement = bundle.arrangement(key).ok_or(RenderError::MissingArrangement)?;
                 let name = self.operator_name("read arrangement");
                 let (rows, errs) = flatten(arrangement, mfp, lookup.as_deref(), &name);
@@ -287,15 +318,26 @@ impl<'s> Context<'s> {
                 let rows = self.delayed(rows, mfp);
                 Ok(Bundle::from_rows(rows, union(self.scope, errs)))
             }
-            Node::Join { inputs, plan } => {
-                let inputs = inputs.iter().map(|input| self.render(input)).collect::<Result<Vec<_>, _>>()?;
-                join::render(self, inputs, plan)
-            }
+            Node::Join { inputs, plan } => join::render(self, inputs, plan),
             Node::Reduce { input, plan } => {
-                let (rows, mfp, mut errs) = self.rows_and_mfp(input, plan.input_arity)?;
                 let name = self.operator_name("reduce");
-                let (rows, reduce_errs) = reduce::reduce(rows, &mfp, plan, &name);
-                errs.extend(reduce_errs);
+                let own = if reduce::adds_up(plan) { self.own_import(input) } else { None };
+                let (rows, errs) = match own {
+                    Some((shard, block)) => {
+                        let (oks, summed) = self.new_input();
+                        let (errs, err_rows) = self.new_input();
+                        let (evaluate, sums) = reduce::local(&block, plan);
+                        self.sources.push(SourcePort::sums(shard, evaluate, sums, oks, errs));
+                        let (rows, reduce_errs) = reduce::total(summed, plan, &name);
+                        (rows, vec![err_rows, reduce_errs])
+                    }
+                    None => {
+                        let (rows, mfp, mut errs) = self.rows_and_mfp(input, plan.input_arity)?;
+                        let (rows, reduce_errs) = reduce::reduce(rows, &mfp, plan, &name);
+                        errs.extend(reduce_errs);
+                        (rows, errs)
+                    }
+                };
                 let rows = self.delayed(rows, &plan.mfp);
                 Ok(Bundle::from_rows(rows, union(self.scope, errs)))
             }
@@ -343,6 +385,16 @@ impl<'s> Context<'s> {
     }
 
     fn arrange_by(&mut self, input: &Node, keys: &[Vec<ScalarExpr>], arity: usize) -> Result<Bundle<'s>, RenderError> {
+        if let [key] = keys
+            && let Some((shard, block)) = self.own_import(input)
+        {
+            let name = self.operator_name("arrangement");
+            let split = KeyValPermutation::new(key, arity);
+            let (keyed, errs) = self.keyed_source(shard, &block, &split, false);
+            let arranged = arrange_keyed(keyed, &name);
+            let arrangement = Arrangement { split: Rc::new(split), arranged, advance: 0 };
+            return Ok(Bundle { rows: None, arrangements: vec![arrangement], errs });
+        }
         let mut bundle = self.render(input)?;
         let mut errs = vec![];
         for key in keys {
@@ -382,7 +434,7 @@ impl<'s> Context<'s> {
     }
 
     fn export(&mut self, export: &Export, until: Option<T>) -> Result<BuiltExport, RenderError> {
-        let bundle = self.bindings.get(&export.from).cloned().ok_or(RenderError::Unbound(export.from))?;
+        let bundle = self.bound(export.from)?;
         match &export.kind {
             ExportKind::Index { key, types } => {
                 let name = self.operator_name(&format!("export {}", export.id));
@@ -407,6 +459,28 @@ impl<'s> Context<'s> {
                 Ok(BuiltExport::Subscribe(subscribe::sink(rows, errs, export.id, self.as_of, until, *with_snapshot, &name)))
             }
         }
+    }
+}
+
+/// One block for two, the second over the output of the first.
+fn after(first: &Mfp, second: &Mfp) -> Mfp {
+    let arity = first.input_arity + first.expressions.len();
+    let columns = first.projection.len();
+    // The second block's input columns are the first one's output; its mapped columns come after the first one's.
+    let map = |c: usize| if c < columns { first.projection[c] } else { arity + (c - columns) };
+    let moved = |expr: &ScalarExpr| {
+        let mut expr = expr.clone();
+        expr.permute(&map);
+        expr
+    };
+    let mut predicates = first.predicates.clone();
+    predicates.extend(second.predicates.iter().map(|(n, p)| (n.saturating_sub(columns) + arity, moved(p))));
+    Mfp {
+        input_arity: first.input_arity,
+        expressions: first.expressions.iter().cloned().chain(second.expressions.iter().map(&moved)).collect(),
+        predicates,
+        projection: second.projection.iter().map(|c| map(*c)).collect(),
+        temporal: vec![],
     }
 }
 

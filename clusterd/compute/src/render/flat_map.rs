@@ -30,7 +30,10 @@ pub fn flat_map<'s>(rows: Rows<'s>, func: &TableFunc, args: &[ScalarExpr], mfp: 
     let ctx = EvalCtx::default();
     stateless(rows, Pipeline, name, move |data: &mut Vec<Update>, out, ship| {
         for (row, time, diff) in data.drain(..) {
-            let added = arguments.with_datums(&[row.as_ref()], |args| call(&func, &ctx, args));
+            let added = arguments.view(&[row.as_ref()], |args| {
+                let args: Vec<Datum<'_>> = (0..args.arity()).map(|i| args.datum(i)).collect();
+                call(&func, &ctx, &args)
+            });
             match added.map(|added| added.unwrap_or(Ok(vec![]))) {
                 Ok(Ok(added)) => {
                     for (added, times) in added {

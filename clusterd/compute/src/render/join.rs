@@ -7,12 +7,21 @@ use crate::render::row_mfp::RowMfp;
 use crate::render::{Bundle, Context, RenderError};
 use crate::types::*;
 use differential_dataflow::operators::join::join_traces;
-use plan::lir::{DeltaPath, JoinPlan, JoinStage, KeyValPermutation};
+use plan::lir::{DeltaPath, JoinPlan, JoinStage, KeyValPermutation, Node};
 use plan::Mfp;
 use repr::{Diff, RowRef};
 use std::rc::Rc;
 
-pub fn render<'s>(cx: &mut Context<'s>, inputs: Vec<Bundle<'s>>, plan: &JoinPlan) -> Result<Bundle<'s>, RenderError> {
+pub fn render<'s>(cx: &mut Context<'s>, inputs: &[Node], plan: &JoinPlan) -> Result<Bundle<'s>, RenderError> {
+    let own_start = own_start(cx, inputs, plan);
+    let mut bundles = vec![];
+    for (i, input) in inputs.iter().enumerate() {
+        bundles.push(match &own_start {
+            Some((start, bundle)) if *start == i => bundle.clone(),
+            Some(_) | None => cx.render(input)?,
+        });
+    }
+    let inputs = bundles;
     let mut errs: Vec<Rows<'s>> = inputs.iter().map(|b| b.errs.clone()).collect();
     let rows = match plan {
         JoinPlan::Linear { start, initial, stages } => linear(cx, &inputs, *start, initial, stages, &mut errs)?,
@@ -25,6 +34,18 @@ pub fn render<'s>(cx: &mut Context<'s>, inputs: Vec<Bundle<'s>>, plan: &JoinPlan
         }
     };
     Ok(Bundle::from_rows(rows, union(cx.scope, errs)))
+}
+
+/// A start that nothing else reads enters the dataflow as what the first stage wants: key and rest.
+fn own_start<'s>(cx: &mut Context<'s>, inputs: &[Node], plan: &JoinPlan) -> Option<(usize, Bundle<'s>)> {
+    let JoinPlan::Linear { start, initial, stages } = plan else { return None };
+    let first = stages.first().filter(|_| initial.is_identity())?;
+    let (shard, block) = cx.own_import(&inputs[*start])?;
+    let split = KeyValPermutation::new(&first.stream_key, first.stream_arity);
+    let name = cx.operator_name("join start");
+    let (keyed, errs) = cx.keyed_source(shard, &block, &split, true);
+    let arrangement = Arrangement { split: Rc::new(split), arranged: arrange_keyed(keyed, &name), advance: 0 };
+    Some((*start, Bundle { rows: None, arrangements: vec![arrangement], errs }))
 }
 
 /// The stream between two stages.

@@ -9,13 +9,14 @@ use crate::render::accum::{Accum, AccumPlan, TOTAL};
 use crate::render::arrange::PassHasher;
 use crate::render::groups::{GroupLogic, maintain};
 use crate::render::ok_err::{Changes, OkErr, demux};
-use crate::render::row_mfp::RowMfp;
+use crate::render::row_mfp::{RowMfp, View};
 use crate::types::*;
 use hashbrown::HashTable;
 use plan::agg::ReductionKind;
 use plan::lir::ReducePlan;
 use plan::{EvalError, Mfp, ScalarExpr};
 use repr::{Datum, Diff, Row, RowPacker};
+use smallvec::SmallVec;
 use timely::container::NoopBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
@@ -24,19 +25,33 @@ use timely::dataflow::operators::generic::Operator;
 /// A change of a group's counters.
 pub type AccumUpdate = (Row, T, Accum);
 
+/// Whether all aggregates are sums of some kind.
+pub fn adds_up(plan: &ReducePlan) -> bool {
+    plan.aggregates.iter().all(|a| a.func.kind() == ReductionKind::Accumulable && !a.distinct)
+}
+
 /// The groups of the rows that come out of `input`, a block over `rows`.
 pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
-    let adds_up = plan.aggregates.iter().all(|a| a.func.kind() == ReductionKind::Accumulable && !a.distinct);
-    if !adds_up {
+    if !adds_up(plan) {
         return sets::reduce(rows, input, plan, name);
     }
+    let (evaluate, sums) = local(input, plan);
+    let (summed, row_errs) = sum_locally(rows, evaluate, sums, name);
+    let (oks, errs) = total(summed, plan, name);
+    (oks, vec![row_errs, errs])
+}
+
+/// The block that evaluates key and arguments of rows that come out of `input`, and the sums that take its output.
+pub fn local(input: &Mfp, plan: &ReducePlan) -> (RowMfp, LocalSums) {
     let accum = AccumPlan::new(&plan.aggregates);
     let exprs: Vec<ScalarExpr> = plan.group_key.iter().chain(accum.args()).cloned().collect();
     let evaluate = RowMfp::new(&compose(input, &exprs), &[input.input_arity]);
-    let (summed, row_errs) = sum_locally(rows, evaluate, plan.group_key.len(), accum.clone(), name);
-    let logic = Sums { plan: accum, output: GroupOutput::new(plan) };
-    let (oks, errs) = maintain(summed, logic, name);
-    (oks, vec![row_errs, errs])
+    (evaluate, LocalSums::new(accum, plan.group_key.len()))
+}
+
+/// The groups whose changes these local sums are.
+pub fn total<'s>(summed: Stream<'s, T, Vec<AccumUpdate>>, plan: &ReducePlan, name: &str) -> (Rows<'s>, Rows<'s>) {
+    maintain(summed, Sums { plan: AccumPlan::new(&plan.aggregates), output: GroupOutput::new(plan) }, name)
 }
 
 /// The block that evaluates expressions over the output of another.
@@ -64,13 +79,11 @@ pub fn compose(input: &Mfp, exprs: &[ScalarExpr]) -> Mfp {
 fn sum_locally<'s>(
     rows: Rows<'s>,
     mut evaluate: RowMfp,
-    key_arity: usize,
-    plan: AccumPlan,
+    mut sums: LocalSums,
     name: &str,
 ) -> (Stream<'s, T, Vec<AccumUpdate>>, Rows<'s>) {
     let name = format!("{name} (local sums)");
     let changes = rows.unary::<NoopBuilder<OkErr<AccumUpdate>>, _, _, _>(Pipeline, &name, move |_, _| {
-        let mut sums = LocalSums::new(plan);
         move |input, output| {
             let mut out = OkErr::default();
             let mut held = None;
@@ -81,10 +94,8 @@ fn sum_locally<'s>(
                 }
                 let held = held.as_ref().expect("just set");
                 for (row, time, diff) in data.drain(..) {
-                    let shown = evaluate.with_datums(&[row.as_ref()], |datums| {
-                        sums.add(&datums[..key_arity], &datums[key_arity..], time, diff, &mut out.oks);
-                    });
-                    if let Err(error) = shown {
+                    let added = evaluate.view(&[row.as_ref()], |row| sums.add(&row, time, diff, &mut out.oks));
+                    if let Err(error) = added {
                         out.push_err(&error, time, diff);
                     }
                     if out.is_full() {
@@ -104,8 +115,10 @@ fn sum_locally<'s>(
 }
 
 /// Sums per key of one time. Where most rows are groups of their own, it steps aside.
-struct LocalSums {
+pub struct LocalSums {
     plan: AccumPlan,
+    /// Columns of the key; the arguments follow.
+    key_arity: usize,
     time: T,
     rows: usize,
     keys: Vec<Row>,
@@ -125,8 +138,9 @@ const BYPASS_ROWS: usize = 1 << 16;
 const LOCAL_GROUPS_MAX: usize = 1 << 14;
 
 impl LocalSums {
-    fn new(plan: AccumPlan) -> Self {
+    pub fn new(plan: AccumPlan, key_arity: usize) -> Self {
         LocalSums {
+            key_arity,
             scratch: vec![0; plan.slots()],
             plan,
             time: 0,
@@ -139,15 +153,15 @@ impl LocalSums {
         }
     }
 
+    /// Takes a row of key and arguments.
     #[inline]
-    fn add(&mut self, key: &[Datum<'_>], args: &[Datum<'_>], time: T, diff: Diff, out: &mut Vec<AccumUpdate>) {
-        for datum in key {
-            self.packer.push(*datum);
-        }
+    pub fn add(&mut self, row: &View<'_, '_>, time: T, diff: Diff, out: &mut Vec<AccumUpdate>) {
+        row.pack(0..self.key_arity, &mut self.packer);
+        let args: SmallVec<[Datum<'_>; 8]> = (self.key_arity..row.arity()).map(|i| row.datum(i)).collect();
         if self.bypass > 0 {
             self.bypass -= 1;
             self.scratch.fill(0);
-            self.plan.accumulate(args, diff, &mut self.scratch);
+            self.plan.accumulate(&args, diff, &mut self.scratch);
             out.push((self.packer.finish_row(), time, Accum::from_slots(&self.scratch)));
             return;
         }
@@ -174,10 +188,11 @@ impl LocalSums {
             }
         };
         let width = self.plan.slots();
-        self.plan.accumulate(args, diff, &mut self.slots[index * width..(index + 1) * width]);
+        self.plan.accumulate(&args, diff, &mut self.slots[index * width..(index + 1) * width]);
     }
 
-    fn flush(&mut self, out: &mut Vec<AccumUpdate>) {
+    /// Hands out the sums.
+    pub fn flush(&mut self, out: &mut Vec<AccumUpdate>) {
         if self.rows >= SAMPLE_ROWS_MIN && self.keys.len() > self.rows / 2 {
             self.bypass = BYPASS_ROWS;
         }

@@ -1,6 +1,7 @@
 //! Map, filter and project, compiled for rows that come in one or more packed parts.
 //!
-//! Parts are, for example, the key and the value of an arrangement. Only demanded columns are decoded, in one pass per part.
+//! Parts are, for example, the key and the value of an arrangement. Each part is walked once: columns that expressions read are decoded, columns
+//! that only come out again are copied as they are, the others are stepped over.
 
 use crate::render::ok_err::Changes;
 use crate::types::T;
@@ -8,34 +9,47 @@ use plan::mfp::TemporalBound;
 use plan::scalar::EvalCtx;
 use plan::{EvalError, Mfp, ScalarExpr};
 use repr::{Datum, Diff, Row, RowArena, RowPacker, RowRef};
-use std::collections::BTreeSet;
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A compiled [`Mfp`].
 pub struct RowMfp {
-    /// Per part: how many columns to skip, then which slot the next one goes to.
-    loads: Vec<Vec<(usize, usize)>>,
-    slots: usize,
+    /// Per part: where to stop, in order.
+    loads: Vec<Vec<Load>>,
     steps: Vec<Step>,
-    projection: Vec<usize>,
+    output: Vec<Output>,
     temporal: Vec<TemporalBound>,
     identity: bool,
     /// The same block over all columns of the parts: it decides what a row means whose fast evaluation met an error.
     reference: Mfp,
     ctx: EvalCtx,
-    scratch: Scratch,
-}
-
-enum Step {
-    Map(ScalarExpr, usize),
-    Filter(ScalarExpr),
-}
-
-#[derive(Default)]
-struct Scratch {
-    datums: Vec<Datum<'static>>,
     arena: RowArena,
     packer: RowPacker,
 }
+
+/// One column that is needed, after so many that are not.
+struct Load {
+    skip: usize,
+    /// Its value becomes the next slot.
+    decode: bool,
+    /// Its bytes become the next slice.
+    copy: bool,
+}
+
+enum Step {
+    /// The value becomes the next slot.
+    Map(ScalarExpr),
+    Filter(ScalarExpr),
+}
+
+#[derive(Clone, Copy)]
+enum Output {
+    Slot(usize),
+    Slice(usize),
+}
+
+type Slots<'a> = SmallVec<[Datum<'a>; 12]>;
+type Slices<'a> = SmallVec<[RowRef<'a>; 16]>;
 
 /// The times at which a row is present: from the first on, before the second.
 pub struct Presence {
@@ -49,6 +63,37 @@ impl Presence {
     }
 }
 
+/// A row that came out, not yet packed.
+pub struct View<'v, 'a> {
+    slots: &'v [Datum<'a>],
+    slices: &'v [RowRef<'a>],
+    output: &'v [Output],
+}
+
+impl<'a> View<'_, 'a> {
+    pub fn arity(&self) -> usize {
+        self.output.len()
+    }
+
+    #[inline]
+    pub fn datum(&self, column: usize) -> Datum<'a> {
+        match self.output[column] {
+            Output::Slot(slot) => self.slots[slot],
+            Output::Slice(slice) => self.slices[slice].iter().next().expect("a slice holds one datum"),
+        }
+    }
+
+    #[inline]
+    pub fn pack(&self, columns: std::ops::Range<usize>, packer: &mut RowPacker) {
+        for output in &self.output[columns] {
+            match output {
+                Output::Slot(slot) => packer.push(self.slots[*slot]),
+                Output::Slice(slice) => packer.push_packed(self.slices[*slice]),
+            }
+        }
+    }
+}
+
 impl RowMfp {
     /// For rows whose columns are those of the parts, one part after another.
     pub fn new(mfp: &Mfp, part_arities: &[usize]) -> Self {
@@ -57,77 +102,65 @@ impl RowMfp {
 
     /// Column `c` of the block's input is column `map(c)` of the parts.
     pub fn permuted(mfp: &Mfp, part_arities: &[usize], map: &dyn Fn(usize) -> usize) -> Self {
-        let parts_arity: usize = part_arities.iter().sum();
-        let input_arity = mfp.input_arity;
-        let map = |c: usize| if c < input_arity { map(c) } else { parts_arity + (c - input_arity) };
-        let remapped = |expr: &ScalarExpr| {
-            let mut expr = expr.clone();
-            expr.permute(&map);
-            expr
-        };
-        let projection: Vec<usize> = mfp.projection.iter().map(|c| map(*c)).collect();
-        let expressions: Vec<ScalarExpr> = mfp.expressions.iter().map(&remapped).collect();
-        let predicates: Vec<(usize, ScalarExpr)> = mfp.predicates.iter().map(|(n, p)| (*n, remapped(p))).collect();
-        let temporal: Vec<TemporalBound> = mfp
-            .temporal
-            .iter()
-            .map(|bound| match bound {
-                TemporalBound::From(e) => TemporalBound::From(remapped(e)),
-                TemporalBound::Until(e) => TemporalBound::Until(remapped(e)),
-            })
-            .collect();
-        let reference = Mfp {
-            input_arity: parts_arity,
-            expressions: expressions.clone(),
-            predicates: predicates.clone(),
-            projection: projection.clone(),
-            temporal: temporal.clone(),
-        };
+        let reference = renumbered(mfp, part_arities.iter().sum(), map);
+        let (decoded, copied) = demand(&reference);
 
-        let mut demand: BTreeSet<usize> = projection.iter().copied().collect();
-        for (_, predicate) in &predicates {
-            predicate.support_into(&mut demand);
-        }
-        for bound in &temporal {
-            match bound {
-                TemporalBound::From(e) | TemporalBound::Until(e) => e.support_into(&mut demand),
+        let (mut slots, mut slices) = (BTreeMap::new(), BTreeMap::new());
+        let mut loads = vec![];
+        let mut start = 0;
+        for arity in part_arities {
+            let mut part = vec![];
+            let mut at = start;
+            for c in (start..start + arity).filter(|c| decoded.contains(c) || copied.contains(c)) {
+                let load = Load { skip: c - at, decode: decoded.contains(&c), copy: copied.contains(&c) };
+                if load.decode {
+                    slots.insert(c, slots.len());
+                }
+                if load.copy {
+                    slices.insert(c, slices.len());
+                }
+                part.push(load);
+                at = c + 1;
             }
-        }
-        for (i, expr) in expressions.iter().enumerate().rev() {
-            if demand.contains(&(parts_arity + i)) {
-                expr.support_into(&mut demand);
-            }
+            start += arity;
+            loads.push(part);
         }
 
         let mut steps = vec![];
-        let mut filters = predicates.into_iter().peekable();
-        for (i, expr) in expressions.into_iter().enumerate() {
-            while let Some((_, p)) = filters.next_if(|(n, _)| *n <= input_arity + i) {
-                steps.push(Step::Filter(p));
+        let to_slots = |expr: &ScalarExpr, slots: &BTreeMap<usize, usize>| {
+            let mut expr = expr.clone();
+            expr.permute(&|c| slots[&c]);
+            expr
+        };
+        let mut filters = reference.predicates.iter().peekable();
+        for (i, expr) in reference.expressions.iter().enumerate() {
+            while let Some((_, p)) = filters.next_if(|(n, _)| *n <= reference.input_arity + i) {
+                steps.push(Step::Filter(to_slots(p, &slots)));
             }
-            if demand.contains(&(parts_arity + i)) {
-                steps.push(Step::Map(expr, parts_arity + i));
+            if decoded.contains(&(reference.input_arity + i)) {
+                steps.push(Step::Map(to_slots(expr, &slots)));
+                slots.insert(reference.input_arity + i, slots.len());
             }
         }
-        steps.extend(filters.map(|(_, p)| Step::Filter(p)));
-
-        let identity = part_arities.len() == 1
-            && steps.is_empty()
-            && temporal.is_empty()
-            && projection.iter().copied().eq(0..part_arities[0]);
+        steps.extend(filters.map(|(_, p)| Step::Filter(to_slots(p, &slots))));
+        let temporal = reference.temporal.iter().map(|bound| {
+            let mut bound = bound.clone();
+            *bound.expression_mut() = to_slots(bound.expression(), &slots);
+            bound
+        });
+        let output = reference.projection.iter().map(|c| slices.get(c).map_or_else(|| Output::Slot(slots[c]), |s| Output::Slice(*s)));
         RowMfp {
-            loads: loads(part_arities, &demand),
-            slots: parts_arity + mfp.expressions.len(),
+            temporal: temporal.collect(),
+            output: output.collect(),
+            loads,
             steps,
-            projection,
-            temporal,
-            identity,
+            identity: part_arities.len() == 1 && reference.is_identity(),
             reference,
             ctx: EvalCtx::default(),
-            scratch: Scratch::default(),
+            arena: RowArena::new(),
+            packer: RowPacker::new(),
         }
     }
-
 
     /// Evaluates the row; what comes out of it goes to `out`, errors included.
     #[inline]
@@ -149,23 +182,26 @@ impl RowMfp {
     }
 
     /// The row that comes out, if any, and when it is present from `time` on.
+    #[inline]
     pub fn evaluate(&mut self, parts: &[RowRef<'_>], time: T) -> Result<Option<(Row, Presence)>, EvalError> {
-        let (arena, packer) = (&self.scratch.arena, &mut self.scratch.packer);
-        let mut slots: Vec<Datum<'_>> = std::mem::take(&mut self.scratch.datums);
-        slots.resize(self.slots, Datum::Null);
-        load(&self.loads, parts, &mut slots);
-        let result = run(&self.ctx, &self.steps, &mut slots, arena)
-            .and_then(|keep| if keep { presence(&self.ctx, &self.temporal, &slots, arena, time) } else { Ok(None) });
+        let (mut slots, mut slices) = (Slots::new(), Slices::new());
+        load(&self.loads, parts, &mut slots, &mut slices);
+        let arena = &self.arena;
+        let result = match run(&self.ctx, &self.steps, &mut slots, arena) {
+            Ok(false) => Ok(None),
+            Ok(true) if self.temporal.is_empty() => Ok(Some(Presence { from: time, until: None })),
+            Ok(true) => presence(&self.ctx, &self.temporal, &slots, arena, time),
+            Err(error) => Err(error),
+        };
         let result = result.map(|presence| {
             presence.map(|presence| {
-                for c in &self.projection {
-                    packer.push(slots[*c]);
-                }
-                (packer.finish_row(), presence)
+                let view = View { slots: &slots, slices: &slices, output: &self.output };
+                view.pack(0..self.output.len(), &mut self.packer);
+                (self.packer.finish_row(), presence)
             })
         });
-        self.scratch.datums = recycle(slots);
-        self.scratch.arena.clear();
+        drop((slots, slices));
+        self.arena.clear();
         match result {
             Ok(result) => Ok(result),
             Err(_) => self.evaluate_by_reference(parts, time),
@@ -182,79 +218,109 @@ impl RowMfp {
         }))
     }
 
-    /// Evaluates the row and shows the projected datums instead of packing them. Without temporal bounds.
+    /// Evaluates the row and shows what comes out instead of packing it. Without temporal bounds.
     #[inline]
-    pub fn with_datums<R>(
-        &mut self,
-        parts: &[RowRef<'_>],
-        show: impl FnOnce(&[Datum<'_>]) -> R,
-    ) -> Result<Option<R>, EvalError> {
+    pub fn view<R>(&mut self, parts: &[RowRef<'_>], show: impl FnOnce(View<'_, '_>) -> R) -> Result<Option<R>, EvalError> {
         assert!(self.temporal.is_empty(), "temporal filters are rows' business");
-        let arena = &self.scratch.arena;
-        let mut slots: Vec<Datum<'_>> = std::mem::take(&mut self.scratch.datums);
-        slots.resize(self.slots, Datum::Null);
-        load(&self.loads, parts, &mut slots);
-        let result = run(&self.ctx, &self.steps, &mut slots, arena);
-        let result = match result {
+        let (mut slots, mut slices) = (Slots::new(), Slices::new());
+        load(&self.loads, parts, &mut slots, &mut slices);
+        let result = match run(&self.ctx, &self.steps, &mut slots, &self.arena) {
             Ok(false) => Ok(None),
-            Ok(true) => {
-                let start = slots.len();
-                for c in &self.projection {
-                    slots.push(slots[*c]);
-                }
-                Ok(Some(show(&slots[start..])))
-            }
+            Ok(true) => Ok(Some(show(View { slots: &slots, slices: &slices, output: &self.output }))),
             Err(_) => match self.evaluate_by_reference(parts, 0) {
                 Ok(None) => Ok(None),
-                Ok(Some((row, _))) => Ok(Some(show(&row.unpack()))),
+                Ok(Some((row, _))) => {
+                    let output: Vec<Output> = (0..self.output.len()).map(Output::Slot).collect();
+                    Ok(Some(show(View { slots: &row.unpack(), slices: &[], output: &output })))
+                }
                 Err(error) => Err(error),
             },
         };
-        self.scratch.datums = recycle(slots);
-        self.scratch.arena.clear();
+        drop((slots, slices));
+        self.arena.clear();
         result
     }
 }
 
-fn loads(part_arities: &[usize], demand: &BTreeSet<usize>) -> Vec<Vec<(usize, usize)>> {
-    let mut start = 0;
-    part_arities
-        .iter()
-        .map(|arity| {
-            let mut at = start;
-            let load = demand
-                .range(start..start + arity)
-                .map(|c| {
-                    let skip = c - at;
-                    at = c + 1;
-                    (skip, *c)
-                })
-                .collect();
-            start += arity;
-            load
-        })
-        .collect()
+/// The block over the columns of the parts.
+fn renumbered(mfp: &Mfp, parts_arity: usize, map: &dyn Fn(usize) -> usize) -> Mfp {
+    let map = |c: usize| if c < mfp.input_arity { map(c) } else { parts_arity + (c - mfp.input_arity) };
+    let remapped = |expr: &ScalarExpr| {
+        let mut expr = expr.clone();
+        expr.permute(&map);
+        expr
+    };
+    Mfp {
+        input_arity: parts_arity,
+        expressions: mfp.expressions.iter().map(&remapped).collect(),
+        predicates: mfp.predicates.iter().map(|(n, p)| (n.saturating_sub(mfp.input_arity) + parts_arity, remapped(p))).collect(),
+        projection: mfp.projection.iter().map(|c| map(*c)).collect(),
+        temporal: mfp
+            .temporal
+            .iter()
+            .map(|bound| {
+                let mut bound = bound.clone();
+                *bound.expression_mut() = remapped(bound.expression());
+                bound
+            })
+            .collect(),
+    }
+}
+
+/// Columns whose values are needed (mapped ones included), and columns whose bytes are.
+fn demand(mfp: &Mfp) -> (BTreeSet<usize>, BTreeSet<usize>) {
+    let (mut decoded, mut copied) = (BTreeSet::new(), BTreeSet::new());
+    for (_, predicate) in &mfp.predicates {
+        predicate.support_into(&mut decoded);
+    }
+    for bound in &mfp.temporal {
+        bound.expression().support_into(&mut decoded);
+    }
+    for c in &mfp.projection {
+        if *c < mfp.input_arity {
+            copied.insert(*c);
+        } else {
+            decoded.insert(*c);
+        }
+    }
+    for (i, expr) in mfp.expressions.iter().enumerate().rev() {
+        if decoded.contains(&(mfp.input_arity + i)) {
+            expr.support_into(&mut decoded);
+        }
+    }
+    (decoded, copied)
 }
 
 #[inline]
-fn load<'a>(loads: &[Vec<(usize, usize)>], parts: &[RowRef<'a>], slots: &mut [Datum<'a>]) {
+fn load<'a>(loads: &[Vec<Load>], parts: &[RowRef<'a>], slots: &mut Slots<'a>, slices: &mut Slices<'a>) {
     debug_assert_eq!(loads.len(), parts.len());
-    for (load, part) in loads.iter().zip(parts) {
+    for (part_loads, part) in loads.iter().zip(parts) {
         let mut datums = part.iter();
-        for (skip, slot) in load {
+        for Load { skip, decode, copy } in part_loads {
             if *skip > 0 {
                 datums.skip_n(*skip);
             }
-            slots[*slot] = datums.next().expect("row has the columns of its plan");
+            if *copy {
+                let slice = datums.take_packed(1);
+                slices.push(slice);
+                if *decode {
+                    slots.push(slice.iter().next().expect("row has the columns of its plan"));
+                }
+            } else {
+                slots.push(datums.next().expect("row has the columns of its plan"));
+            }
         }
     }
 }
 
 #[inline]
-fn run<'a>(ctx: &EvalCtx, steps: &'a [Step], slots: &mut [Datum<'a>], arena: &'a RowArena) -> Result<bool, EvalError> {
+fn run<'a>(ctx: &EvalCtx, steps: &'a [Step], slots: &mut Slots<'a>, arena: &'a RowArena) -> Result<bool, EvalError> {
     for step in steps {
         match step {
-            Step::Map(expr, slot) => slots[*slot] = expr.eval(ctx, slots, arena)?,
+            Step::Map(expr) => {
+                let value = expr.eval(ctx, slots, arena)?;
+                slots.push(value);
+            }
             Step::Filter(expr) => {
                 if !expr.eval(ctx, slots, arena)?.is_true() {
                     return Ok(false);
@@ -284,10 +350,4 @@ fn presence<'a>(
         }
     }
     Ok((!presence.is_empty()).then_some(presence))
-}
-
-/// The same allocation, for datums of another lifetime.
-fn recycle(mut datums: Vec<Datum<'_>>) -> Vec<Datum<'static>> {
-    datums.clear();
-    datums.into_iter().map(|_| unreachable!("cleared")).collect()
 }

@@ -2,8 +2,7 @@
 
 use super::{ComputeWorker, Running, SNAPSHOT_ROWS_PER_ROUND};
 use crate::feed::{TableChanges, TableScan, TableSnapshot};
-use crate::render::SourcePort;
-use crate::render::ok_err::Changes;
+use crate::render::source::SourcePort;
 use crate::types::T;
 use repr::{Diff, GlobalId, RowRef, ShardId};
 use std::collections::BTreeSet;
@@ -18,7 +17,6 @@ pub struct Source {
     /// What is left of the snapshot.
     snapshot: Option<Box<dyn TableScan>>,
     share: Share,
-    out: Changes,
 }
 
 /// Which rows this worker takes.
@@ -37,7 +35,7 @@ impl Share {
 
 impl Source {
     pub fn new(port: SourcePort, as_of: T, snapshot: Arc<dyn TableSnapshot>, share: Share) -> Self {
-        Source { port, as_of, resume: snapshot.upper(), snapshot: Some(snapshot.scan()), share, out: Changes::default() }
+        Source { port, as_of, resume: snapshot.upper(), snapshot: Some(snapshot.scan()), share }
     }
 
     pub fn shard(&self) -> ShardId {
@@ -47,21 +45,7 @@ impl Source {
     #[inline]
     fn take(&mut self, row: RowRef<'_>, ts: T, diff: Diff) {
         if self.share.takes(row) {
-            self.port.mfp.apply(&[row], ts.max(self.as_of), diff, &mut self.out);
-            if self.out.is_full() {
-                self.send();
-            }
-        }
-    }
-
-    fn send(&mut self) {
-        if !self.out.oks.is_empty() {
-            self.port.oks.send_batch(&mut self.out.oks);
-            self.out.oks.clear();
-        }
-        if !self.out.errs.is_empty() {
-            self.port.errs.send_batch(&mut self.out.errs);
-            self.out.errs.clear();
+            self.port.take(row, ts.max(self.as_of), diff);
         }
     }
 
@@ -69,7 +53,7 @@ impl Source {
     fn hydrate(&mut self) -> bool {
         let Some(mut scan) = self.snapshot.take() else { return false };
         let more = scan.next_chunk(SNAPSHOT_ROWS_PER_ROUND, &mut |row, ts, diff| self.take(row, ts, diff));
-        self.send();
+        self.port.flush();
         if more {
             self.snapshot = Some(scan);
         }
@@ -79,9 +63,7 @@ impl Source {
     /// Says that everything before `upper` has been fed. While the snapshot is being fed, that is nothing.
     fn advance_to(&mut self, upper: T) {
         if self.snapshot.is_none() {
-            let upper = upper.max(self.resume).max(self.as_of);
-            self.port.oks.advance_to(upper);
-            self.port.errs.advance_to(upper);
+            self.port.advance_to(upper.max(self.resume).max(self.as_of));
         }
     }
 }
@@ -103,7 +85,7 @@ impl ComputeWorker {
                         source.take(row, ts, diff);
                     }
                 });
-                source.send();
+                source.port.flush();
             }
         }
         updates

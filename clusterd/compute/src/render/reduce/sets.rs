@@ -22,11 +22,10 @@ pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, name: &str) ->
     let mut packer = RowPacker::new();
     let (keyed, row_errs) = stateless(rows, Pipeline, &format!("{name} (keys)"), move |data: &mut Vec<Update>, out, ship| {
         for (row, time, diff) in data.drain(..) {
-            let shown = evaluate.with_datums(&[row.as_ref()], |datums| {
-                packer.clear();
-                packer.extend(&datums[..key_arity]);
+            let shown = evaluate.view(&[row.as_ref()], |row| {
+                row.pack(0..key_arity, &mut packer);
                 let key = packer.finish_row();
-                packer.extend(&datums[key_arity..]);
+                row.pack(key_arity..row.arity(), &mut packer);
                 (key, packer.finish_row())
             });
             match shown {
