@@ -3,18 +3,11 @@
 //! Updates wait unsorted until the frontier passes them; then they are sorted once, by a cached prefix of the key, so that most comparisons
 //! touch eight bytes instead of two rows.
 
-use crate::rows::RowContainer;
-use crate::types::{KeyedUpdate, RowBatch, RowLayout, T};
+use crate::types::{KeyedUpdate, T};
 use differential_dataflow::logging::Logger;
-use differential_dataflow::trace::implementations::BatchContainer;
-use differential_dataflow::trace::implementations::OffsetList;
-use differential_dataflow::trace::implementations::ord_neu::layers::UpdsBuilder;
-use differential_dataflow::trace::implementations::ord_neu::val_batch::OrdValStorage;
-use differential_dataflow::trace::implementations::ord_neu::{OrdValBatch, Upds, Vals};
-use differential_dataflow::trace::{Batcher, Builder, Description};
-use repr::{Diff, Row};
+use differential_dataflow::trace::{Batcher, Description};
+use repr::Row;
 use std::collections::VecDeque;
-use std::rc::Rc;
 use timely::container::{ContainerBuilder, PushInto};
 use timely::progress::Timestamp;
 use timely::progress::frontier::{Antichain, AntichainRef};
@@ -153,99 +146,6 @@ fn sorted(mut updates: Vec<KeyedUpdate>) -> Vec<KeyedUpdate> {
         out.pop();
     }
     out
-}
-
-/// Builds a batch from sorted updates, sized exactly.
-pub struct RowBuilder {
-    keys: RowContainer,
-    vals: Vals<OffsetList, RowContainer>,
-    upds: Upds<OffsetList, Vec<T>, Vec<Diff>>,
-    staging: UpdsBuilder<Vec<T>, Vec<Diff>>,
-}
-
-impl RowBuilder {
-    fn push_update(&mut self, (key, val): &(Row, Row), time: T, diff: Diff) {
-        let same_key = self.keys.last().is_some_and(|k| k == key.as_ref());
-        let same_val = same_key && self.vals.vals.last().is_some_and(|v| v == val.as_ref());
-        if !same_val {
-            if !self.keys.is_empty() {
-                self.staging.seal(&mut self.upds);
-            }
-            if !same_key {
-                if !self.keys.is_empty() {
-                    self.vals.offs.push(self.vals.vals.len());
-                }
-                self.keys.push_own(key);
-            }
-            self.vals.vals.push_own(val);
-        }
-        self.staging.push(time, diff);
-    }
-}
-
-impl Builder for RowBuilder {
-    type Input = Vec<KeyedUpdate>;
-    type Time = T;
-    type Output = RowBatch;
-
-    fn with_capacity(keys: usize, vals: usize, upds: usize) -> Self {
-        RowBuilder {
-            keys: RowContainer::with_capacity(keys),
-            vals: Vals::with_capacity(keys + 1, vals),
-            upds: Upds::with_capacity(vals + 1, upds),
-            staging: UpdsBuilder::default(),
-        }
-    }
-
-    fn push(&mut self, chunk: &mut Vec<KeyedUpdate>) {
-        for (row, time, diff) in chunk.drain(..) {
-            self.push_update(&row, time, diff);
-        }
-    }
-
-    fn done(mut self, description: Description<T>) -> RowBatch {
-        if !self.keys.is_empty() {
-            self.staging.seal(&mut self.upds);
-            self.vals.offs.push(self.vals.vals.len());
-        }
-        Rc::new(OrdValBatch::<RowLayout> {
-            updates: self.staging.total(),
-            storage: OrdValStorage { keys: self.keys, vals: self.vals, upds: self.upds },
-            description,
-        })
-    }
-
-    fn seal(chain: &mut Vec<Vec<KeyedUpdate>>, description: Description<T>) -> RowBatch {
-        let (mut keys, mut vals, mut times) = (0, 0, 0);
-        let (mut key_bytes, mut val_bytes) = (0, 0);
-        let mut last: Option<&KeyedUpdate> = None;
-        for update in chain.iter().flatten() {
-            let same_key = last.is_some_and(|l| l.0.0 == update.0.0);
-            let same_val = same_key && last.is_some_and(|l| l.0.1 == update.0.1);
-            if !same_key {
-                keys += 1;
-                key_bytes += update.0.0.byte_len();
-            }
-            if !same_val {
-                vals += 1;
-                val_bytes += update.0.1.byte_len();
-            }
-            // Runs of equal time and difference share one entry.
-            if same_val || last.is_none_or(|l| (l.1, l.2) != (update.1, update.2)) {
-                times += 1;
-            }
-            last = Some(update);
-        }
-        let mut builder = RowBuilder::with_capacity(keys, vals, times);
-        builder.keys = RowContainer::with_bytes(keys, key_bytes);
-        builder.vals.vals = RowContainer::with_bytes(vals, val_bytes);
-        for chunk in chain.drain(..) {
-            for (row, time, diff) in &chunk {
-                builder.push_update(row, *time, *diff);
-            }
-        }
-        builder.done(description)
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 //! * A group lives on one worker, so one huge group does not use several.
 //! * Working state is in memory, beside the arrangements that are counted against the memory limit.
 
+mod batch;
 mod batcher;
 mod error_row;
 mod exert;

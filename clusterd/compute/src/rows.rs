@@ -11,8 +11,8 @@ pub struct RowContainer {
     ends: Ends,
 }
 
-/// Where each row ends: 32 bits as long as they suffice.
-enum Ends {
+/// Where each of a list of stretches ends: 32 bits as long as they suffice.
+pub enum Ends {
     Narrow(Vec<u32>),
     Wide(Vec<u64>),
 }
@@ -24,16 +24,17 @@ impl Default for Ends {
 }
 
 impl Ends {
-    fn with_capacity(rows: usize, bytes: usize) -> Self {
-        if u32::try_from(bytes).is_ok() {
-            Ends::Narrow(Vec::with_capacity(rows))
+    /// Room for so many stretches, the last of which ends there.
+    pub fn with_capacity(count: usize, end_max: usize) -> Self {
+        if u32::try_from(end_max).is_ok() {
+            Ends::Narrow(Vec::with_capacity(count))
         } else {
-            Ends::Wide(Vec::with_capacity(rows))
+            Ends::Wide(Vec::with_capacity(count))
         }
     }
 
     #[inline]
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             Ends::Narrow(ends) => ends.len(),
             Ends::Wide(ends) => ends.len(),
@@ -41,7 +42,7 @@ impl Ends {
     }
 
     #[inline]
-    fn push(&mut self, end: usize) {
+    pub fn push(&mut self, end: usize) {
         match self {
             Ends::Narrow(ends) => match u32::try_from(end) {
                 Ok(end) => ends.push(end),
@@ -55,9 +56,19 @@ impl Ends {
         }
     }
 
-    /// Start and end of the row at this position.
+    /// Where the stretch at this position starts; at the end, where the next one would.
     #[inline]
-    fn bounds(&self, index: usize) -> (usize, usize) {
+    pub fn start(&self, index: usize) -> usize {
+        match (self, index) {
+            (_, 0) => 0,
+            (Ends::Narrow(ends), index) => ends[index - 1] as usize,
+            (Ends::Wide(ends), index) => ends[index - 1] as usize,
+        }
+    }
+
+    /// Start and end of the stretch at this position.
+    #[inline]
+    pub fn bounds(&self, index: usize) -> (usize, usize) {
         match self {
             Ends::Narrow(ends) => {
                 let start = if index == 0 { 0 } else { ends[index - 1] };
@@ -70,7 +81,24 @@ impl Ends {
         }
     }
 
-    fn heap_bytes(&self) -> usize {
+    /// Appends a range of another list's stretches; the first of them starts at `at` here.
+    pub fn extend_from(&mut self, other: &Ends, range: std::ops::Range<usize>, at: usize) {
+        let start = other.start(range.start);
+        let last = at + (other.start(range.end) - start);
+        match (&mut *self, other) {
+            (Ends::Narrow(ends), Ends::Narrow(others)) if u32::try_from(last).is_ok() => {
+                let shift = (at as u32).wrapping_sub(start as u32);
+                ends.extend(others[range].iter().map(|end| end.wrapping_add(shift)));
+            }
+            (Ends::Narrow(_) | Ends::Wide(_), _) => {
+                for index in range {
+                    self.push(at + (other.start(index + 1) - start));
+                }
+            }
+        }
+    }
+
+    pub fn heap_bytes(&self) -> usize {
         match self {
             Ends::Narrow(ends) => ends.capacity() * 4,
             Ends::Wide(ends) => ends.capacity() * 8,
@@ -87,6 +115,13 @@ impl RowContainer {
     /// Bytes that the container occupies outside of itself.
     pub fn heap_bytes(&self) -> usize {
         self.bytes.capacity() + self.ends.heap_bytes()
+    }
+
+    /// Appends a range of another list.
+    pub fn extend_from(&mut self, other: &RowContainer, range: std::ops::Range<usize>) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes[other.ends.start(range.start)..other.ends.start(range.end)]);
+        self.ends.extend_from(&other.ends, range, at);
     }
 
     #[inline]

@@ -83,11 +83,7 @@ impl TraceEntry {
 
 fn batch_bytes(trace: &RowTrace) -> u64 {
     let mut bytes = 0;
-    trace.map_batches(|batch| {
-        let storage = &batch.storage;
-        let offsets = storage.vals.offs.len() + storage.upds.offs.len();
-        bytes += storage.keys.heap_bytes() + storage.vals.vals.heap_bytes() + 4 * offsets + 16 * storage.upds.times.len();
-    });
+    trace.map_batches(|batch| bytes += batch.heap_bytes());
     bytes as u64
 }
 

@@ -3,11 +3,9 @@
 //! One data type (a packed [`Row`]), one time, one difference, one arrangement. Each further type through an arrangement or a join costs
 //! seconds of compile time, so new ones need a reason. Errors are rows too ([`crate::error_row`]).
 
-use crate::batcher::{PassThrough, RowBatcher, RowBuilder};
-use crate::rows::RowContainer;
+use crate::batch::{SortedBatch, SortedBuilder};
+use crate::batcher::{PassThrough, RowBatcher};
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
-use differential_dataflow::trace::implementations::OffsetList;
-use differential_dataflow::trace::implementations::ord_neu::OrdValBatch;
 use differential_dataflow::trace::implementations::spine_fueled::Spine;
 use repr::{Diff, Row};
 use std::rc::Rc;
@@ -29,9 +27,7 @@ pub type ScopeT<'s> = Scope<'s, T>;
 pub type Rows<'s> = Stream<'s, T, Vec<Update>>;
 pub type KeyedRows<'s> = Stream<'s, T, Vec<KeyedUpdate>>;
 
-/// How the updates of a batch lie in memory.
-pub type RowLayout = (RowContainer, RowContainer, Vec<T>, Vec<Diff>, OffsetList);
-pub type RowBatch = Rc<OrdValBatch<RowLayout>>;
+pub type RowBatch = Rc<SortedBatch>;
 /// The arrangement: rows by key, value, time.
 pub type RowSpine = Spine<RowBatch>;
 pub type RowTrace = TraceAgent<RowSpine>;
@@ -40,4 +36,4 @@ pub type RowArranged<'s> = Arranged<'s, RowTrace>;
 /// Parts that build a [`RowSpine`] from a stream of [`KeyedUpdate`]s.
 pub type RowChunker = PassThrough;
 pub type RowSpineBatcher = RowBatcher;
-pub type RowSpineBuilder = RowBuilder;
+pub type RowSpineBuilder = SortedBuilder;
