@@ -322,7 +322,7 @@ async fn start_over(
                 .map(|n| n.to_string_lossy().into_owned())
                 .unwrap_or_default();
             ensure!(
-                output.contains(&name) && output.contains("offset"),
+                output.contains(&name) && (output.contains("offset") || output.contains("at byte")),
                 "the refusal does not name {name} and an offset:\n{output}"
             );
             Ok(Verdict::Refused)

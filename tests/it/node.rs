@@ -40,12 +40,15 @@ impl Node {
         self.server.target().connect().await.expect("a session")
     }
 
-    /// A session after these statements.
+    /// A session after these statements, each a transaction of its own. No literal in them holds a semicolon.
     pub async fn sql_after(&self, setup: &str) -> Sql {
         let sql = self.sql().await;
-        sql.run(setup)
-            .await
-            .unwrap_or_else(|error| panic!("{setup}: {}", harness::sql::error_text(&error)));
+        for statement in setup.split(';') {
+            let text = harness::sql::error_text;
+            sql.run(statement)
+                .await
+                .unwrap_or_else(|error| panic!("{statement}: {}", text(&error)));
+        }
         sql
     }
 
