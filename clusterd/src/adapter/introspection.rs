@@ -3,14 +3,95 @@
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::query::TableView;
 use crate::adapter::session::Session;
-use repr::{Diff, GlobalId, Row};
+use plan::scalar::catalog_fns::{CatalogFns, RegKind};
+use planner::builtin::{self, BuiltinCtx, CatalogFunctions, Table};
+use repr::{Datum, Diff, GlobalId, RelationDesc, Row};
 use state::Catalog;
 use std::sync::Arc;
 
 impl Session {
     /// The rows of a built-in relation.
     pub(crate) fn system_rows(&self, id: GlobalId, catalog: &Arc<Catalog>, view: &TableView) -> Result<Vec<(Row, Diff)>> {
-        let _ = (catalog, view);
-        Err(SqlError::internal(format!("system relation {id} has no rows yet")))
+        let ctx = BuiltinCtx { catalog, database: &self.database };
+        let rows = match builtin::rows(id, &ctx) {
+            Some(rows) => rows,
+            None => self.node_rows(id, catalog, view)?,
+        };
+        Ok(rows.into_iter().map(|row| (row, 1)).collect())
+    }
+
+    /// The rows of relations that are not made from the catalog.
+    fn node_rows(&self, id: GlobalId, catalog: &Catalog, view: &TableView) -> Result<Vec<Row>> {
+        let unknown = || SqlError::internal(format!("{id} is not a system relation"));
+        let relation = builtin::by_id(id).ok_or_else(unknown)?;
+        let mut table = Table::new(relation);
+        match relation.name {
+            "pg_settings" => self.setting_rows(&mut table),
+            "pg_stat_activity" => self.activity_rows(catalog, &mut table),
+            "mz_frontiers" => self.frontier_rows(catalog, view, &mut table),
+            _ => return Err(unknown()),
+        }
+        Ok(table.into_rows())
+    }
+
+    fn setting_rows(&self, table: &mut Table) {
+        for (name, value, help) in self.settings.all() {
+            table.add(&[
+                ("name", Datum::String(name)),
+                ("setting", Datum::String(&value)),
+                ("short_desc", Datum::String(help)),
+                ("context", Datum::String("user")),
+                ("vartype", Datum::String("string")),
+                ("source", Datum::String("session")),
+                ("pending_restart", Datum::FALSE),
+            ]);
+        }
+    }
+
+    /// The sessions of this node: those of other nodes are theirs to tell.
+    fn activity_rows(&self, catalog: &Catalog, table: &mut Table) {
+        let oid = |id: u64| u32::try_from(id).map_or(Datum::Null, Datum::Oid);
+        for activity in self.adapter.sessions.activity() {
+            table.add(&[
+                ("datid", catalog.database_by_name(&activity.database).map_or(Datum::Null, |d| oid(d.id.0))),
+                ("datname", Datum::String(&activity.database)),
+                ("pid", Datum::Int32(activity.pid)),
+                ("usesysid", catalog.role_by_name(&activity.user).map_or(Datum::Null, |r| oid(r.id.0))),
+                ("usename", Datum::String(&activity.user)),
+                ("backend_type", Datum::String("client backend")),
+            ]);
+        }
+    }
+
+    /// What can be read when: tables everywhere, maintained objects where this node leads their CLUSTER.
+    fn frontier_rows(&self, catalog: &Catalog, view: &TableView, table: &mut Table) {
+        for item in catalog.items.values() {
+            let Some(shard) = item.shard() else { continue };
+            table.add(&[
+                ("object_id", Datum::String(&item.id.to_string())),
+                ("read_frontier", view.state.since(shard).map_or(Datum::Null, Datum::MzTimestamp)),
+                ("write_frontier", Datum::MzTimestamp(view.state.upper())),
+            ]);
+        }
+        for (cluster, id, frontier) in self.adapter.clusters.all_frontiers() {
+            table.add(&[
+                ("object_id", Datum::String(&id.to_string())),
+                ("cluster_id", i64::try_from(cluster.0).map_or(Datum::Null, Datum::Int64)),
+                ("read_frontier", Datum::MzTimestamp(frontier.since)),
+                ("write_frontier", frontier.upper.map_or(Datum::Null, Datum::MzTimestamp)),
+            ]);
+        }
+    }
+
+    /// The functions that look into a catalog, for one statement.
+    pub(crate) fn catalog_functions(&self, catalog: &Arc<Catalog>) -> Arc<dyn CatalogFns> {
+        let settings = Arc::new(self.settings.clone());
+        CatalogFunctions::with_settings(Arc::clone(catalog), &self.database, &self.search_path, &self.user, settings)
+    }
+
+    /// What gives OIDs their names in the answer, if it has columns of a type that is shown by name.
+    pub(crate) fn names_for(&self, desc: &RelationDesc) -> Option<Arc<dyn CatalogFns>> {
+        let named = desc.types.iter().any(|column| RegKind::of(&column.ty).is_some());
+        named.then(|| self.catalog_functions(self.adapter.env.storage().view().catalog()))
     }
 }

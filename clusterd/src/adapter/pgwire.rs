@@ -314,9 +314,10 @@ impl Connection {
         max: usize,
     ) -> std::result::Result<Result<()>, Ended> {
         let context = self.session.format_context();
+        let names = self.session.names_for(&rows.desc);
         for _ in 0..max {
             let Some(row) = rows.next_row() else { break };
-            if let Err(error) = rows::data_row(&rows.desc, &row, formats, &context, self.writer.buffer()) {
+            if let Err(error) = rows::data_row_with_names(&rows.desc, &row, formats, &context, names.as_deref(), self.writer.buffer()) {
                 return Ok(Err(error));
             }
             self.writer.relieve().await?;

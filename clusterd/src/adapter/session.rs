@@ -108,7 +108,8 @@ pub struct Session {
     pub(crate) settings: Settings,
     /// Derived from `settings` at `derived_at`.
     pub(crate) eval: EvalCtx,
-    search_path: Vec<String>,
+    /// As set, `$user` included.
+    pub(crate) search_path: Vec<String>,
     context: u64,
     derived_at: Option<u64>,
     pub(crate) txn: Transaction,
@@ -646,8 +647,7 @@ impl Session {
     }
 
     pub(crate) fn eval_context(&self, catalog: &Arc<Catalog>) -> EvalCtx {
-        let _ = catalog;
-        self.eval.clone()
+        EvalCtx { catalog: Some(self.catalog_functions(catalog)), ..self.eval.clone() }
     }
 
     /// Columns of statements whose rows only the session knows: FETCH and EXECUTE.

@@ -6,7 +6,7 @@ use super::{BuiltinCtx, proc, sql_text};
 use crate::ast::sql;
 use crate::error::PlanError;
 use crate::names::{PathEntry, quote, search_entries};
-use crate::session::{PG_CATALOG, Settings};
+use crate::session::{MZ_CATALOG, PG_CATALOG, Settings};
 use plan::EvalError;
 use plan::scalar::catalog_fns::{CatalogFns, FunctionPart, RegKind, Visible};
 use repr::SqlType;
@@ -21,6 +21,8 @@ pub struct CatalogFunctions {
     database: String,
     /// The schemas that unqualified names are looked up in, in order.
     path: Vec<String>,
+    /// mz_catalog is searched without being listed; then what it holds does not count as visible, so that `\d` lists users' objects.
+    hides_own: bool,
     settings: Option<Arc<dyn Settings + Send + Sync>>,
     names: OnceLock<Names>,
 }
@@ -61,7 +63,8 @@ impl CatalogFunctions {
             PathEntry::User(schema) => schema.name.clone(),
         });
         let path = path.collect();
-        CatalogFunctions { catalog, database: database.to_owned(), path, settings, names: OnceLock::new() }
+        let hides_own = !search_path.iter().any(|s| s == MZ_CATALOG);
+        CatalogFunctions { catalog, database: database.to_owned(), path, hides_own, settings, names: OnceLock::new() }
     }
 
     fn ctx(&self) -> BuiltinCtx<'_> {
@@ -92,6 +95,10 @@ impl CatalogFunctions {
     fn visible_relation(&self, name: &str) -> Option<u32> {
         let names = self.names();
         self.path.iter().find_map(|schema| names.by_name.get(&(schema.clone(), name.to_owned())).copied())
+    }
+
+    fn is_relation_visible(&self, id: u32, schema: &str, name: &str) -> bool {
+        !(self.hides_own && schema == MZ_CATALOG) && self.visible_relation(name) == Some(id)
     }
 
     fn relation(&self, text: &str) -> Result<u32, EvalError> {
@@ -130,7 +137,7 @@ impl CatalogFunctions {
 
 impl fmt::Debug for CatalogFunctions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CatalogFunctions { catalog, database, path, settings: _, names: _ } = self;
+        let CatalogFunctions { catalog, database, path, hides_own: _, settings: _, names: _ } = self;
         f.debug_struct("CatalogFunctions").field("version", &catalog.version).field("database", database).field("path", path).finish()
     }
 }
@@ -160,7 +167,7 @@ impl CatalogFns for CatalogFunctions {
         match kind {
             RegKind::Class => {
                 let (schema, name) = self.names().by_oid.get(&id)?;
-                Some(match self.visible_relation(name) == Some(id) {
+                Some(match self.is_relation_visible(id, schema, name) {
                     true => quote(name),
                     false => format!("{}.{}", quote(schema), quote(name)),
                 })
@@ -185,8 +192,8 @@ impl CatalogFns for CatalogFunctions {
     fn is_visible(&self, kind: Visible, id: u32) -> Option<bool> {
         match kind {
             Visible::Relation => {
-                let (_, name) = self.names().by_oid.get(&id)?;
-                Some(self.visible_relation(name) == Some(id))
+                let (schema, name) = self.names().by_oid.get(&id)?;
+                Some(self.is_relation_visible(id, schema, name))
             }
             // Types, functions and collations are in schemas that are always searched.
             Visible::Type => all_types().any(|ty| ty.oid() == id).then_some(true),

@@ -1,7 +1,7 @@
 //! What `pg_class` lists: relations and indexes of one database, built-in ones included.
 
 use super::{BuiltinCtx, BuiltinRelation, all, schema_oid};
-use crate::session::{INFORMATION_SCHEMA, MZ_CATALOG, MZ_INTERNAL, PG_CATALOG};
+use crate::session::{INFORMATION_SCHEMA, MZ_CATALOG, PG_CATALOG};
 use repr::{ColumnType, SqlType};
 use state::Catalog;
 use state::catalog::{Index, Item, ItemKind, KeyConstraint, Schema, Table};
@@ -61,9 +61,9 @@ impl<'a> BuiltinCtx<'a> {
         self.catalog.schemas.values().filter(move |s| Some(s.database) == database)
     }
 
-    /// (OID, name, owner) of all schemas.
+    /// (OID, name, owner) of all schemas; mz_internal, which holds nothing yet, is left out.
     pub(super) fn namespaces(&self) -> Vec<(u32, &'a str, u32)> {
-        let builtin = [PG_CATALOG, INFORMATION_SCHEMA, MZ_CATALOG, MZ_INTERNAL];
+        let builtin = [PG_CATALOG, INFORMATION_SCHEMA, MZ_CATALOG];
         let builtin = builtin.into_iter().filter_map(|name| Some((schema_oid(name)?, name, SYSTEM_OWNER)));
         builtin.chain(self.schemas().map(|s| (oid(s.id.0), s.name.as_str(), oid(s.owner.0)))).collect()
     }

@@ -124,7 +124,9 @@ pub fn optimize_select(
         return Ok(exec);
     }
     let reads = logical.depends_on();
-    if reads.iter().any(|id| catalog.is_builtin(*id)) || options.execution == Execution::Interpreter
+    if reads.iter().any(|id| catalog.is_builtin(*id))
+        || options.execution == Execution::Interpreter
+        || reads_catalog(&logical)
     {
         let mir = chooser.logical(mir, Keep::Nothing)?;
         return Ok(chooser.interpret(mir));
@@ -160,6 +162,19 @@ fn param_count(mir: &Mir) -> usize {
         });
     });
     count
+}
+
+/// Whether a function looks into the session's catalog, which only the interpreter has.
+fn reads_catalog(mir: &Mir) -> bool {
+    let mut found = false;
+    mir.visit(&mut |node| {
+        visit_scalars(node, &mut |root| {
+            root.visit(&mut |e| {
+                found |= matches!(e, ScalarExpr::Call { func, .. } if func.def().reads_catalog);
+            });
+        });
+    });
+    found
 }
 
 struct Chooser<'a> {
@@ -203,6 +218,9 @@ impl Chooser<'_> {
         let reads = mir.depends_on();
         if reads.is_empty() {
             return Ok(Some(self.interpret(mir)));
+        }
+        if reads_catalog(&mir) {
+            return Ok(None);
         }
         let (mut block, inner) = Block::extract(mir);
         let Mir::Get {

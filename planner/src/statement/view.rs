@@ -166,6 +166,11 @@ fn check_scalars(mir: &Mir) -> Result<(), PlanError> {
                 {
                     found = Some(function_name(value));
                 }
+                if let ScalarExpr::Call { func, .. } = e
+                    && func.def().reads_catalog
+                {
+                    found = Some(func.name());
+                }
             });
         }
     });

@@ -3,6 +3,7 @@
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::portal::format_of;
 use bytes::{BufMut, BytesMut};
+use plan::scalar::catalog_fns::{self, CatalogFns, RegKind};
 use repr::format::{FormatCtx, write_binary, write_text};
 use repr::{Datum, RelationDesc, Row, SqlType};
 
@@ -29,12 +30,33 @@ pub fn describe(desc: &RelationDesc, formats: &[i16], out: &mut BytesMut) {
 /// # Errors
 /// If a format code is unknown; nothing is left in the buffer then.
 pub fn data_row(desc: &RelationDesc, row: &Row, formats: &[i16], context: &FormatCtx, out: &mut BytesMut) -> Result<()> {
+    data_row_with_names(desc, row, formats, context, None, out)
+}
+
+/// DataRow of one row. `names` are what values of `regclass` and its family are written with as text; without it they are numbers.
+///
+/// # Errors
+/// If a format code is unknown; nothing is left in the buffer then.
+pub fn data_row_with_names(
+    desc: &RelationDesc,
+    row: &Row,
+    formats: &[i16],
+    context: &FormatCtx,
+    names: Option<&dyn CatalogFns>,
+    out: &mut BytesMut,
+) -> Result<()> {
     let start = out.len();
     out.put_u8(b'D');
     out.put_u32(0);
     out.put_i16(i16::try_from(desc.arity()).unwrap_or(i16::MAX));
     for (i, (datum, column)) in row.iter().zip(&desc.types).enumerate() {
-        if let Err(error) = value(datum, &column.ty, format_of(formats, i), context, out) {
+        let format = format_of(formats, i);
+        let named = match (names, datum, RegKind::of(&column.ty)) {
+            (Some(names), Datum::Oid(oid), Some(kind)) if format == 0 => Some(catalog_fns::display(names, kind, oid)),
+            _ => None,
+        };
+        let datum = named.as_deref().map_or(datum, Datum::String);
+        if let Err(error) = value(datum, &column.ty, format, context, out) {
             out.truncate(start);
             return Err(error);
         }
