@@ -174,7 +174,9 @@ async fn write(launch: &Launch, options: &Options, rng: &mut StdRng) -> Result<V
             .await
             .map_err(|e| anyhow::anyhow!("{text:.200}: {}", error_text(&e)))
     };
-    run(SETUP.to_owned()).await?;
+    for statement in SETUP.split(';') {
+        run(statement.to_owned()).await?;
+    }
     let megabyte = "m".repeat(900_000);
     for n in 0..options.churn_mib {
         run(format!("insert into churn values ({n}, '{megabyte}')")).await?;

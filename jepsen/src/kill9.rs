@@ -85,11 +85,13 @@ pub async fn run(options: &Options) -> Result<()> {
         .clone()
         .unwrap_or_else(|| temporary.path().join("data"));
     let mut server = Launch::new(&options.binary, directory).start()?;
-    connect(&server)
-        .await?
-        .run(SETUP)
-        .await
-        .map_err(|e| anyhow::anyhow!("setup: {}", error_text(&e)))?;
+    let sql = connect(&server).await?;
+    for statement in SETUP.split(';') {
+        sql.run(statement)
+            .await
+            .map_err(|e| anyhow::anyhow!("{statement}: {}", error_text(&e)))?;
+    }
+    drop(sql);
     let mut clients: Vec<Client> = (0..CLIENTS)
         .map(|id| Client::new(id, rng.random()))
         .collect();
