@@ -10,9 +10,12 @@ use crate::adapter::transaction::{Block, TRANSACTION_BYTES_MAX, Transaction};
 use planner::statement::{Returning, not_null_violation};
 use repr::{Diff, Row, RowArena, ShardId};
 use state::catalog::{Item, ItemKind, Table};
-use state::command::{Command, Token, Write};
+use state::command::{CatalogOp, Command, Token, Write};
 use state::{Batch, Catalog, Outcome, Txn};
 use std::sync::Arc;
+
+/// Tokens of steps on a transaction's own copy of the state, which never reach the log, count from here.
+const SCRATCH_SEQ: u64 = 1 << 62;
 
 impl Session {
     pub(crate) async fn dml(&mut self, dml: &CompiledDml, params: &Params, point: &ReadPoint) -> Result<Output, Failure> {
@@ -123,7 +126,11 @@ impl Session {
             self.apply_to_scratch(point, Txn { writes: vec![write], ..self.empty_txn() })?;
         }
         self.txn.write_bytes += bytes;
-        self.txn.schema.insert(item.id, item.version);
+        // What this transaction has created or changed itself is covered by the check of the catalog's version.
+        let own = |op: &CatalogOp| matches!(op, CatalogOp::CreateItem(i) | CatalogOp::UpdateItem(i) if i.id == item.id);
+        if !self.txn.catalog_ops.iter().any(own) {
+            self.txn.schema.insert(item.id, item.version);
+        }
         let pending = self.txn.writes.entry(shard).or_default();
         if truncate {
             pending.truncate = true;
@@ -135,6 +142,9 @@ impl Session {
 
     /// Applies a step of this transaction to its own copy of the state.
     pub(crate) fn apply_to_scratch(&mut self, point: &ReadPoint, step: Txn) -> Result<()> {
+        // Each step has a token of its own, else S would take it for a repetition.
+        let step = Txn { token: Token { seq: SCRATCH_SEQ + self.txn.steps, ..step.token }, ..step };
+        self.txn.steps += 1;
         let base = self.txn.scratch.get_or_insert_with(|| Arc::clone(&point.state));
         let scratch = Arc::make_mut(base);
         let index = scratch.applied() + 1;
@@ -149,7 +159,7 @@ impl Session {
 
     pub(crate) fn empty_txn(&self) -> Txn {
         let session = state::command::Session { gateway: self.adapter.gateway, number: self.key.number };
-        let token = Token { session, seq: u64::MAX, base: 0 };
+        let token = Token { session, seq: SCRATCH_SEQ, base: u64::MAX };
         Txn { token, schema: vec![], catalog_ops: vec![], checks: vec![], writes: vec![], staged: 0 }
     }
 

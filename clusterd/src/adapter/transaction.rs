@@ -32,6 +32,8 @@ pub struct Transaction {
     /// The read point's state with this transaction's own DDL and writes applied on top: what its statements read.
     pub scratch: Option<Arc<State>>,
     pub catalog_ops: Vec<CatalogOp>,
+    /// Steps applied to `scratch`.
+    pub steps: u64,
     /// Objects created here that only a dataflow could read: not readable before COMMIT.
     pub unreadable: BTreeSet<GlobalId>,
     pub writes: BTreeMap<ShardId, ShardWrites>,
@@ -68,6 +70,7 @@ impl Transaction {
             writing: false,
             read_point: None,
             scratch: None,
+            steps: 0,
             catalog_ops: vec![],
             unreadable: BTreeSet::new(),
             writes: BTreeMap::new(),
@@ -101,9 +104,12 @@ impl Transaction {
 
     /// The conditions of the commit. A transaction without effects has none.
     pub fn checks(&self) -> Vec<Check> {
-        let Some(since) = self.ts() else { return vec![] };
-        let shards = self.reads.shards.iter().map(|shard| Check::ShardUnchanged { shard: *shard, since });
-        let keys = self.reads.keys.iter().filter(|(shard, ..)| !self.reads.shards.contains(shard)).map(|(shard, space, key)| {
+        let Some(point) = &self.read_point else { return vec![] };
+        let since = point.ts;
+        // A table that this transaction has created was read by nobody else.
+        let existed = |shard: &ShardId| point.state.shard(*shard).is_some();
+        let shards = self.reads.shards.iter().filter(|shard| existed(shard)).map(|shard| Check::ShardUnchanged { shard: *shard, since });
+        let keys = self.reads.keys.iter().filter(|(shard, ..)| existed(shard) && !self.reads.shards.contains(shard)).map(|(shard, space, key)| {
             Check::KeyUnchanged { shard: *shard, space: *space, key: key.clone(), since }
         });
         let catalog = (!self.catalog_ops.is_empty())
