@@ -33,6 +33,9 @@ use std::time::Duration;
 /// Prepared statements, portals and cursors that one session may keep.
 const NAMED_OBJECTS_MAX: usize = 10_000;
 
+/// Columns of one answer, as in PostgreSQL.
+const RESULT_COLUMNS_MAX: usize = 1664;
+
 /// What a statement answers.
 pub enum Output {
     Complete(String),
@@ -353,6 +356,9 @@ impl Session {
             let plan = planner::plan_statement(view, &statement, &mut params)?;
             let param_types = params.finish()?;
             let desc = plan.desc().map(Arc::new);
+            if desc.as_ref().is_some_and(|d| d.arity() > RESULT_COLUMNS_MAX) {
+                return Err(SqlError::new("54011", format!("target lists can have at most {RESULT_COLUMNS_MAX} entries")));
+            }
             let values = StatementValues { view, ts: point.ts, now: self.statement_time() };
             let options = CompileOptions { execution, inline_materialized, transient: self.adapter.transient_id() };
             let (compiled, volatile) = compile(plan, &values, options)?;

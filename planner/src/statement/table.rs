@@ -27,6 +27,9 @@ struct KeyDraft {
     columns: Vec<usize>,
 }
 
+/// Columns of one table, as in PostgreSQL.
+const COLUMNS_MAX: usize = 1600;
+
 impl StatementPlanner<'_> {
     pub(super) fn create_table(&self, create: &CreateTable) -> Result<Plan, PlanError> {
         refuse_extensions(create)?;
@@ -36,6 +39,9 @@ impl StatementPlanner<'_> {
             self.check_free(schema.id, &name, create.if_not_exists, "CREATE TABLE")?
         {
             return Ok(plan);
+        }
+        if create.columns.len() > COLUMNS_MAX {
+            return Err(PlanError::new("54011", format!("tables can have at most {COLUMNS_MAX} columns")));
         }
         let mut columns: Vec<Column> = vec![];
         let mut defaults = vec![];
