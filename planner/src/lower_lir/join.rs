@@ -26,8 +26,8 @@ impl Lowering<'_> {
         let plan = match implementation {
             JoinImplementation::Unimplemented => {
                 return Err(PlanError::new(
-                    "XX000",
-                    "a join without implementation was lowered",
+                    "54000",
+                    "a query can join at most 60 relations at once",
                 ));
             }
             JoinImplementation::Linear { start, order } => {

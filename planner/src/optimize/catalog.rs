@@ -195,3 +195,42 @@ impl OptimizerCatalog for CatalogOracle<'_> {
             .map_or_else(|| id.to_string(), |item| item.name.clone())
     }
 }
+
+/// The catalog as an older object may see it: a maintained object reads no arrangement that was created after it, so that planning one
+/// anew never makes two dataflows wait for each other.
+pub(crate) struct CreatedBefore<'a> {
+    pub catalog: &'a dyn OptimizerCatalog,
+    pub id: GlobalId,
+}
+
+impl OptimizerCatalog for CreatedBefore<'_> {
+    fn definition(&self, id: GlobalId) -> Option<Result<Arc<Mir>, PlanError>> {
+        self.catalog.definition(id)
+    }
+
+    fn maintained_by(&self, id: GlobalId) -> Option<ClusterId> {
+        self.catalog.maintained_by(id)
+    }
+
+    fn arrangements(&self, id: GlobalId) -> Vec<Arrangement> {
+        let mut found = self.catalog.arrangements(id);
+        found.retain(|a| a.export < self.id);
+        found
+    }
+
+    fn stored(&self, id: GlobalId) -> Option<StoredRelation> {
+        self.catalog.stored(id)
+    }
+
+    fn shards(&self, id: GlobalId) -> BTreeSet<ShardId> {
+        self.catalog.shards(id)
+    }
+
+    fn is_builtin(&self, id: GlobalId) -> bool {
+        self.catalog.is_builtin(id)
+    }
+
+    fn name(&self, id: GlobalId) -> String {
+        self.catalog.name(id)
+    }
+}

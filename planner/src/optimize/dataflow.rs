@@ -2,7 +2,7 @@
 
 use crate::PlanError;
 use crate::lower_lir::{Imports, Time, canonical_as, canonical_key, lower};
-use crate::optimize::catalog::OptimizerCatalog;
+use crate::optimize::catalog::{CreatedBefore, OptimizerCatalog};
 use crate::transform::inline_views::{Keep, inline_views};
 use crate::transform::join_implementation::join_implementation;
 use crate::transform::pipeline::optimize;
@@ -68,6 +68,14 @@ pub fn optimize_dataflow(
     catalog: &dyn OptimizerCatalog,
     cluster: ClusterId,
 ) -> Result<DataflowExec, PlanError> {
+    let before = CreatedBefore {
+        catalog,
+        id: export.id(),
+    };
+    let catalog: &dyn OptimizerCatalog = match export {
+        ExportSpec::MaterializedView { .. } | ExportSpec::Index { .. } => &before,
+        ExportSpec::Subscribe { .. } | ExportSpec::Transient { .. } => catalog,
+    };
     let (mir, inlined) = inline_views(mir, catalog, Keep::In { cluster })?;
     let mir = optimize(mir);
     if let Some(id) = mir
@@ -90,14 +98,12 @@ pub fn optimize_dataflow(
 struct ClusterImports<'a> {
     catalog: &'a dyn OptimizerCatalog,
     cluster: ClusterId,
-    /// The dataflow itself, when it is planned anew.
-    export: GlobalId,
 }
 
 impl Imports for ClusterImports<'_> {
     fn arrangements(&self, id: GlobalId) -> Vec<(GlobalId, Vec<ScalarExpr>)> {
         let mut found = self.catalog.arrangements(id);
-        found.retain(|a| a.cluster == self.cluster && a.export != self.export);
+        found.retain(|a| a.cluster == self.cluster);
         found.into_iter().map(|a| (a.export, a.key)).collect()
     }
 
@@ -116,11 +122,7 @@ pub(crate) fn build(
     catalog: &dyn OptimizerCatalog,
     cluster: ClusterId,
 ) -> Result<DataflowExec, PlanError> {
-    let imports = ClusterImports {
-        catalog,
-        cluster,
-        export: export.id(),
-    };
+    let imports = ClusterImports { catalog, cluster };
     let unique_keys = mir.keys();
     let types = mir.types();
     let reads = mir.depends_on();
@@ -168,14 +170,7 @@ fn implement_joins(mir: Mir, imports: &ClusterImports<'_>) -> Mir {
 
 /// The plan with its joins implemented as they would be in this CLUSTER.
 pub(crate) fn implemented(mir: Mir, catalog: &dyn OptimizerCatalog, cluster: ClusterId) -> Mir {
-    implement_joins(
-        mir,
-        &ClusterImports {
-            catalog,
-            cluster,
-            export: GlobalId(0),
-        },
-    )
+    implement_joins(mir, &ClusterImports { catalog, cluster })
 }
 
 impl ExportSpec {

@@ -6,7 +6,9 @@ use plan::mir::Id;
 use std::collections::HashMap;
 
 /// Plans with more nodes than this are not searched for repetition.
-const NODES_MAX: usize = 2000;
+const NODES_MAX: usize = 500;
+/// At most so many subplans are shared.
+const SHARED_MAX: usize = 50;
 
 /// Binds repeated expensive subplans. All bindings move to the top of the plan, in the order of use.
 pub fn common_subplans(mir: Mir) -> Mir {
@@ -21,7 +23,10 @@ pub fn common_subplans(mir: Mir) -> Mir {
         <= NODES_MAX
     {
         merge_equal_bindings(&mut bindings);
-        while let Some(repeated) = largest_repeated(&bindings) {
+        for _ in 0..SHARED_MAX {
+            let Some(repeated) = largest_repeated(&bindings) else {
+                break;
+            };
             bind(&mut bindings, &repeated, next);
             next += 1;
         }

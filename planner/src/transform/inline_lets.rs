@@ -93,3 +93,36 @@ pub fn refresh(mir: &mut Mir, known: &mut BTreeMap<u64, Facts>) {
             .for_each(|child| refresh(child, known)),
     }
 }
+
+/// Renames local bindings, so that no two have the same id: rewrites rely on that.
+pub fn unique_locals(mir: &mut Mir, next: &mut u64) {
+    rename(mir, &mut BTreeMap::new(), next);
+}
+
+fn rename(mir: &mut Mir, names: &mut BTreeMap<u64, u64>, next: &mut u64) {
+    match mir {
+        Mir::Let { id, value, body } => {
+            rename(value, names, next);
+            let fresh = *next;
+            *next += 1;
+            let shadowed = names.insert(*id, fresh);
+            rename(body, names, next);
+            match shadowed {
+                Some(outer) => names.insert(*id, outer),
+                None => names.remove(id),
+            };
+            *id = fresh;
+        }
+        Mir::Get {
+            id: Id::Local(id), ..
+        } => {
+            if let Some(fresh) = names.get(id) {
+                *id = *fresh;
+            }
+        }
+        other => other
+            .children_mut()
+            .into_iter()
+            .for_each(|child| rename(child, names, next)),
+    }
+}

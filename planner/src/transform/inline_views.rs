@@ -2,10 +2,11 @@
 
 use crate::PlanError;
 use crate::optimize::OptimizerCatalog;
+use crate::transform::inline_lets::unique_locals;
 use plan::Mir;
 use plan::mir::Id;
 use repr::{ClusterId, GlobalId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Which maintained relations are read as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub fn inline_views(
         inlined: BTreeSet::new(),
     };
     let mut mir = mir;
-    inliner.fresh_locals(&mut mir);
+    unique_locals(&mut mir, &mut inliner.next_local);
     inliner.inline(&mut mir)?;
     Ok((mir, inliner.inlined))
 }
@@ -83,41 +84,7 @@ impl Inliner<'_> {
         };
         let mut mir = Mir::clone(&*definition?);
         self.inlined.insert(id);
-        self.fresh_locals(&mut mir);
+        unique_locals(&mut mir, &mut self.next_local);
         Ok(Some(mir))
-    }
-
-    /// Renames local bindings, so that no two of the whole plan have the same id.
-    fn fresh_locals(&mut self, mir: &mut Mir) {
-        let mut names = BTreeMap::new();
-        self.rename(mir, &mut names);
-    }
-
-    fn rename(&mut self, mir: &mut Mir, names: &mut BTreeMap<u64, u64>) {
-        match mir {
-            Mir::Let { id, value, body } => {
-                self.rename(value, names);
-                let fresh = self.next_local;
-                self.next_local += 1;
-                let shadowed = names.insert(*id, fresh);
-                self.rename(body, names);
-                match shadowed {
-                    Some(outer) => names.insert(*id, outer),
-                    None => names.remove(id),
-                };
-                *id = fresh;
-            }
-            Mir::Get {
-                id: Id::Local(id), ..
-            } => {
-                if let Some(fresh) = names.get(id) {
-                    *id = *fresh;
-                }
-            }
-            other => other
-                .children_mut()
-                .into_iter()
-                .for_each(|child| self.rename(child, names)),
-        }
     }
 }

@@ -7,7 +7,7 @@
 use crate::transform::equivalences::{offsets, single_input};
 use crate::transform::expr;
 use plan::{Mir, ScalarExpr};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Up to this many inputs all left-deep orders are compared; beyond that the next best input is taken each time.
 const EXHAUSTIVE_INPUTS_MAX: usize = 9;
@@ -51,8 +51,9 @@ impl JoinGraph {
             keys,
             distinct: vec![],
         };
+        let mut known = BTreeMap::new();
         graph.base = (0..inputs.len())
-            .map(|i| graph.guess_base(i, inputs, &mut BTreeSet::new()))
+            .map(|i| graph.guess_base(i, inputs, &mut known))
             .collect();
         graph.filtered = inputs
             .iter()
@@ -102,19 +103,22 @@ impl JoinGraph {
             .any(|key| key.iter().all(|c| columns.contains(c)))
     }
 
-    fn guess_base(&self, i: usize, inputs: &[Mir], above: &mut BTreeSet<usize>) -> f64 {
+    /// `known` holds guesses made before; inputs on the way to `i` count as small, so that circles end.
+    fn guess_base(&self, i: usize, inputs: &[Mir], known: &mut BTreeMap<usize, f64>) -> f64 {
+        if let Some(base) = known.get(&i) {
+            return *base;
+        }
         if let Mir::Constant { rows: Ok(rows), .. } = &inputs[i] {
             return rows.len() as f64;
         }
-        above.insert(i);
+        known.insert(i, 1.0);
         let mut largest: f64 = 1.0;
         for j in 0..inputs.len() {
-            let refers = self.is_keyed(j, &|o| o == i) && !self.is_keyed(i, &|o| o == j);
-            if refers && !above.contains(&j) {
-                largest = largest.max(self.guess_base(j, inputs, above));
+            if self.is_keyed(j, &|o| o == i) && !self.is_keyed(i, &|o| o == j) {
+                largest = largest.max(self.guess_base(j, inputs, known));
             }
         }
-        above.remove(&i);
+        known.insert(i, largest * REFERENCE_FACTOR);
         largest * REFERENCE_FACTOR
     }
 

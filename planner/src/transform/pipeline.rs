@@ -5,7 +5,7 @@ use crate::transform::cse::common_subplans;
 use crate::transform::equivalences::equivalences;
 use crate::transform::fold_constants::fold_constants;
 use crate::transform::fuse::fuse;
-use crate::transform::inline_lets::inline_lets;
+use crate::transform::inline_lets::{inline_lets, unique_locals};
 use crate::transform::join_fusion::join_fusion;
 use crate::transform::predicate_pushdown::predicate_pushdown;
 use crate::transform::reduce_elision::reduce_elision;
@@ -59,6 +59,7 @@ pub fn optimize(mut mir: Mir) -> Mir {
     if mir.depends_on().is_empty() {
         return optimize_constant(mir);
     }
+    unique_locals(&mut mir, &mut 0);
     for _ in 0..ROUNDS_MAX {
         let before = mir.clone();
         for (_, rewrite) in LOGICAL {

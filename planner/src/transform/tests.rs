@@ -1,5 +1,6 @@
 //! Every rewrite, and all of them together, against the interpreter.
 
+use crate::transform::inline_lets::unique_locals;
 use crate::transform::pipeline::{FINAL, LOGICAL, optimize};
 use crate::transform::random::{Dice, Relations, random_plan};
 use plan::Mir;
@@ -31,7 +32,8 @@ pub fn for_random_plans(count: u64, mut f: impl FnMut(u64, &Relations, Mir, Vec<
         let mut dice = Dice::new(seed);
         let relations = Relations::random(&mut dice);
         let depth = 1 + dice.roll(4);
-        let plan = random_plan(&mut dice, &relations, depth);
+        let mut plan = random_plan(&mut dice, &relations, depth);
+        unique_locals(&mut plan, &mut 0);
         if let Ok(expected) = relations.eval(&plan) {
             f(seed, &relations, plan, expected);
         }
