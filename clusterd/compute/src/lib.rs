@@ -23,6 +23,7 @@ mod batcher;
 mod error_row;
 mod exert;
 mod feed;
+mod footprint;
 mod mailbox;
 mod peek;
 mod render;

@@ -18,6 +18,7 @@ pub mod subscribe;
 pub mod threshold;
 pub mod top_k;
 
+use crate::footprint::Footprint;
 use crate::traces::{TraceEntry, TraceManager};
 use crate::types::*;
 use arrange::{Arrangement, arrange, arrange_errors, arrange_keyed, flatten};
@@ -79,6 +80,7 @@ impl<'s> Bundle<'s> {
 pub struct Context<'s> {
     pub scope: ScopeT<'s>,
     pub as_of: T,
+    pub footprint: Footprint,
     /// Set when the dataflow is dropped: operators that hold back data may forget it.
     dropped: Rc<Cell<bool>>,
     bindings: BTreeMap<Id, Bundle<'s>>,
@@ -118,6 +120,7 @@ pub struct Built {
     pub sources: Vec<SourcePort>,
     pub exports: Vec<(GlobalId, BuiltExport)>,
     pub token: Rc<DataflowToken>,
+    pub footprint: Footprint,
 }
 
 /// Builds the dataflow's operators on this worker.
@@ -131,6 +134,7 @@ pub fn build(worker: &mut Worker, traces: &mut TraceManager, dataflow: &Dataflow
         let mut cx = Context {
             scope,
             as_of,
+            footprint: Footprint::default(),
             dropped: Rc::clone(&dropped),
             bindings: BTreeMap::new(),
             unread: dataflow.sources.clone(),
@@ -155,7 +159,7 @@ pub fn build(worker: &mut Worker, traces: &mut TraceManager, dataflow: &Dataflow
             exports.push((export.id, cx.export(export, dataflow.until)?));
         }
         let token = Rc::new(DataflowToken { buttons, _imported: imported, dropped });
-        Ok(Built { sources: cx.sources, exports, token })
+        Ok(Built { sources: cx.sources, exports, token, footprint: cx.footprint })
     })
 }
 
@@ -328,12 +332,12 @@ impl<'s> Context<'s> {
                         let (errs, err_rows) = self.new_input();
                         let (evaluate, sums) = reduce::local(&block, plan);
                         self.sources.push(SourcePort::sums(shard, evaluate, sums, oks, errs));
-                        let (rows, reduce_errs) = reduce::total(summed, plan, &name);
+                        let (rows, reduce_errs) = reduce::total(summed, plan, &self.footprint, &name);
                         (rows, vec![err_rows, reduce_errs])
                     }
                     None => {
                         let (rows, mfp, mut errs) = self.rows_and_mfp(input, plan.input_arity)?;
-                        let (rows, reduce_errs) = reduce::reduce(rows, &mfp, plan, &name);
+                        let (rows, reduce_errs) = reduce::reduce(rows, &mfp, plan, &self.footprint, &name);
                         errs.extend(reduce_errs);
                         (rows, errs)
                     }
@@ -344,7 +348,7 @@ impl<'s> Context<'s> {
             Node::TopK { input, plan } => {
                 let (rows, mut errs) = self.rows(input)?;
                 let name = self.operator_name("top-k");
-                let (rows, top_k_errs) = top_k::top_k(rows, plan, &name);
+                let (rows, top_k_errs) = top_k::top_k(rows, plan, &self.footprint, &name);
                 errs.extend(top_k_errs);
                 Ok(Bundle::from_rows(rows, union(self.scope, errs)))
             }
@@ -355,7 +359,7 @@ impl<'s> Context<'s> {
             Node::Threshold { input, arity: _ } => {
                 let (rows, mut errs) = self.rows(input)?;
                 let name = self.operator_name("threshold");
-                let (rows, threshold_errs) = threshold::threshold(rows, &name);
+                let (rows, threshold_errs) = threshold::threshold(rows, &self.footprint, &name);
                 errs.push(threshold_errs);
                 Ok(Bundle::from_rows(rows, union(self.scope, errs)))
             }
@@ -391,7 +395,7 @@ impl<'s> Context<'s> {
             let name = self.operator_name("arrangement");
             let split = KeyValPermutation::new(key, arity);
             let (keyed, errs) = self.keyed_source(shard, &block, &split, false);
-            let arranged = arrange_keyed(keyed, &name);
+            let arranged = arrange_keyed(keyed, &self.footprint, &name);
             let arrangement = Arrangement { split: Rc::new(split), arranged, advance: 0 };
             return Ok(Bundle { rows: None, arrangements: vec![arrangement], errs });
         }
@@ -403,7 +407,7 @@ impl<'s> Context<'s> {
             }
             let rows = self.rows_through(&bundle, &Mfp::identity(arity), "rows to arrange", &mut errs)?;
             let name = self.operator_name("arrangement");
-            let (arrangement, key_errs) = arrange(rows, key, arity, &name);
+            let (arrangement, key_errs) = arrange(rows, key, arity, &self.footprint, &name);
             errs.push(key_errs);
             bundle.arrangements.push(arrangement);
         }
@@ -443,12 +447,12 @@ impl<'s> Context<'s> {
                     Some(arrangement) => arrangement.clone(),
                     None => {
                         let rows = self.rows_through(&bundle, &Mfp::identity(types.len()), "rows to export", &mut errs)?;
-                        let (arrangement, key_errs) = arrange(rows, key, types.len(), &name);
+                        let (arrangement, key_errs) = arrange(rows, key, types.len(), &self.footprint, &name);
                         errs.push(key_errs);
                         arrangement
                     }
                 };
-                let errs = arrange_errors(self.everywhere(union(self.scope, errs)), &name);
+                let errs = arrange_errors(self.everywhere(union(self.scope, errs)), &self.footprint, &name);
                 Ok(BuiltExport::Index(TraceEntry::new(arrangement.split, arrangement.arranged.trace, errs.trace)))
             }
             ExportKind::Subscribe { types, with_snapshot } => {

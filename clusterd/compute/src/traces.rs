@@ -74,17 +74,6 @@ impl TraceEntry {
         }
         least
     }
-
-    /// Bytes that the batches occupy, about.
-    pub fn bytes(&self) -> u64 {
-        batch_bytes(&self.oks) + batch_bytes(&self.errs)
-    }
-}
-
-fn batch_bytes(trace: &RowTrace) -> u64 {
-    let mut bytes = 0;
-    trace.map_batches(|batch| bytes += batch.heap_bytes());
-    bytes as u64
 }
 
 /// A traced export and what keeps it alive.
@@ -153,9 +142,5 @@ impl TraceManager {
                 managed.trace.compact_to(frontier);
             }
         }
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.traces.values().map(|m| m.trace.bytes()).sum()
     }
 }

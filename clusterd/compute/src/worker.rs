@@ -6,6 +6,7 @@ mod report;
 mod tables;
 
 use crate::feed::TableChanges;
+use crate::footprint::Footprint;
 use crate::mailbox::{Mailbox, Order};
 use crate::render::DataflowToken;
 use crate::render::subscribe::SubscribeSink;
@@ -76,6 +77,7 @@ struct Running {
     exports: Vec<GlobalId>,
     subscribes: Vec<SubscribeSink>,
     token: Rc<DataflowToken>,
+    footprint: Footprint,
 }
 
 impl ComputeWorker {

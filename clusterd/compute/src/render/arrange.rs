@@ -1,5 +1,6 @@
 //! Arrangements: rows split into key and value, sorted, shared.
 
+use crate::footprint::Footprint;
 use crate::render::ok_err::stateless;
 use crate::render::row_mfp::RowMfp;
 use crate::types::*;
@@ -160,31 +161,40 @@ impl std::hash::Hasher for PassHasher {
 }
 
 /// Sends every key to the worker that owns it, and arranges there.
-pub fn arrange_keyed<'s>(keyed: KeyedRows<'s>, name: &str) -> RowArranged<'s> {
-    arrange_at(keyed, None, name)
+pub fn arrange_keyed<'s>(keyed: KeyedRows<'s>, footprint: &Footprint, name: &str) -> RowArranged<'s> {
+    arrange_at(keyed, None, footprint, name)
 }
 
 /// Arranges at one worker, or each key at its owner.
-fn arrange_at<'s>(keyed: KeyedRows<'s>, worker: Option<u64>, name: &str) -> RowArranged<'s> {
+fn arrange_at<'s>(keyed: KeyedRows<'s>, worker: Option<u64>, footprint: &Footprint, name: &str) -> RowArranged<'s> {
     let exchange = Exchange::new(move |update: &KeyedUpdate| worker.unwrap_or_else(|| key_hash(update.0.0.as_ref())));
-    arrange_core::<_, _, RowChunker, RowSpineBatcher, RowSpineBuilder, RowSpine>(keyed, exchange, &format!("Arrange {name}"))
+    let name = format!("Arrange {name}");
+    let arranged = arrange_core::<_, _, RowChunker, RowSpineBatcher, RowSpineBuilder, RowSpine>(keyed, exchange, &name);
+    footprint.add_trace(&arranged.trace);
+    arranged
 }
 
 /// Arranges a collection by a key; errors of the key expressions come beside.
-pub fn arrange<'s>(rows: Rows<'s>, key: &[ScalarExpr], arity: usize, name: &str) -> (Arrangement<'s>, Rows<'s>) {
+pub fn arrange<'s>(
+    rows: Rows<'s>,
+    key: &[ScalarExpr],
+    arity: usize,
+    footprint: &Footprint,
+    name: &str,
+) -> (Arrangement<'s>, Rows<'s>) {
     let split = KeyValPermutation::new(key, arity);
     let (keyed, errs) = split_rows(rows, &split, false, name);
-    let arranged = arrange_keyed(keyed, name);
+    let arranged = arrange_keyed(keyed, footprint, name);
     (Arrangement { split: Rc::new(split), arranged, advance: 0 }, errs)
 }
 
 /// Errors as an arrangement of this worker: the key is the error, the value is empty.
-pub fn arrange_errors<'s>(errs: Rows<'s>, name: &str) -> RowArranged<'s> {
+pub fn arrange_errors<'s>(errs: Rows<'s>, footprint: &Footprint, name: &str) -> RowArranged<'s> {
     let split = KeyValPermutation { key: error_columns(), value: vec![], permutation: vec![0, 1, 2, 3] };
     let name = format!("{name} errors");
     let (keyed, _) = split_rows(errs, &split, false, &name);
     let here = keyed.scope().index() as u64;
-    arrange_at(keyed, Some(here), &name)
+    arrange_at(keyed, Some(here), footprint, &name)
 }
 
 fn error_columns() -> Vec<ScalarExpr> {

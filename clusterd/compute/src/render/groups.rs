@@ -4,6 +4,7 @@
 //! nothing can come any more, go into the states at once, so that loading a large input does not keep it twice. For each time, the keys
 //! touched then say how their output changed.
 
+use crate::footprint::Footprint;
 use crate::render::arrange::{PassHasher, key_hash};
 use crate::render::ok_err::{Changes, demux};
 use crate::types::*;
@@ -28,9 +29,17 @@ pub trait GroupLogic: 'static {
     fn apply(&mut self, state: &mut Self::State, update: Self::Update);
     /// Says how the group's output at `time` differs from what was said last.
     fn emit(&mut self, key: &Row, state: &mut Self::State, time: T, out: &mut Changes);
+    /// Bytes kept in all states beyond their own size, about.
+    fn kept_bytes(&self) -> usize {
+        0
+    }
+
     /// Whether the state, once emitted, is that of a group that never was.
     fn is_gone(state: &Self::State) -> bool;
 }
+
+/// What a value kept in an ordered map counts for.
+pub const KEPT_VALUE_BYTES: usize = 64;
 
 type KeyMap<S> = HashMap<Row, Group<S>, BuildHasherDefault<PassHasher>>;
 
@@ -58,6 +67,10 @@ impl<L: GroupLogic> Groups<L> {
         self.logic.apply(&mut group.state, update);
     }
 
+    fn bytes(&self) -> usize {
+        self.groups.capacity() * (size_of::<(Row, Group<L::State>)>() + 1) + self.logic.kept_bytes()
+    }
+
     /// Says what changed at `time`.
     fn close(&mut self, time: T, ship: &mut dyn FnMut(&mut Changes)) {
         let mut out = Changes::default();
@@ -82,7 +95,13 @@ impl<L: GroupLogic> Groups<L> {
 }
 
 /// Maintains the output of `logic` over the stream's groups.
-pub fn maintain<'s, L: GroupLogic>(stream: Stream<'s, T, Vec<L::Update>>, logic: L, name: &str) -> (Rows<'s>, Rows<'s>) {
+pub fn maintain<'s, L: GroupLogic>(
+    stream: Stream<'s, T, Vec<L::Update>>,
+    logic: L,
+    footprint: &Footprint,
+    name: &str,
+) -> (Rows<'s>, Rows<'s>) {
+    let gauge = footprint.new_gauge();
     let exchange = Exchange::new(|update: &L::Update| key_hash(L::key(update).as_ref()));
     let changes = stream.unary_frontier::<NoopBuilder<Changes>, _, _, _>(exchange, name, move |capability, _| {
         drop(capability);
@@ -143,6 +162,7 @@ pub fn maintain<'s, L: GroupLogic>(stream: Stream<'s, T, Vec<L::Update>>, logic:
             if let Some(time) = at {
                 groups.close(time, &mut ship);
             }
+            gauge.set(groups.bytes() + waiting.capacity() * size_of::<L::Update>());
             let next = waiting.iter().map(L::time).chain(open).min();
             match next {
                 Some(time) => {

@@ -44,7 +44,7 @@ fn own_start<'s>(cx: &mut Context<'s>, inputs: &[Node], plan: &JoinPlan) -> Opti
     let split = KeyValPermutation::new(&first.stream_key, first.stream_arity);
     let name = cx.operator_name("join start");
     let (keyed, errs) = cx.keyed_source(shard, &block, &split, true);
-    let arrangement = Arrangement { split: Rc::new(split), arranged: arrange_keyed(keyed, &name), advance: 0 };
+    let arrangement = Arrangement { split: Rc::new(split), arranged: arrange_keyed(keyed, &cx.footprint, &name), advance: 0 };
     Some((*start, Bundle { rows: None, arrangements: vec![arrangement], errs }))
 }
 
@@ -78,7 +78,7 @@ fn linear<'s>(
                 let split = KeyValPermutation::new(&stage.stream_key, stage.stream_arity);
                 let (keyed, key_errs) = split_rows(rows, &split, true, &name);
                 errs.push(key_errs);
-                Arrangement { split: Rc::new(split), arranged: arrange_keyed(keyed, &name), advance: 0 }
+                Arrangement { split: Rc::new(split), arranged: arrange_keyed(keyed, &cx.footprint, &name), advance: 0 }
             }
         };
         let (rows, stage_errs) = join_stage(&streamed, lookup, stage, &name, shared);

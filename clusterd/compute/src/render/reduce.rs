@@ -5,6 +5,7 @@
 
 mod sets;
 
+use crate::footprint::Footprint;
 use crate::render::accum::{Accum, AccumPlan, TOTAL};
 use crate::render::arrange::PassHasher;
 use crate::render::groups::{GroupLogic, maintain};
@@ -31,13 +32,13 @@ pub fn adds_up(plan: &ReducePlan) -> bool {
 }
 
 /// The groups of the rows that come out of `input`, a block over `rows`.
-pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
+pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, footprint: &Footprint, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
     if !adds_up(plan) {
-        return sets::reduce(rows, input, plan, name);
+        return sets::reduce(rows, input, plan, footprint, name);
     }
     let (evaluate, sums) = local(input, plan);
     let (summed, row_errs) = sum_locally(rows, evaluate, sums, name);
-    let (oks, errs) = total(summed, plan, name);
+    let (oks, errs) = total(summed, plan, footprint, name);
     (oks, vec![row_errs, errs])
 }
 
@@ -50,8 +51,13 @@ pub fn local(input: &Mfp, plan: &ReducePlan) -> (RowMfp, LocalSums) {
 }
 
 /// The groups whose changes these local sums are.
-pub fn total<'s>(summed: Stream<'s, T, Vec<AccumUpdate>>, plan: &ReducePlan, name: &str) -> (Rows<'s>, Rows<'s>) {
-    maintain(summed, Sums { plan: AccumPlan::new(&plan.aggregates), output: GroupOutput::new(plan) }, name)
+pub fn total<'s>(
+    summed: Stream<'s, T, Vec<AccumUpdate>>,
+    plan: &ReducePlan,
+    footprint: &Footprint,
+    name: &str,
+) -> (Rows<'s>, Rows<'s>) {
+    maintain(summed, Sums { plan: AccumPlan::new(&plan.aggregates), output: GroupOutput::new(plan) }, footprint, name)
 }
 
 /// The block that evaluates expressions over the output of another.

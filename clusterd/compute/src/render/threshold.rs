@@ -1,5 +1,6 @@
 //! Rows with a positive multiplicity.
 
+use crate::footprint::Footprint;
 use crate::render::groups::{GroupLogic, maintain};
 use crate::render::ok_err::Changes;
 use crate::types::*;
@@ -43,6 +44,6 @@ impl GroupLogic for Threshold {
     }
 }
 
-pub fn threshold<'s>(rows: Rows<'s>, name: &str) -> (Rows<'s>, Rows<'s>) {
-    maintain(rows, Threshold, name)
+pub fn threshold<'s>(rows: Rows<'s>, footprint: &Footprint, name: &str) -> (Rows<'s>, Rows<'s>) {
+    maintain(rows, Threshold, footprint, name)
 }

@@ -1,7 +1,8 @@
 //! The first rows of each group in an order.
 
+use crate::footprint::Footprint;
 use crate::render::arrange::split_rows;
-use crate::render::groups::{GroupLogic, maintain};
+use crate::render::groups::{GroupLogic, KEPT_VALUE_BYTES, maintain};
 use crate::render::ok_err::Changes;
 use crate::types::*;
 use plan::lir::{KeyValPermutation, TopKPlan};
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// The collection's first rows per group, and errors of the limit.
-pub fn top_k<'s>(rows: Rows<'s>, plan: &TopKPlan, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
+pub fn top_k<'s>(rows: Rows<'s>, plan: &TopKPlan, footprint: &Footprint, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
     if plan.limit.is_none() && plan.offset == 0 {
         return (rows, vec![]);
     }
@@ -23,8 +24,8 @@ pub fn top_k<'s>(rows: Rows<'s>, plan: &TopKPlan, name: &str) -> (Rows<'s>, Vec<
     let split =
         KeyValPermutation { key, value: (0..plan.arity).collect(), permutation: (0..plan.arity).map(|c| c + plan.group_key.len()).collect() };
     let (keyed, split_errs) = split_rows(rows, &split, false, name);
-    let logic = TopK { order: plan.order_key.clone().into(), limit: plan.limit.clone(), offset: plan.offset, ctx: EvalCtx::default() };
-    let (oks, errs) = maintain(keyed, logic, name);
+    let logic = TopK { order: plan.order_key.clone().into(), limit: plan.limit.clone(), offset: plan.offset, ctx: EvalCtx::default(), kept: 0 };
+    let (oks, errs) = maintain(keyed, logic, footprint, name);
     (oks, vec![split_errs, errs])
 }
 
@@ -33,6 +34,8 @@ struct TopK {
     limit: Option<ScalarExpr>,
     offset: u64,
     ctx: EvalCtx,
+    /// Rows kept, of all groups.
+    kept: usize,
 }
 
 #[derive(Default)]
@@ -139,11 +142,13 @@ impl GroupLogic for TopK {
         match state.rows.entry(Ordered { row, order: Rc::clone(&self.order) }) {
             Entry::Vacant(entry) => {
                 entry.insert(diff);
+                self.kept += 1;
             }
             Entry::Occupied(mut entry) => {
                 *entry.get_mut() += diff;
                 if *entry.get() == 0 {
                     entry.remove();
+                    self.kept -= 1;
                 }
             }
         }
@@ -171,6 +176,10 @@ impl GroupLogic for TopK {
             }
             state.error = error;
         }
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.kept * KEPT_VALUE_BYTES
     }
 
     fn is_gone(state: &Group) -> bool {

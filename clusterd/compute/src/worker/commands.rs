@@ -116,6 +116,7 @@ impl ComputeWorker {
             exports,
             subscribes,
             token: built.token,
+            footprint: built.footprint,
         };
         self.dataflows.insert(id, running);
         Ok(())

@@ -80,7 +80,8 @@ impl ComputeWorker {
     }
 
     pub(super) fn account_memory(&mut self) {
-        self.shared.bytes[self.index].store(self.traces.bytes(), Ordering::Relaxed);
+        let here: u64 = self.dataflows.values().chain(&self.retired).map(|running| running.footprint.bytes()).sum();
+        self.shared.bytes[self.index].store(here, Ordering::Relaxed);
         let Some(limit) = self.shared.config.memory_bytes_max.filter(|_| self.index == 0) else { return };
         let bytes: u64 = self.shared.bytes.iter().map(|b| b.load(Ordering::Relaxed)).sum();
         let youngest = self.dataflows.values().max_by_key(|running| running.number);

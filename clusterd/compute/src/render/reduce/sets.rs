@@ -1,8 +1,9 @@
 //! Groups that keep values: for least and greatest in SQL order, for DISTINCT once each, for lists all.
 
 use super::{GroupOutput, Said, compose, negative_group};
+use crate::footprint::Footprint;
 use crate::render::accum::{Accum, AccumPlan};
-use crate::render::groups::{GroupLogic, maintain};
+use crate::render::groups::{GroupLogic, KEPT_VALUE_BYTES, maintain};
 use crate::render::ok_err::{Changes, stateless};
 use crate::render::row_mfp::RowMfp;
 use crate::types::*;
@@ -14,7 +15,13 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use timely::dataflow::channels::pact::Pipeline;
 
-pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
+pub fn reduce<'s>(
+    rows: Rows<'s>,
+    input: &Mfp,
+    plan: &ReducePlan,
+    footprint: &Footprint,
+    name: &str,
+) -> (Rows<'s>, Vec<Rows<'s>>) {
     let (parts, args) = Part::split(&plan.aggregates);
     let key_arity = plan.group_key.len();
     let exprs: Vec<ScalarExpr> = plan.group_key.iter().chain(&args).cloned().collect();
@@ -38,8 +45,8 @@ pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, name: &str) ->
             }
         }
     });
-    let logic = Sets { parts, args: args.len(), output: GroupOutput::new(plan) };
-    let (oks, errs) = maintain(keyed, logic, name);
+    let logic = Sets { parts, args: args.len(), output: GroupOutput::new(plan), kept: 0 };
+    let (oks, errs) = maintain(keyed, logic, footprint, name);
     (oks, vec![row_errs, errs])
 }
 
@@ -83,6 +90,8 @@ struct Sets {
     parts: Vec<Part>,
     args: usize,
     output: GroupOutput,
+    /// Values kept, of all groups.
+    kept: usize,
 }
 
 #[derive(Default)]
@@ -127,17 +136,17 @@ impl PartialEq for Value {
 impl Eq for Value {}
 
 impl Sets {
-    fn apply_part(part: &Part, kept: &mut Kept, args: &[Datum<'_>], diff: Diff) {
+    /// Returns by how many the values kept became more.
+    fn apply_part(part: &Part, kept: &mut Kept, args: &[Datum<'_>], diff: Diff) -> isize {
         match (part, kept) {
             (Part::Sum { plan, first }, Kept::Sum(accum)) => {
                 let mut slots = vec![0; plan.slots()];
                 plan.accumulate(&args[*first..*first + 1], diff, &mut slots);
                 accum.add(&Accum::from_slots(&slots));
+                0
             }
             (Part::Least { arg } | Part::Greatest { arg } | Part::DistinctSum { arg, .. }, Kept::Values(values)) => {
-                if !args[*arg].is_null() {
-                    keep(values, args[*arg], diff);
-                }
+                if args[*arg].is_null() { 0 } else { keep(values, args[*arg], diff) }
             }
             (Part::List { arg, .. }, Kept::Values(values)) => keep(values, args[*arg], diff),
             (Part::Sum { .. }, Kept::Values(_))
@@ -192,17 +201,21 @@ impl Sets {
     }
 }
 
-fn keep(values: &mut BTreeMap<Value, Diff>, datum: Datum<'_>, diff: Diff) {
+/// Returns by how many the values became more.
+fn keep(values: &mut BTreeMap<Value, Diff>, datum: Datum<'_>, diff: Diff) -> isize {
     use std::collections::btree_map::Entry;
     match values.entry(Value(Row::pack_slice(&[datum]))) {
         Entry::Vacant(entry) => {
             entry.insert(diff);
+            1
         }
         Entry::Occupied(mut entry) => {
             *entry.get_mut() += diff;
             if *entry.get() == 0 {
                 entry.remove();
+                return -1;
             }
+            0
         }
     }
 }
@@ -241,7 +254,7 @@ impl GroupLogic for Sets {
         let args: smallvec::SmallVec<[Datum<'_>; 8]> = args.iter().collect();
         debug_assert_eq!(args.len(), self.args);
         for (part, kept) in self.parts.iter().zip(&mut state.parts) {
-            Self::apply_part(part, kept, &args, diff);
+            self.kept = self.kept.saturating_add_signed(Self::apply_part(part, kept, &args, diff));
         }
     }
 
@@ -252,6 +265,10 @@ impl GroupLogic for Sets {
             ..0 => Said::Error(Box::new(negative_group())),
         };
         self.output.change(key, &mut state.said, now, time, out);
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.kept * KEPT_VALUE_BYTES
     }
 
     fn is_gone(state: &State) -> bool {
