@@ -97,6 +97,13 @@ fn session_start(parameters: &startup::StartParameters) -> Result<SessionStart> 
     Ok(start)
 }
 
+/// Which of the two protocols a statement came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Simple,
+    Extended,
+}
+
 /// One client.
 struct Connection {
     reader: OwnedReadHalf,
@@ -262,7 +269,7 @@ impl Connection {
             }
             let done = self.session.run_simple(statement).await;
             let sent = match done {
-                Ok(output) => self.send(output, &[], 0).await?,
+                Ok(output) => self.send(output, &[], Protocol::Simple).await?,
                 Err(error) => Err(error),
             };
             if let Err(error) = sent {
@@ -278,15 +285,15 @@ impl Connection {
     }
 
     async fn send_or_report(&mut self, output: Output) -> std::result::Result<(), Ended> {
-        if let Err(error) = self.send(output, &[], 0).await? {
+        if let Err(error) = self.send(output, &[], Protocol::Simple).await? {
             self.session.fail_transaction();
             self.report(error)?;
         }
         Ok(())
     }
 
-    /// Sends the result of one statement of the simple protocol.
-    async fn send(&mut self, output: Output, formats: &[i16], _max: usize) -> std::result::Result<Result<()>, Ended> {
+    /// Sends the result of one statement.
+    async fn send(&mut self, output: Output, formats: &[i16], protocol: Protocol) -> std::result::Result<Result<()>, Ended> {
         self.send_notices()?;
         match output {
             Output::Complete(tag) => self.writer.complete(&tag)?,
@@ -301,7 +308,7 @@ impl Connection {
             }
             Output::CopyIn(copy) => return self.copy_in(copy).await,
             Output::CopyOut(out) => return self.copy_out(out).await,
-            Output::Subscribe(subscription) => return self.subscribe(subscription, formats).await,
+            Output::Subscribe(subscription) => return self.subscribe(subscription, formats, protocol).await,
         }
         Ok(Ok(()))
     }
@@ -391,6 +398,12 @@ impl Connection {
     }
 
     fn describe_portal(&mut self, name: &str) -> Result<std::io::Result<()>> {
+        // DECLARE makes a portal of its name, too.
+        if let Some(cursor) = self.session.cursors.get(name) {
+            let desc = cursor.desc();
+            rows::describe(&desc, &[], self.writer.buffer());
+            return Ok(Ok(()));
+        }
         let (prepared, formats) = {
             let portal = self.session.portal(name)?;
             (Arc::clone(&portal.prepared), portal.formats.clone())
@@ -436,7 +449,7 @@ impl Connection {
                 Ok(other) => {
                     portal.done = true;
                     let formats = portal.formats.clone();
-                    return self.send(other, &formats, max).await;
+                    return self.send(other, &formats, Protocol::Extended).await;
                 }
             }
         }

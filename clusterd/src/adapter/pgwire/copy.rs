@@ -1,6 +1,6 @@
 //! The COPY sub-protocol and the streams of SUBSCRIBE.
 
-use super::{Connection, Ended, frame, rows};
+use super::{Connection, Ended, Protocol, frame, rows};
 use crate::adapter::copy::{CopyIn, CopyOut, CopyRows};
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::subscribe::Subscription;
@@ -90,18 +90,33 @@ impl Connection {
     }
 
     /// Plain SUBSCRIBE: data rows until the subscription ends, is cancelled, or the client goes.
-    pub(super) async fn subscribe(&mut self, mut subscription: Subscription, formats: &[i16]) -> std::result::Result<Result<()>, Ended> {
-        rows::describe(&subscription.desc, formats, self.writer.buffer());
-        self.writer.flush().await?;
+    ///
+    /// In the simple protocol each burst of changes is a result of its own, because libpq (and so psql) shows a result only once it is complete. In the extended protocol
+    /// there is one result, and a cancel is its regular end: libpq would throw the rows away if an error followed them.
+    pub(super) async fn subscribe(
+        &mut self,
+        mut subscription: Subscription,
+        formats: &[i16],
+        protocol: Protocol,
+    ) -> std::result::Result<Result<()>, Ended> {
         let context = self.session.format_context();
         let mut count = 0u64;
+        let mut described = protocol == Protocol::Extended;
         loop {
+            if protocol == Protocol::Simple && count > 0 && subscription.is_idle() {
+                self.writer.complete(&format!("SUBSCRIBE {count}"))?;
+                // psql shows a result when the next one begins: an empty one makes it show this one now.
+                self.writer.empty_query()?;
+                (count, described) = (0, false);
+            }
             match self.next_change(&mut subscription).await? {
-                // A cancel is how an interactive client ends a subscription: what has arrived is its answer. libpq would throw the rows away if an error followed them.
-                Err(error) if error.sqlstate == QUERY_CANCELED => break,
+                Err(error) if protocol == Protocol::Extended && error.sqlstate == QUERY_CANCELED => break,
                 Err(error) => return Ok(Err(error)),
                 Ok(None) => break,
                 Ok(Some(row)) => {
+                    if !std::mem::replace(&mut described, true) {
+                        rows::describe(&subscription.desc, formats, self.writer.buffer());
+                    }
                     if let Err(error) = rows::data_row(&subscription.desc, &row, formats, &context, self.writer.buffer()) {
                         return Ok(Err(error));
                     }
