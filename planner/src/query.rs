@@ -273,7 +273,7 @@ impl<'a> QueryPlanner<'a> {
             }
             SetExpr::Values(values) => self.values(values, env),
             SetExpr::SetOperation { .. } => self.set_operations(body, env),
-            SetExpr::Table(table) => self.table_command(table, env),
+            SetExpr::Table(_) => Err(PlanError::unsupported("TABLE in this place")),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 Err(PlanError::unsupported(
                     "WITH before INSERT, UPDATE or DELETE",

@@ -44,7 +44,7 @@ pub(super) fn tokenize(sql: &str) -> Result<(Source<'_>, Vec<TokenWithSpan>), Pl
             token: t.token,
         })
         .map_err(|e| source.lexical_error(&e.message, absolute(e.location)))?;
-    Ok((source, plain_operators(tokens)))
+    Ok((source, plain_tables(plain_operators(tokens))))
 }
 
 /// Replaces `OPERATOR(pg_catalog.=)` by `=`, which is parsed in more places. All operators are of that schema.
@@ -72,6 +72,41 @@ fn plain_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
         plain.push(first.clone());
         rest = tail;
+    }
+    plain
+}
+
+/// Replaces the command `TABLE name` by `SELECT * FROM name`: the library's own parser of it swallows the words that follow.
+fn plain_tables(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_table = |t: &TokenWithSpan| matches!(&t.token, Token::Word(w) if w.keyword == Keyword::TABLE && w.quote_style.is_none());
+    if !tokens.iter().any(is_table) {
+        return tokens;
+    }
+    let mut plain: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len() + 2);
+    for token in tokens {
+        let mut before = plain
+            .iter()
+            .rev()
+            .filter(|t| !matches!(t.token, Token::Whitespace(_)));
+        let begins_query = match before.next().map(|t| &t.token) {
+            None | Some(Token::LParen | Token::SemiColon) => true,
+            Some(Token::Word(w)) => matches!(
+                w.keyword,
+                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::ALL
+            ),
+            Some(_) => false,
+        };
+        if !begins_query || !is_table(&token) {
+            plain.push(token);
+            continue;
+        }
+        let span = token.span;
+        let words = [
+            Token::make_keyword("SELECT"),
+            Token::Mul,
+            Token::make_keyword("FROM"),
+        ];
+        plain.extend(words.map(|token| TokenWithSpan { token, span }));
     }
     plain
 }

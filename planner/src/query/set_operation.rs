@@ -1,10 +1,9 @@
 //! UNION, INTERSECT, EXCEPT.
 
 use super::{Env, QueryPlanner};
-use crate::ast::sql::{SetExpr, SetOperator, SetQuantifier, Table};
+use crate::ast::sql::{SetExpr, SetOperator, SetQuantifier};
 use crate::error::PlanError;
 use crate::hir::{Hir, HirAggregate, HirScalar};
-use crate::names::Name;
 use crate::scope::Scope;
 use crate::types::cast::CastContext;
 use crate::types::coerce::Typed;
@@ -121,22 +120,6 @@ impl QueryPlanner<'_> {
             hir = hir.map(scalars).project(outputs);
         }
         Ok((hir, scope))
-    }
-
-    /// `TABLE name`.
-    pub(super) fn table_command(
-        &self,
-        table: &Table,
-        env: Env<'_>,
-    ) -> Result<(Hir, Scope), PlanError> {
-        let name = Name {
-            database: None,
-            schema: table.schema_name.as_ref().map(|s| s.to_lowercase()),
-            name: table.table_name.clone().unwrap_or_default().to_lowercase(),
-            position: 0,
-            end: 0,
-        };
-        self.named_relation(&name, env)
     }
 }
 

@@ -43,7 +43,11 @@ impl QueryPlanner<'_> {
             return Err(PlanError::new("42601", "subquery must return only one column").at(at));
         };
         let ty = column.ty.ty.clone();
-        Ok(Typed::new(HirScalar::Subquery(Box::new(hir), ty.clone()), ty).at(at))
+        let value = match single_expression(hir) {
+            Ok(expr) => expr,
+            Err(hir) => HirScalar::Subquery(Box::new(hir), ty.clone()),
+        };
+        Ok(Typed::new(value, ty).at(at))
     }
 
     /// `ARRAY(SELECT ...)`: the values in the query's order.
@@ -234,6 +238,27 @@ impl QueryPlanner<'_> {
             _ => HirScalar::call("or", ways, SqlType::Bool),
         }
     }
+}
+
+/// `(SELECT expression)` is the expression itself, read in the enclosing query.
+#[allow(clippy::result_large_err)]
+fn single_expression(hir: Hir) -> Result<HirScalar, Hir> {
+    let (map, column) = match &hir {
+        Hir::Project { input, outputs } if outputs.len() == 1 => (input.as_ref(), outputs[0]),
+        other => (other, 0),
+    };
+    let Hir::Map { input, scalars } = map else {
+        return Err(hir);
+    };
+    if !input.is_unit() || scalars.len() != 1 || column != 0 {
+        return Err(hir);
+    }
+    let mut expr = scalars[0].clone();
+    expr.map_columns(&mut |c| ColumnRef {
+        level: c.level.saturating_sub(1),
+        index: c.index,
+    });
+    Ok(expr)
 }
 
 /// The type of a column of an enclosing scope; level 0 is the context's own.
