@@ -203,7 +203,7 @@ impl Session {
         }
     }
 
-    fn latest_state(&self) -> ReadPoint {
+    pub(crate) fn latest_state(&self) -> ReadPoint {
         let state = self.adapter.env.storage().view();
         ReadPoint { ts: state.last_ts(), state }
     }

@@ -288,7 +288,12 @@ impl Session {
         }
         let lifted = cache::lift(sql)?;
         let key = lifted.key(self.context);
-        let prepared = match self.adapter.plans.get(&key) {
+        // A plan of an older catalog would be made again by each run, and its answer may have had other columns.
+        let newest = match &self.txn.read_point {
+            Some(point) => point.state.catalog().version,
+            None => self.latest_state().state.catalog().version,
+        };
+        let prepared = match self.adapter.plans.get(&key).filter(|p| p.catalog_version == newest) {
             Some(prepared) => prepared,
             None => {
                 let prepared = self.plan_lifted(&lifted).await?;
