@@ -155,6 +155,7 @@ fn pg_catalog(name: &str, ctx: &BuiltinCtx<'_>, table: &mut Table) {
         "pg_stat_user_indexes" => class_view::pg_stat_user_indexes(ctx, table),
         "pg_type" => type_info::pg_type(table),
         "pg_opclass" => type_info::pg_opclass(table),
+        "pg_opfamily" => type_info::pg_opfamily(table),
         "pg_collation" => type_info::pg_collation(table),
         "pg_am" => type_info::pg_am(table),
         "pg_language" => type_info::pg_language(table),

@@ -257,7 +257,10 @@ impl Session {
             let mut text = String::new();
             text.push_str(&repr::format::to_text(&from, datum, &self.eval.format));
             let arena = repr::RowArena::new();
-            let value = repr::format::parse_datum(ty, &text, &self.eval.format, &arena)?;
+            let value = match self.parse_name(ty, &text)? {
+                Some(oid) => oid,
+                None => repr::format::parse_datum(ty, &text, &self.eval.format, &arena)?,
+            };
             Ok(Row::pack_slice(&[value]))
         })
     }

@@ -3,9 +3,9 @@
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::query::TableView;
 use crate::adapter::session::Session;
-use plan::scalar::catalog_fns::{CatalogFns, RegKind};
+use plan::scalar::catalog_fns::{self, CatalogFns, RegKind};
 use planner::builtin::{self, BuiltinCtx, CatalogFunctions, Table};
-use repr::{Datum, Diff, GlobalId, RelationDesc, Row};
+use repr::{Datum, Diff, GlobalId, RelationDesc, Row, SqlType};
 use state::Catalog;
 use std::sync::Arc;
 
@@ -74,6 +74,10 @@ impl Session {
             ]);
         }
         for (cluster, id, frontier) in self.adapter.clusters.all_frontiers() {
+            // Temporary dataflows have no name to be found by.
+            if catalog.item(id).is_none() {
+                continue;
+            }
             table.add(&[
                 ("object_id", Datum::String(&id.to_string())),
                 ("cluster_id", i64::try_from(cluster.0).map_or(Datum::Null, Datum::Int64)),
@@ -87,6 +91,13 @@ impl Session {
     pub(crate) fn catalog_functions(&self, catalog: &Arc<Catalog>) -> Arc<dyn CatalogFns> {
         let settings = Arc::new(self.settings.clone());
         CatalogFunctions::with_settings(Arc::clone(catalog), &self.database, &self.search_path, &self.user, settings)
+    }
+
+    /// The object that a text names, if the type is one whose values are written by name.
+    pub(crate) fn parse_name(&self, ty: &SqlType, text: &str) -> Result<Option<Datum<'static>>> {
+        let Some(kind) = RegKind::of(ty) else { return Ok(None) };
+        let functions = self.catalog_functions(self.adapter.env.storage().view().catalog());
+        Ok(Some(Datum::Oid(catalog_fns::parse(&*functions, kind, text)?)))
     }
 
     /// What gives OIDs their names in the answer, if it has columns of a type that is shown by name.

@@ -53,6 +53,7 @@ static SETTINGS: &[SettingDef] = &[
     setting!("cluster", "quickstart", Kind::Text, false, "CLUSTER that runs new dataflows and queries of the session."),
     setting!("clusterd.execution", "auto", Kind::Words(&[("auto", "auto"), ("interpreter", "interpreter")]), false, "How one-shot queries are computed; interpreter forces the reference evaluator."),
     setting!("datestyle", "ISO, MDY", Kind::DateStyle, true, "Sets the display format for date and time values."),
+    setting!("default_table_access_method", "heap", Kind::Text, false, "Accepted for compatibility."),
     setting!("default_transaction_isolation", "strict serializable", Kind::Words(ISOLATION), false, "Isolation level of new transactions."),
     setting!("default_transaction_read_only", "off", Kind::Bool, true, "Sets the default read-only status of new transactions."),
     setting!("extra_float_digits", "1", Kind::Integer { min: -15, max: 3 }, false, "Sets the number of digits displayed for floating-point values."),

@@ -68,6 +68,24 @@ pub struct Env<'a> {
 /// # Errors
 /// The least error of any operator; a limit; what [`Limits::check`] says.
 pub fn eval(plan: &Mir, env: &Env<'_>) -> Result<Vec<(Row, Diff)>, EvalError> {
+    let mut rows = interpret(plan, env)?;
+    consolidate(&mut rows);
+    Ok(rows)
+}
+
+/// As [`eval`], in the order in which the operators produce the rows: that of VALUES lists and series. Rows may repeat.
+///
+/// # Errors
+/// As for [`eval`].
+pub fn eval_in_order(plan: &Mir, env: &Env<'_>) -> Result<Vec<(Row, Diff)>, EvalError> {
+    let mut rows = interpret(plan, env)?;
+    if rows.iter().any(|(_, diff)| *diff <= 0) {
+        consolidate(&mut rows);
+    }
+    Ok(rows)
+}
+
+fn interpret(plan: &Mir, env: &Env<'_>) -> Result<Vec<(Row, Diff)>, EvalError> {
     let mut interpreter = Interpreter {
         env,
         locals: HashMap::new(),
@@ -77,9 +95,7 @@ pub fn eval(plan: &Mir, env: &Env<'_>) -> Result<Vec<(Row, Diff)>, EvalError> {
     if let Some(error) = rows.error {
         return Err(error);
     }
-    let mut rows = Arc::unwrap_or_clone(rows.rows);
-    consolidate(&mut rows);
-    Ok(rows)
+    Ok(Arc::unwrap_or_clone(rows.rows))
 }
 
 /// How many rows pass between two calls of [`Limits::check`].

@@ -258,6 +258,37 @@ pub(super) fn pg_opclass(table: &mut Table) {
     }
 }
 
+/// The families of those classes.
+const OPERATOR_FAMILIES: &[(u32, &str)] = &[
+    (397, "array_ops"),
+    (424, "bool_ops"),
+    (426, "bpchar_ops"),
+    (428, "bytea_ops"),
+    (429, "char_ops"),
+    (434, "datetime_ops"),
+    (1970, "float_ops"),
+    (1976, "integer_ops"),
+    (1982, "interval_ops"),
+    (1988, "numeric_ops"),
+    (1989, "oid_ops"),
+    (1991, "oidvector_ops"),
+    (1994, "text_ops"),
+    (1996, "time_ops"),
+    (2968, "uuid_ops"),
+];
+
+pub(super) fn pg_opfamily(table: &mut Table) {
+    for (oid, name) in OPERATOR_FAMILIES {
+        table.add(&[
+            ("oid", Datum::Oid(*oid)),
+            ("opfmethod", Datum::Oid(BTREE)),
+            ("opfname", Datum::String(name)),
+            ("opfnamespace", Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0))),
+            ("opfowner", Datum::Oid(SYSTEM_OWNER)),
+        ]);
+    }
+}
+
 pub(super) fn pg_collation(table: &mut Table) {
     for (oid, name) in COLLATIONS {
         let default = *oid == DEFAULT_COLLATION;
@@ -304,5 +335,6 @@ mod tests {
             assert!(seen.insert(ty.oid()), "{ty} has the OID of another type");
         }
         assert_eq!(operator_classes().len(), OPERATOR_CLASSES.lines().filter(|l| !l.is_empty()).count());
+        assert!(operator_classes().iter().all(|c| OPERATOR_FAMILIES.iter().any(|(oid, _)| *oid == c.family)));
     }
 }

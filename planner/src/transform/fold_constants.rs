@@ -134,7 +134,7 @@ fn evaluate(mir: &Mir) -> Option<Rows> {
         limits,
         time: None,
     };
-    let rows = plan::eval::eval(mir, &env);
+    let rows = plan::eval::eval_in_order(mir, &env);
     let over_limit = rows.as_ref().is_err_and(|error| error.sqlstate == "53200");
     (!over_limit).then_some(rows)
 }

@@ -92,6 +92,17 @@ pub fn display(catalog: &dyn CatalogFns, kind: RegKind, oid: u32) -> String {
     }
 }
 
+/// The value of a reg* type that a text means: a name, a number, or `-` for none.
+///
+/// # Errors
+/// Those of [`CatalogFns::lookup`]; 22003 if a number is too large.
+pub fn parse(catalog: &dyn CatalogFns, kind: RegKind, text: &str) -> Result<u32, EvalError> {
+    match number(text)? {
+        Some(oid) => Ok(oid),
+        None => catalog.lookup(kind, text),
+    }
+}
+
 /// The name of the function that reads a value of this type from text.
 pub fn from_text(kind: RegKind) -> &'static str {
     match kind {
@@ -275,22 +286,24 @@ fn optional_text(text: Option<String>, arena: &RowArena) -> Datum<'_> {
     text.map_or(Datum::Null, |text| Datum::String(arena.push_string(text)))
 }
 
-/// A name, a number, or `-` for none.
 fn input<'a>(ctx: &EvalCtx, kind: RegKind, text: &str) -> EvalResult<'a> {
+    match number(text)? {
+        Some(oid) => Ok(Datum::Oid(oid)),
+        None => catalog(ctx)?.lookup(kind, text).map(Datum::Oid),
+    }
+}
+
+/// The OID that a text gives as a number, or `-` for none.
+fn number(text: &str) -> Result<Option<u32>, EvalError> {
     let text = text.trim();
     if text == "-" {
-        return Ok(Datum::Oid(0));
+        return Ok(Some(0));
     }
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        let number = text.parse();
-        return number.map(Datum::Oid).map_err(|_| {
-            EvalError::new(
-                "22003",
-                format!("value \"{text}\" is out of range for type oid"),
-            )
-        });
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(None);
     }
-    catalog(ctx)?.lookup(kind, text).map(Datum::Oid)
+    let number = text.parse().map(Some);
+    number.map_err(|_| EvalError::new("22003", format!("value \"{text}\" is out of range for type oid")))
 }
 
 fn view_definition_by_name<'a>(
