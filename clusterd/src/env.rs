@@ -57,10 +57,8 @@ impl StateMachine for Machine {
                     changes.push(applied.changes);
                     applied.outcomes
                 }
-                Err(error) => {
-                    state.advance(entry.pos.index);
-                    vec![Outcome::Invalid { reason: format!("entry {} cannot be read: {error}", entry.pos.index) }]
-                }
+                // Going on without it would make this node's state another one than the others'.
+                Err(error) => panic!("entry {} of ENV's log cannot be read by this binary: {error}", entry.pos.index),
             };
             responses.push(outcomes);
         }
@@ -222,7 +220,7 @@ impl Env {
 fn unavailable(error: &ReadError) -> SqlError {
     SqlError::new("57P03", "the environment has no leader that can be reached")
         .detail(error.to_string())
-        .hint("Try again, or SET transaction_isolation = 'serializable' to read what this node has.")
+        .hint("Try again, or SET default_transaction_isolation = 'serializable' to read what this node has.")
 }
 
 /// Whether a command may make the stored data larger. Deletes, drops and bookkeeping live on the log's reserve.

@@ -19,7 +19,7 @@ use plan::{Dataflow, Mfp};
 use protocol::{Peek, PeekId, PeekResponse, PeekTarget, Refusal};
 use queue::SubscribeQueue;
 pub use queue::SubscribeHandle;
-use raft::Wal;
+use raft::{Election, Wal};
 use repr::{ClusterId, Diff, GlobalId, ReplicaId, Row, Timestamp};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -70,6 +70,7 @@ struct Shared {
     node: repr::NodeId,
     /// Directory below which each group keeps its snapshots.
     snapshots: PathBuf,
+    election: Election,
 }
 
 /// One CLUSTER as the peek path sees it.
@@ -95,7 +96,14 @@ pub(crate) struct Seen {
 
 impl Clusters {
     /// Starts the task that runs a lead for every CLUSTER of the catalog.
-    pub fn start(env: Arc<Env>, host: Host, wal: Arc<Wal>, node: repr::NodeId, snapshots: PathBuf) -> Arc<Clusters> {
+    pub fn start(
+        env: Arc<Env>,
+        host: Host,
+        wal: Arc<Wal>,
+        node: repr::NodeId,
+        snapshots: PathBuf,
+        election: Election,
+    ) -> Arc<Clusters> {
         let peek_base = host.rng.next_u64();
         let spawn = Arc::clone(&host.spawn);
         let clusters = Arc::new(Clusters {
@@ -104,7 +112,7 @@ impl Clusters {
             peek_ids: AtomicU64::new(0),
             peek_base,
             peek_seconds: histogram("clusterd_peek_seconds", "Time from sending a peek to its answer.", SECONDS_BUCKETS),
-            shared: Shared { env, host, wal, node, snapshots },
+            shared: Shared { env, host, wal, node, snapshots, election },
         });
         drop(spawn.spawn("clusters", Box::pin(Arc::clone(&clusters).follow_catalog())));
         clusters

@@ -1,7 +1,7 @@
 //! Putting a node together: the only file that knows all parts.
 //!
 //! Start-up is recovery: the data directory is opened, the log is read, S is rebuilt from its newest snapshot and the log behind it, the CLUSTERs' dataflows are built again
-//! from the catalog, and only then does the SQL port answer.
+//! from the catalog while the SQL port answers already: reads of a view wait for its dataflow, reads of tables do not.
 
 use crate::adapter::commit::Committer;
 use crate::adapter::read_point::ReadPoints;
@@ -58,7 +58,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let read_points = ReadPoints::new(Arc::clone(&env));
         let (committer, commit_task) = Committer::new(Arc::clone(&env));
-        let clusters = Clusters::start(Arc::clone(&env), host.clone(), Arc::clone(&wal), node, data_dir.snapshots());
+        let clusters = Clusters::start(Arc::clone(&env), host.clone(), Arc::clone(&wal), node, data_dir.snapshots(), election(&config));
         let (adapter, forget_task) = Adapter::new(
             config.clone(),
             host.clone(),
@@ -109,6 +109,7 @@ impl Server {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("some sessions did not end in time");
         }
+        self.adapter.clusters.shutdown();
         self.adapter.env.shutdown().await;
         self.wal.close();
     }
@@ -132,6 +133,14 @@ pub(crate) fn fatal_hook() -> raft::FatalHook {
     })
 }
 
+fn election(config: &Config) -> Election {
+    match config.election.as_str() {
+        "dev" => Election::Dev,
+        "wan" => Election::Wan,
+        _ => Election::Lan,
+    }
+}
+
 async fn open_env(config: &Config, host: &Host, data_dir: &DataDir) -> Result<(Arc<Wal>, Arc<Env>)> {
     let wal_config = WalConfig::new(data_dir.wal());
     let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -143,11 +152,7 @@ async fn open_env(config: &Config, host: &Host, data_dir: &DataDir) -> Result<(A
     host.spawn.spawn_blocking("wal-open", Box::new(open));
     let wal = receiver.await.context("opening the log")??;
     let mut group = GroupConfig::new(ENV_GROUP, data_dir.identity().node, GroupClass::Env, data_dir.snapshots().join("env"));
-    group.election = match config.election.as_str() {
-        "dev" => Election::Dev,
-        "wan" => Election::Wan,
-        _ => Election::Lan,
-    };
+    group.election = election(config);
     let (machine, state, storage) = Machine::new();
     let group = RaftGroup::start(group, host, Arc::clone(&wal), machine, Arc::new(NoPeers), fatal_hook()).await?;
     group.found_alone("").await?;

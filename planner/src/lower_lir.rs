@@ -13,13 +13,17 @@ mod sources;
 mod tests;
 
 use crate::PlanError;
-use crate::optimize::extract::constant_keys;
+use crate::optimize::extract::{KeyForm, lookup_keys};
+use crate::optimize::lookup::LookupKeys;
 use crate::transform::block::Block;
 use plan::lir::{IndexImport, Node, ReducePlan, SourceImport, TopKPlan};
 use plan::mir::Id;
 use plan::{AggregateExpr, Func, Mfp, Mir, ScalarExpr};
-use repr::{ColumnType, GlobalId, SqlType};
+use plan::scalar::EvalCtx;
+use repr::{ColumnType, Datum, GlobalId, Row, SqlType};
 use std::collections::BTreeMap;
+
+pub(crate) use sources::children_mut;
 
 /// What can be read where the dataflow will run.
 pub trait Imports {
@@ -36,6 +40,8 @@ pub struct Lowered {
     pub node: Node,
     pub sources: BTreeMap<GlobalId, SourceImport>,
     pub indexes: BTreeMap<GlobalId, IndexImport>,
+    /// Lookups whose keys are known when parameters are; see [`late_row`].
+    pub late: Vec<LookupKeys>,
 }
 
 /// Lowers a plan whose joins have been implemented.
@@ -47,21 +53,28 @@ pub fn lower(mir: Mir, imports: &dyn Imports, time: Time) -> Result<Lowered, Pla
         imports,
         time,
         sources: BTreeMap::new(),
-        indexes: BTreeMap::new(),
+        indexes: BTreeMap::new(), late: vec![]
     };
     let mut node = lowering.lower(mir)?;
-    let Lowering {
-        mut sources,
-        indexes,
-        ..
-    } = lowering;
+    let Lowering { mut sources, indexes, late, .. } = lowering;
     sources::push_into_imports(&mut node, &mut sources, &indexes);
     let node = share::share_arrangements(node);
-    Ok(Lowered {
-        node,
-        sources,
-        indexes,
-    })
+    Ok(Lowered { node, sources, indexes, late })
+}
+
+/// Stands for the keys of late lookup `n` in a plan that waits for its parameters: no key has so many columns.
+pub(crate) fn late_row(n: usize, key_width: usize) -> Row {
+    let nulls = std::iter::repeat_n(Datum::Null, key_width);
+    Row::pack(std::iter::once(Datum::Int64(n as i64)).chain(nulls))
+}
+
+/// The late lookup that these rows stand for.
+pub(crate) fn late_lookup(rows: &[Row], key_width: usize) -> Option<usize> {
+    let [row] = rows else { return None };
+    match row.iter().next() {
+        Some(Datum::Int64(n)) if row.arity() == key_width + 1 => usize::try_from(n).ok(),
+        _ => None,
+    }
 }
 
 /// The key, such that equal values have equal bytes, whatever their type's modifier: what lookups and joins compare.
@@ -126,6 +139,7 @@ pub(crate) struct Lowering<'a> {
     time: Time,
     sources: BTreeMap<GlobalId, SourceImport>,
     indexes: BTreeMap<GlobalId, IndexImport>,
+    late: Vec<LookupKeys>,
 }
 
 impl Lowering<'_> {
@@ -227,15 +241,11 @@ impl Lowering<'_> {
         block.normalize();
         let arrangements = self.imports.arrangements(id);
         for (export, key) in &arrangements {
-            if let Some((rows, rest)) = constant_keys(&block, key, &types) {
-                let key = self.import_index(*export, id, key, &types);
-                return Ok(Node::GetArrangement {
-                    id: Id::Global(id),
-                    key,
-                    lookup: Some(rows),
-                    mfp: finished(to_mfp(rest), self.time)?,
-                });
-            }
+            let Some((keys, rest)) = lookup_keys(&block, key, &types, KeyForm::Arranged) else { continue };
+            let Some(rows) = self.lookup_rows(keys, key.len()) else { continue };
+            let key = self.import_index(*export, id, key, &types);
+            let mfp = finished(to_mfp(rest), self.time)?;
+            return Ok(Node::GetArrangement { id: Id::Global(id), key, lookup: Some(rows), mfp });
         }
         if self.import_source(id) {
             return self.through(block, Node::Get { id: Id::Global(id) });
@@ -254,6 +264,22 @@ impl Lowering<'_> {
             lookup: None,
             mfp: finished(to_mfp(block), self.time)?,
         })
+    }
+
+    /// The keys of a lookup; where they depend on parameters, a row that stands for them ([`late_row`]).
+    fn lookup_rows(&mut self, keys: LookupKeys, width: usize) -> Option<Vec<Row>> {
+        if !keys.has_params() {
+            // Where evaluation fails, reading all rows will raise the error.
+            return keys.bind(&[], &EvalCtx::default()).ok();
+        }
+        if self.time == Time::Moving {
+            return None;
+        }
+        let n = self.late.iter().position(|late| *late == keys).unwrap_or(self.late.len());
+        if n == self.late.len() {
+            self.late.push(keys);
+        }
+        Some(vec![late_row(n, width)])
     }
 
     /// The node, through the block if that does anything.

@@ -233,6 +233,7 @@ impl Session {
         if txn_bytes(&txn) > ENTRY_BYTES_MAX {
             self.stage(&mut txn).await?;
         }
+        self.txn.sent = true;
         let outcome = self.adapter.committer.commit(txn).await?;
         drop(committing);
         let failed = match outcome {

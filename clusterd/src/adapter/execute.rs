@@ -63,19 +63,14 @@ impl Guard {
             }
         };
         tokio::pin!(statement, limit);
-        loop {
-            let reason = tokio::select! {
-                biased;
-                done = &mut statement => return done,
-                () = self.cancel.cancelled() => SqlError::cancelled(),
-                () = &mut limit => SqlError::timeout(),
-                () = &mut self.stop => SqlError::shutdown(),
-            };
-            if !self.cancel.is_committing() {
-                return Err(reason);
-            }
-            return statement.await;
-        }
+        let reason = tokio::select! {
+            biased;
+            done = &mut statement => return done,
+            () = self.cancel.cancelled() => SqlError::cancelled(),
+            () = &mut limit => SqlError::timeout(),
+            () = &mut self.stop => SqlError::shutdown(),
+        };
+        if self.cancel.is_committing() { statement.await } else { Err(reason) }
     }
 }
 
@@ -97,6 +92,7 @@ impl Session {
         if self.txn.failed && !ends_transaction(&prepared.statement) {
             return Err(failed_transaction());
         }
+        self.adapter.metrics.statements.inc();
         let guard = self.guard();
         let result = guard.run(self.run_inner(prepared, params)).await;
         if result.is_err() {
@@ -117,7 +113,8 @@ impl Session {
             // Only a statement that is its own transaction can be run again: nothing of it was shown.
             let again = self.txn.block == Block::Auto && attempt < RETRIES_MAX;
             match failure {
-                Failure::Sql(error) if !blind => return Err(error),
+                // Once the commit was sent, its answer stands: only S may say that nothing was done.
+                Failure::Sql(error) if !blind || self.txn.sent => return Err(error),
                 failure if !again => return Err(failure.into_error()),
                 Failure::Conflict(Some(shard)) if attempt > 0 && fair.is_none() => {
                     fair = Some(self.adapter.fair_queue(shard).await);
@@ -164,7 +161,7 @@ impl Session {
             }
             Arc::new(again)
         };
-        let own = current.compiled.shards().is_some_and(|shards| self.txn.wrote_any(shards));
+        let own = current.compiled.shards().is_some_and(|shards| self.txn.has_own(shards, point));
         if !own || current.compiled.overlays_writes() {
             return Ok(current);
         }

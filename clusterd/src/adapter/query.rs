@@ -131,7 +131,7 @@ impl Session {
                     bytes_max: RESULT_BYTES_MAX,
                     catalog_version: point.state.catalog().version,
                 };
-                self.adapter.clusters.peek(cluster, request).await
+                self.adapter.clusters.peek(cluster, request).await.map_err(|error| self.snapshot_lost(error, as_of))
             }
             BoundPath::Dataflow { dataflow, arity, cluster, .. } => {
                 let query = TransientQuery {
@@ -143,8 +143,16 @@ impl Session {
                     bytes_max: RESULT_BYTES_MAX,
                     catalog_version: point.state.catalog().version,
                 };
-                self.adapter.clusters.query(cluster, query).await
+                self.adapter.clusters.query(cluster, query).await.map_err(|error| self.snapshot_lost(error, as_of))
             }
+        }
+    }
+
+    /// History that a transaction's own snapshot needs is gone: its lease was lost.
+    fn snapshot_lost(&self, error: SqlError, as_of: Option<Timestamp>) -> SqlError {
+        match error.sqlstate.as_str() {
+            "22023" if as_of.is_none() => SqlError::new("40001", "snapshot too old").detail(error.message),
+            _ => error,
         }
     }
 
@@ -165,6 +173,7 @@ impl Session {
         if self.txn.read_only || self.txn.block == Block::Auto && !self.txn.writing {
             return;
         }
+        self.txn.reads.catalog |= exec.depends_on.iter().any(|id| id.is_system());
         match path {
             BoundPath::Table { shard, access: BoundAccess::Lookup { space, keys }, .. } => {
                 self.txn.reads.keys.extend(keys.iter().map(|key| (*shard, *space, key.clone())));
@@ -204,7 +213,7 @@ impl Session {
         let check = || if self.cancel.is_cancelled() { Err(EvalError::new("57014", "canceling statement due to user request")) } else { Ok(()) };
         let limits = Limits { rows_max: usize::MAX, bytes_max: RESULT_BYTES_MAX as usize, check: &check };
         let env = plan::eval::Env { collections: &collections, ctx: &ctx, limits, time: Some(view.ts) };
-        Ok(tokio::task::block_in_place(|| plan::eval::eval(mir, &env))?)
+        Ok(tokio::task::block_in_place(|| plan::eval::eval_in_order(mir, &env))?)
     }
 }
 

@@ -180,6 +180,7 @@ impl Session {
         if self.token_seq > 0 {
             self.adapter.end_session(self.key.number);
         }
+        self.adapter.leases.close(self.key.number);
         self.adapter.sessions.remove(&self.key);
     }
 
@@ -213,7 +214,7 @@ impl Session {
     }
 
     pub fn format_context(&self) -> FormatCtx {
-        self.eval.format.clone()
+        self.eval.format
     }
 
     pub fn notice(&mut self, notice: Notice) {
@@ -533,7 +534,10 @@ impl Session {
                         if text.contains('\0') {
                             return Err(SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\": 0x00"));
                         }
-                        repr::format::parse_datum(ty, text, &self.eval.format, &arena)?
+                        match self.parse_name(ty, text)? {
+                            Some(oid) => oid,
+                            None => repr::format::parse_datum(ty, text, &self.eval.format, &arena)?,
+                        }
                     }
                     1 => repr::format::parse_binary(ty, bytes, &arena)?,
                     code => return Err(SqlError::new("22023", format!("unsupported format code: {code}"))),
@@ -639,7 +643,7 @@ impl Session {
             let mut options =
                 CompileOptions { execution: self.execution(), inline_materialized: false, transient: self.adapter.transient_id() };
             let (compiled, _) = compile(plan.clone(), &values, options)?;
-            let own = compiled.shards().is_some_and(|shards| self.txn.wrote_any(shards));
+            let own = compiled.shards().is_some_and(|shards| self.txn.has_own(shards, point));
             if !own || compiled.overlays_writes() {
                 return Ok(compiled);
             }

@@ -132,11 +132,12 @@ impl Subscription {
         };
         match timeout {
             None => wait.await?,
-            Some(limit) => match tokio::time::timeout(limit, wait).await {
-                Ok(done) => done?,
-                // Time is up: what has arrived is the answer.
-                Err(_) => {}
-            },
+            Some(limit) => {
+                // When time is up, what has arrived is the answer.
+                if let Ok(done) = tokio::time::timeout(limit, wait).await {
+                    done?;
+                }
+            }
         }
         Ok(rows)
     }

@@ -27,6 +27,8 @@ pub struct Transaction {
     pub read_only: bool,
     /// The current statement writes: what it reads must be remembered even if it stands alone.
     pub writing: bool,
+    /// The commit is in the hands of the log.
+    pub sent: bool,
     /// Fixed by the first statement that reads.
     pub read_point: Option<ReadPoint>,
     /// The read point's state with this transaction's own DDL and writes applied on top: what its statements read.
@@ -59,6 +61,8 @@ pub struct ShardWrites {
 pub struct ReadSet {
     pub shards: BTreeSet<ShardId>,
     pub keys: BTreeSet<(ShardId, u32, Row)>,
+    /// A system relation was read.
+    pub catalog: bool,
 }
 
 impl Transaction {
@@ -68,6 +72,7 @@ impl Transaction {
             failed: false,
             read_only,
             writing: false,
+            sent: false,
             read_point: None,
             scratch: None,
             steps: 0,
@@ -98,8 +103,9 @@ impl Transaction {
         !self.writes.is_empty() || !self.catalog_ops.is_empty()
     }
 
-    pub fn wrote_any(&self, shards: &BTreeSet<ShardId>) -> bool {
-        shards.iter().any(|s| self.writes.contains_key(s))
+    /// Whether any of the shards holds something that only this transaction sees: its writes, or the shard itself.
+    pub fn has_own(&self, shards: &BTreeSet<ShardId>, point: &ReadPoint) -> bool {
+        shards.iter().any(|s| self.writes.contains_key(s) || self.scratch.is_some() && point.state.shard(*s).is_none())
     }
 
     /// The conditions of the commit. A transaction without effects has none.
@@ -112,7 +118,7 @@ impl Transaction {
         let keys = self.reads.keys.iter().filter(|(shard, ..)| existed(shard) && !self.reads.shards.contains(shard)).map(|(shard, space, key)| {
             Check::KeyUnchanged { shard: *shard, space: *space, key: key.clone(), since }
         });
-        let catalog = (!self.catalog_ops.is_empty())
+        let catalog = (self.reads.catalog || !self.catalog_ops.is_empty())
             .then(|| self.read_point.as_ref().map(|p| Check::CatalogUnchanged { version: p.state.catalog().version }))
             .flatten();
         shards.chain(keys).chain(catalog).collect()

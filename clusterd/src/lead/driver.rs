@@ -60,6 +60,7 @@ pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
         &shared.host,
         &shared.wal,
         &shared.snapshots,
+        shared.election,
         Box::new(move |grants| drop(granted.send(LeadEvent::Granted(grants)))),
     )
     .await?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use controller::log::{Entry, LogState};
 use host::Host;
 use parking_lot::Mutex;
-use raft::{Committed, GroupClass, GroupConfig, GroupError, GroupId, NoPeers, RaftGroup, SnapshotWriter, StateMachine, Wal};
+use raft::{Committed, Election, GroupClass, GroupConfig, GroupError, GroupId, NoPeers, RaftGroup, SnapshotWriter, StateMachine, Wal};
 use repr::{ClusterId, GlobalId, Timestamp};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -78,12 +78,14 @@ impl ClusterGroup {
         host: &Host,
         wal: &Arc<Wal>,
         snapshots: &Path,
+        election: Election,
         granted: GrantSink,
     ) -> Result<ClusterGroup, GroupError> {
         let state = Arc::new(Mutex::new(LogState::default()));
         let machine = Machine { state: Arc::clone(&state), granted };
         let dir = snapshots.join(format!("cluster-{}", cluster.0));
         let mut config = GroupConfig::new(GroupId(cluster.0), node.0, GroupClass::Cluster, dir);
+        config.election = election;
         config.snapshot_log_bytes = SNAPSHOT_LOG_BYTES;
         config.log_keep_bytes = SNAPSHOT_LOG_BYTES;
         let group =

@@ -108,7 +108,7 @@ pub(super) fn children(node: &Node) -> Vec<&Node> {
     }
 }
 
-pub(super) fn children_mut(node: &mut Node) -> Vec<&mut Node> {
+pub(crate) fn children_mut(node: &mut Node) -> Vec<&mut Node> {
     match node {
         Node::Constant { .. } | Node::Get { .. } | Node::GetArrangement { .. } => vec![],
         Node::Let { value, body, .. } => vec![value, body],

@@ -2,6 +2,8 @@
 //!
 //! A point lookup shares the plan's map-filter-project block and allocates only its keys.
 
+use crate::lower_lir::{children_mut, late_lookup};
+use crate::optimize::lookup::LookupKeys;
 use crate::optimize::select::{SelectExec, SelectPath, TableAccess};
 use plan::lir::{Dataflow, JoinPlan, Node};
 use plan::scalar::{EvalCtx, Unmaterializable};
@@ -119,11 +121,12 @@ impl SelectExec {
             }
             SelectPath::Dataflow {
                 dataflow,
+                lookups,
                 export,
                 arity,
                 cluster,
             } => BoundPath::Dataflow {
-                dataflow: bind_dataflow(dataflow, params),
+                dataflow: bind_dataflow(dataflow, lookups, params, ctx)?,
                 export: *export,
                 arity: *arity,
                 cluster: *cluster,
@@ -190,13 +193,33 @@ fn bind_mir(mir: &Arc<Mir>, params: Params<'_>) -> Arc<Mir> {
     Arc::new(bound)
 }
 
-fn bind_dataflow(dataflow: &Arc<Dataflow>, params: Params<'_>) -> Arc<Dataflow> {
+fn bind_dataflow(
+    dataflow: &Arc<Dataflow>,
+    lookups: &[LookupKeys],
+    params: Params<'_>,
+    ctx: &EvalCtx,
+) -> Result<Arc<Dataflow>, EvalError> {
     if params.is_empty() {
-        return Arc::clone(dataflow);
+        return Ok(Arc::clone(dataflow));
     }
     let mut bound = Dataflow::clone(dataflow);
     dataflow_exprs_mut(&mut bound, &mut |e| e.bind(params));
-    Arc::new(bound)
+    let keys: Vec<Vec<Row>> = lookups.iter().map(|keys| keys.bind(params, ctx)).collect::<Result<_, _>>()?;
+    if !keys.is_empty() {
+        bound.objects.iter_mut().for_each(|(_, node)| fill_lookups(node, &keys));
+    }
+    Ok(Arc::new(bound))
+}
+
+/// Puts the keys of late lookups where the plan waits for them.
+fn fill_lookups(node: &mut Node, keys: &[Vec<Row>]) {
+    if let Node::GetArrangement { key, lookup: Some(rows), .. } = node
+        && let Some(n) = late_lookup(rows, key.len())
+        && let Some(found) = keys.get(n)
+    {
+        rows.clone_from(found);
+    }
+    children_mut(node).into_iter().for_each(|child| fill_lookups(child, keys));
 }
 
 fn dataflow_exprs_mut(dataflow: &mut Dataflow, f: &mut dyn FnMut(&mut ScalarExpr)) {

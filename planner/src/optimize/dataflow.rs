@@ -3,6 +3,7 @@
 use crate::PlanError;
 use crate::lower_lir::{Imports, Time, canonical_as, canonical_key, lower};
 use crate::optimize::catalog::{CreatedBefore, OptimizerCatalog};
+use crate::optimize::lookup::LookupKeys;
 use crate::transform::inline_views::{Keep, inline_views};
 use crate::transform::join_implementation::join_implementation;
 use crate::transform::pipeline::optimize;
@@ -55,6 +56,8 @@ pub struct DataflowExec {
     /// All objects that the plan reads or was made from: views, tables, imported indexes.
     pub depends_on: BTreeSet<GlobalId>,
     pub cluster: ClusterId,
+    /// Lookups that wait for parameters, in one-shot queries.
+    pub(crate) late: Vec<LookupKeys>,
 }
 
 /// Plans a maintained dataflow.
@@ -154,6 +157,7 @@ pub(crate) fn build(
         shards,
         depends_on,
         cluster,
+        late: lowered.late,
     })
 }
 

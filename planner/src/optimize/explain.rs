@@ -80,12 +80,13 @@ pub fn explain_physical(exec: &SelectExec, names: &dyn Names) -> String {
             let head = format!("Peek {}{via} keys={keys}", object(*on));
             (read(&head, *on, mfp, names), mfp.output_arity())
         }
-        SelectPath::Dataflow {
-            dataflow, arity, ..
-        } => (
-            headed("Temporary dataflow", &explain_dataflow(dataflow, names)),
-            *arity,
-        ),
+        SelectPath::Dataflow { dataflow, lookups, arity, .. } => {
+            let mut body = explain_dataflow(dataflow, names);
+            for (n, keys) in lookups.iter().enumerate() {
+                body += &format!("Lookup {n} keys={}\n", keys_text(keys));
+            }
+            (headed("Temporary dataflow", &body), *arity)
+        }
     };
     with_finishing(&text, Some(&exec.finishing), arity)
 }

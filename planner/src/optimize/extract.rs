@@ -5,7 +5,7 @@ use crate::transform::block::Block;
 use crate::transform::expr;
 use plan::scalar::EvalCtx;
 use plan::{Func, ScalarExpr};
-use repr::{ColumnType, Datum, Row, SqlType};
+use repr::{ColumnType, Datum, SqlType};
 use std::collections::BTreeSet;
 
 /// What the keys are compared with.
@@ -49,21 +49,6 @@ pub fn lookup_keys(
     });
     rest.normalize();
     Some((keys, rest))
-}
-
-/// As [`lookup_keys`], for plans that hold the keys themselves: without parameters.
-pub fn constant_keys(
-    block: &Block,
-    key: &[ScalarExpr],
-    types: &[ColumnType],
-) -> Option<(Vec<Row>, Block)> {
-    let (keys, rest) = lookup_keys(block, key, types, KeyForm::Arranged)?;
-    if keys.has_params() {
-        return None;
-    }
-    // Where evaluation fails, the scan will raise the error.
-    let rows = keys.bind(&[], &EvalCtx::default()).ok()?;
-    Some((rows, rest))
 }
 
 type Found = (LookupKeys, BTreeSet<usize>);

@@ -77,6 +77,8 @@ pub enum SelectPath {
     /// A temporary dataflow with one export.
     Dataflow {
         dataflow: Arc<Dataflow>,
+        /// Lookups in the dataflow whose keys depend on parameters.
+        lookups: Arc<Vec<LookupKeys>>,
         export: GlobalId,
         arity: usize,
         cluster: ClusterId,
@@ -374,6 +376,7 @@ impl Chooser<'_> {
         let mut exec = self.exec(
             SelectPath::Dataflow {
                 dataflow: Arc::new(built.dataflow),
+                lookups: Arc::new(built.late),
                 export,
                 arity,
                 cluster,

@@ -6,7 +6,7 @@
 //! An existing arrangement is used in place of a new one where its key is part of the join's; what stood between the join and the
 //! arranged relation then moves above the join.
 
-use crate::optimize::extract::constant_keys;
+use crate::optimize::extract::{KeyForm, lookup_keys};
 use crate::transform::block::Block;
 use crate::transform::equivalences::{merge, single_input};
 use crate::transform::join_order::JoinGraph;
@@ -174,7 +174,7 @@ impl Problem {
             indexed
                 .arrangements
                 .iter()
-                .any(|key| constant_keys(&indexed.block, key, &indexed.types).is_some())
+                .any(|key| lookup_keys(&indexed.block, key, &indexed.types, KeyForm::Arranged).is_some())
         };
         let inputs = self.indexed.iter().enumerate();
         inputs

@@ -1,6 +1,7 @@
 //! One record of the csv format.
 
 use crate::adapter::error::{Result, SqlError};
+use planner::statement::CopyOptions;
 
 /// A field of a csv record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +79,11 @@ pub fn split(record: &str, delimiter: u8, quote: u8, escape: u8) -> Result<Vec<F
     }
 }
 
-/// Writes a value, quoted where it must be or `force` asks for it.
-pub fn write(value: &str, null: &str, delimiter: u8, quote: u8, escape: u8, force: bool, only: bool, out: &mut Vec<u8>) {
+/// Writes a value, quoted where it must be or `force` asks for it. `only`: it is alone on its line.
+pub fn write(value: &str, options: &CopyOptions, force: bool, only: bool, out: &mut Vec<u8>) {
+    let CopyOptions { delimiter, quote, escape, .. } = *options;
     let special = |b: u8| b == delimiter || b == quote || b == b'\n' || b == b'\r';
-    let needs = force || value == null || value.bytes().any(special) || only && value == "\\.";
+    let needs = force || value == options.null || value.bytes().any(special) || only && value == "\\.";
     if !needs {
         out.extend_from_slice(value.as_bytes());
         return;

@@ -133,7 +133,7 @@ impl LineDecoder {
                 let fields: Vec<_> = record
                     .iter()
                     .enumerate()
-                    .map(|(i, field)| self.is_value(i, field).then(|| Cow::Borrowed(field.value.as_str())))
+                    .map(|(i, field)| self.is_value(i, field).then_some(Cow::Borrowed(field.value.as_str())))
                     .collect();
                 self.decode(&fields)
             }

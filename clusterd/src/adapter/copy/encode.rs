@@ -55,7 +55,7 @@ impl RowEncoder {
             (Some(value), CopyFormat::Csv) => {
                 let force = options.force_quote.contains(&column);
                 let only = self.desc.arity() == 1;
-                csv::write(value, &options.null, options.delimiter, options.quote, options.escape, force, only, out);
+                csv::write(value, options, force, only, out);
             }
             (Some(value), CopyFormat::Text | CopyFormat::Binary) => text::escape(value, options.delimiter, out),
         }
