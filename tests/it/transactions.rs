@@ -319,3 +319,38 @@ fn acknowledged_ddl_is_there_for_the_next_statement_of_every_session() {
         }
     });
 }
+
+#[test]
+fn every_step_of_a_transaction_counts_for_the_next_one() {
+    run(async {
+        let node = Node::start();
+        let sql = node
+            .sql_after(
+                "create table a (k int primary key); create table b (k int primary key); create table c (k int primary key)",
+            )
+            .await;
+        sql.run("begin; insert into a values (1); insert into a values (2); insert into a values (3)")
+            .await
+            .expect("writes");
+        assert_eq!(column(&sql, "select k from a order by k").await, "1 2 3");
+        assert_eq!(sql.state("insert into a values (2)").await, "23505");
+        sql.run("rollback").await.expect("rollback");
+        assert_eq!(column(&sql, "select count(*) from a").await, "0");
+    });
+}
+
+#[test]
+fn same_text_over_other_types_is_planned_again() {
+    run(async {
+        let node = Node::start();
+        let sql = node
+            .sql_after("create table t (a int, k int); insert into t values (1, 1)")
+            .await;
+        assert_eq!(column(&sql, "select a from t where k = 1").await, "1");
+        sql.run("drop table t; create table t (a text, k text); insert into t values ('x', '1')")
+            .await
+            .expect("other types");
+        assert_eq!(column(&sql, "select a from t").await, "x");
+        assert_eq!(column(&sql, "select a from t where k = '1'").await, "x");
+    });
+}
