@@ -24,10 +24,17 @@ fn resident_kib() -> u64 {
 fn main() {
     const ROWS: u64 = 100_000;
     const BATCH: u64 = 1000;
-    let updates: u64 = std::env::args().nth(1).map_or(10_000_000, |n| n.parse().unwrap());
+    let updates: u64 = std::env::args()
+        .nth(1)
+        .map_or(10_000_000, |n| n.parse().unwrap());
     let mut engine = Engine::new(ReplicaConfig::default());
     let encode = |id: u64, value: i64| {
-        Row::pack_slice(&[Datum::Int64(id as i64), Datum::Int64((id % 1000) as i64), Datum::Int64(value), Datum::String("some text of the row")])
+        Row::pack_slice(&[
+            Datum::Int64(id as i64),
+            Datum::Int64((id % 1000) as i64),
+            Datum::Int64(value),
+            Datum::String("some text of the row"),
+        ])
     };
     let mut values = vec![0i64; ROWS as usize];
     engine.create_table(1, (0..ROWS).map(|id| encode(id, 0)).collect());
@@ -39,7 +46,13 @@ fn main() {
         agg(AggregateFunc::Min(SqlType::Int64), col(2)),
         agg(AggregateFunc::Max(SqlType::Int64), col(2)),
     ];
-    let groups = dataflow(101, vec![(1, source(1, Mfp::identity(4)))], reduce(get(1), 4, &[1], aggregates), 5, &[0]);
+    let groups = dataflow(
+        101,
+        vec![(1, source(1, Mfp::identity(4)))],
+        reduce(get(1), 4, &[1], aggregates),
+        5,
+        &[0],
+    );
     engine.create(copy, 0);
     engine.create(groups, 0);
     let mut seed = 1u64;
@@ -48,7 +61,9 @@ fn main() {
     for round in 0..updates / BATCH {
         let mut packed = Packed::default();
         for _ in 0..BATCH {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             let id = (seed >> 33) % ROWS;
             packed.push(&encode(id, values[id as usize]), -1);
             values[id as usize] = (seed >> 40) as i64 % 10_000;
@@ -60,22 +75,33 @@ fn main() {
             engine.wait_for(101, ts);
             // History trails by a hundred commits.
             let frontier = ts.saturating_sub(100);
-            engine.command(Command::AllowCompaction { id: GlobalId(100), frontier: Some(frontier) });
-            engine.command(Command::AllowCompaction { id: GlobalId(101), frontier: Some(frontier) });
+            engine.command(Command::AllowCompaction {
+                id: GlobalId(100),
+                frontier: Some(frontier),
+            });
+            engine.command(Command::AllowCompaction {
+                id: GlobalId(101),
+                frontier: Some(frontier),
+            });
         }
         let done = (round + 1) * BATCH;
         if done == 1_000_000.min(updates / 2) {
             warm = resident_kib();
         }
-        if done % 1_000_000 == 0 {
+        if done.is_multiple_of(1_000_000) {
             most = most.max(resident_kib());
-            println!("{done} updates: resident {} MiB, arrangements {} KiB", resident_kib() / 1024, engine.heard.0.lock().unwrap().bytes / 1024);
+            println!(
+                "{done} updates: resident {} MiB, arrangements {} KiB",
+                resident_kib() / 1024,
+                engine.heard.0.lock().unwrap().bytes / 1024
+            );
         }
     }
     let ts = engine.upper() - 1;
     let rows = engine.rows(100, 4, ts);
     assert_eq!(rows.len() as u64, ROWS, "the view holds the table");
-    assert!(rows.iter().all(|(row, d)| *d == 1 && values[row.column(0).unwrap_int64() as usize] == row.column(2).unwrap_int64()));
+    assert!(rows.iter().all(|(row, d)| *d == 1
+        && values[row.column(0).unwrap_int64() as usize] == row.column(2).unwrap_int64()));
     assert_eq!(engine.rows(101, 5, ts).len(), 1000);
     engine.replica.shutdown();
     if warm > 0 && most > warm + warm / 4 {

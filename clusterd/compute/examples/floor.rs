@@ -20,7 +20,10 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         ((self.0 >> 18) ^ self.0) >> 27
     }
 }
@@ -28,7 +31,12 @@ impl Random {
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        / 1024
 }
 
 /// Seconds that the worker threads have been running, which other load on the machine does not change.
@@ -38,7 +46,11 @@ fn worker_seconds() -> f64 {
         let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
         if name.starts_with("compute-") {
             let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            nanos += stat.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+            nanos += stat
+                .split_whitespace()
+                .next()
+                .and_then(|n| n.parse::<u64>().ok())
+                .unwrap_or(0);
         }
     }
     nanos as f64 / 1e9
@@ -47,7 +59,12 @@ fn worker_seconds() -> f64 {
 fn percentiles(mut seconds: Vec<f64>) -> String {
     seconds.sort_by(f64::total_cmp);
     let at = |p: usize| seconds[(seconds.len() - 1) * p / 100] * 1e6;
-    format!("n={} p50={:.1}us p99={:.1}us", seconds.len(), at(50), at(99))
+    format!(
+        "n={} p50={:.1}us p99={:.1}us",
+        seconds.len(),
+        at(50),
+        at(99)
+    )
 }
 
 fn main() {
@@ -55,7 +72,10 @@ fn main() {
     let mode = args.get(1).map_or("agg", |s| s.as_str()).to_owned();
     let workers = args.get(2).map_or(1, |s| s.parse().unwrap());
     let dir = args.get(3).cloned().unwrap_or_default();
-    let mut engine = Engine::new(ReplicaConfig { workers, ..ReplicaConfig::default() });
+    let mut engine = Engine::new(ReplicaConfig {
+        workers,
+        ..ReplicaConfig::default()
+    });
     match mode.as_str() {
         "agg" => aggregate(&mut engine),
         "q1" | "q3" | "q3d" | "q5" => tpch(&mut engine, &mode, &dir),
@@ -69,12 +89,38 @@ fn aggregate(engine: &mut Engine) {
     const ROWS: u64 = 1_000_000;
     const GROUPS: u64 = 1000;
     let mut random = Random(42);
-    let mut values: Vec<(i32, i32)> =
-        (0..ROWS).map(|_| ((random.next() % GROUPS) as i32, (random.next() % 1000) as i32)).collect();
-    let encode = |id: usize, (g, v): (i32, i32)| Row::pack_slice(&[Datum::Int32(id as i32), Datum::Int32(g), Datum::Int32(v)]);
-    engine.create_table(1, values.iter().enumerate().map(|(i, v)| encode(i, *v)).collect());
-    let node = reduce(get(1), 2, &[0], vec![agg(AggregateFunc::SumInt, col(1)), count_all()]);
-    let dataflow = dataflow(100, vec![(1, source(1, project(3, &[1, 2])))], node, 3, &[0]);
+    let mut values: Vec<(i32, i32)> = (0..ROWS)
+        .map(|_| {
+            (
+                (random.next() % GROUPS) as i32,
+                (random.next() % 1000) as i32,
+            )
+        })
+        .collect();
+    let encode = |id: usize, (g, v): (i32, i32)| {
+        Row::pack_slice(&[Datum::Int32(id as i32), Datum::Int32(g), Datum::Int32(v)])
+    };
+    engine.create_table(
+        1,
+        values
+            .iter()
+            .enumerate()
+            .map(|(i, v)| encode(i, *v))
+            .collect(),
+    );
+    let node = reduce(
+        get(1),
+        2,
+        &[0],
+        vec![agg(AggregateFunc::SumInt, col(1)), count_all()],
+    );
+    let dataflow = dataflow(
+        100,
+        vec![(1, source(1, project(3, &[1, 2])))],
+        node,
+        3,
+        &[0],
+    );
     let before = resident_mib();
     load(engine, dataflow, 3, ROWS, before);
     run(engine, "agg", before, || {
@@ -89,14 +135,34 @@ fn load(engine: &mut Engine, dataflow: Dataflow, arity: usize, rows: u64, before
     let start = Instant::now();
     engine.create(dataflow, 0);
     engine.wait_for(100, 0);
-    println!("load {rows} rows + first result: {:.3}s, {:.3}s of CPU", start.elapsed().as_secs_f64(), worker_seconds());
+    println!(
+        "load {rows} rows + first result: {:.3}s, {:.3}s of CPU",
+        start.elapsed().as_secs_f64(),
+        worker_seconds()
+    );
     let found = engine.rows(100, arity, 0);
-    println!("{} rows in the view, e.g. {:?}; resident +{} MiB", found.len(), &found[..found.len().min(5)], resident_mib() - before);
+    println!(
+        "{} rows in the view, e.g. {:?}; resident +{} MiB",
+        found.len(),
+        &found[..found.len().min(5)],
+        resident_mib() - before
+    );
 }
 
 /// Updates in batches of several sizes, each awaited.
-fn run(engine: &mut Engine, name: &str, before: u64, mut update: impl FnMut() -> (u64, [(Row, Diff); 2])) {
-    for (batch, rounds) in [(1usize, 5000), (10, 1000), (100, 500), (1000, 100), (10_000, 20)] {
+fn run(
+    engine: &mut Engine,
+    name: &str,
+    before: u64,
+    mut update: impl FnMut() -> (u64, [(Row, Diff); 2]),
+) {
+    for (batch, rounds) in [
+        (1usize, 5000),
+        (10, 1000),
+        (100, 500),
+        (1000, 100),
+        (10_000, 20),
+    ] {
         let mut latencies = vec![];
         let cpu = worker_seconds();
         for _ in 0..rounds {
@@ -118,16 +184,31 @@ fn run(engine: &mut Engine, name: &str, before: u64, mut update: impl FnMut() ->
             sorted[sorted.len() / 2]
         };
         let per_cpu = (rounds * batch) as f64 / (worker_seconds() - cpu);
-        println!("{:.0} updates/s (median), {per_cpu:.0} per CPU second  {name} batch={batch}: {}", batch as f64 / median, percentiles(latencies));
+        println!(
+            "{:.0} updates/s (median), {per_cpu:.0} per CPU second  {name} batch={batch}: {}",
+            batch as f64 / median,
+            percentiles(latencies)
+        );
         let upper = engine.upper() - 1;
-        engine.command(protocol::compute::Command::AllowCompaction { id: repr::GlobalId(100), frontier: Some(upper) });
+        engine.command(protocol::compute::Command::AllowCompaction {
+            id: repr::GlobalId(100),
+            frontier: Some(upper),
+        });
     }
-    println!("{name}: resident {} MiB, +{} MiB", resident_mib(), resident_mib() - before);
+    println!(
+        "{name}: resident {} MiB, +{} MiB",
+        resident_mib(),
+        resident_mib() - before
+    );
 }
 
 fn date(text: &str) -> Date {
     let mut parts = text.split('-').map(|p| p.parse::<i64>().unwrap());
-    let (y, m, d) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+    let (y, m, d) = (
+        parts.next().unwrap(),
+        parts.next().unwrap(),
+        parts.next().unwrap(),
+    );
     // Days since 2000-01-01, the proleptic Gregorian way.
     let days = |y: i64, m: i64, d: i64| {
         let y = if m <= 2 { y - 1 } else { y };
@@ -141,9 +222,11 @@ fn date(text: &str) -> Date {
 
 fn money(text: &str) -> Numeric {
     match text.split_once('.') {
-        Some((whole, cents)) => {
-            Numeric::from_parts(whole.parse::<i128>().unwrap() * 100 + cents.parse::<i128>().unwrap(), 2).unwrap()
-        }
+        Some((whole, cents)) => Numeric::from_parts(
+            whole.parse::<i128>().unwrap() * 100 + cents.parse::<i128>().unwrap(),
+            2,
+        )
+        .unwrap(),
         None => Numeric::from_parts(text.parse::<i128>().unwrap() * 100, 2).unwrap(),
     }
 }
@@ -177,9 +260,20 @@ fn tpch(engine: &mut Engine, mode: &str, dir: &str) {
             engine.create_table(3, table(dir, "customer", "issisnss"));
             engine.create_table(4, table(dir, "supplier", "issisns"));
             let regions = table(dir, "region", "iss");
-            let asia = regions.iter().find(|r| r.column(1) == Datum::String("ASIA")).unwrap().column(0).unwrap_int32();
+            let asia = regions
+                .iter()
+                .find(|r| r.column(1) == Datum::String("ASIA"))
+                .unwrap()
+                .column(0)
+                .unwrap_int32();
             let nations = table(dir, "nation", "isis");
-            engine.create_table(5, nations.into_iter().filter(|n| n.column(2) == Datum::Int32(asia)).collect());
+            engine.create_table(
+                5,
+                nations
+                    .into_iter()
+                    .filter(|n| n.column(2) == Datum::Int32(asia))
+                    .collect(),
+            );
             match mode {
                 "q3" => q3(),
                 "q3d" => q3_delta(),
@@ -196,7 +290,9 @@ fn tpch(engine: &mut Engine, mode: &str, dir: &str) {
         let old = lineitem[i].clone();
         let mut datums = old.unpack();
         let price = datums[5].unwrap_numeric();
-        datums[5] = Datum::Numeric(Numeric::from_parts(price.mantissa() + 1 + (random.next() % 100) as i128, 2).unwrap());
+        datums[5] = Datum::Numeric(
+            Numeric::from_parts(price.mantissa() + 1 + (random.next() % 100) as i128, 2).unwrap(),
+        );
         let new = Row::pack_slice(&datums);
         lineitem[i] = new.clone();
         (1, [(old, -1), (new, 1)])
@@ -204,11 +300,19 @@ fn tpch(engine: &mut Engine, mode: &str, dir: &str) {
 }
 
 fn compare(function: &str, column: usize, day: &str) -> plan::ScalarExpr {
-    call(function, vec![col(column), lit(Datum::Date(date(day)), SqlType::Date)], SqlType::Bool)
+    call(
+        function,
+        vec![col(column), lit(Datum::Date(date(day)), SqlType::Date)],
+        SqlType::Bool,
+    )
 }
 
 fn equals(column: usize, text: &str) -> plan::ScalarExpr {
-    call("eq", vec![col(column), lit(Datum::String(text), SqlType::Text)], SqlType::Bool)
+    call(
+        "eq",
+        vec![col(column), lit(Datum::String(text), SqlType::Text)],
+        SqlType::Bool,
+    )
 }
 
 fn sum(expr: plan::ScalarExpr, scale: u16) -> plan::AggregateExpr {
@@ -217,18 +321,71 @@ fn sum(expr: plan::ScalarExpr, scale: u16) -> plan::AggregateExpr {
 
 fn q1() -> (Dataflow, usize) {
     // returnflag, linestatus, quantity, price, discount, tax, price * (1 - discount)
-    let import = mfp(16, vec![], vec![compare("le", 10, "1998-09-02")], &[8, 9, 4, 5, 6, 7]);
-    let node = Node::Mfp { input: Box::new(get(1)), mfp: mfp(6, vec![revenue(3, 4)], vec![], &[0, 1, 2, 3, 4, 5, 6]) };
-    let charge = call("numeric_mul", vec![col(6), call("numeric_add", vec![one(), col(5)], numeric())], numeric());
-    let aggregates = vec![sum(col(2), 2), sum(col(3), 2), sum(col(6), 4), sum(charge, 6), sum(col(4), 2), count_all()];
-    (dataflow(100, vec![(1, source(1, import))], reduce(node, 7, &[0, 1], aggregates), 8, &[0, 1]), 8)
+    let import = mfp(
+        16,
+        vec![],
+        vec![compare("le", 10, "1998-09-02")],
+        &[8, 9, 4, 5, 6, 7],
+    );
+    let node = Node::Mfp {
+        input: Box::new(get(1)),
+        mfp: mfp(6, vec![revenue(3, 4)], vec![], &[0, 1, 2, 3, 4, 5, 6]),
+    };
+    let charge = call(
+        "numeric_mul",
+        vec![col(6), call("numeric_add", vec![one(), col(5)], numeric())],
+        numeric(),
+    );
+    let aggregates = vec![
+        sum(col(2), 2),
+        sum(col(3), 2),
+        sum(col(6), 4),
+        sum(charge, 6),
+        sum(col(4), 2),
+        count_all(),
+    ];
+    (
+        dataflow(
+            100,
+            vec![(1, source(1, import))],
+            reduce(node, 7, &[0, 1], aggregates),
+            8,
+            &[0, 1],
+        ),
+        8,
+    )
 }
 
 fn q3_sources() -> Vec<(u64, plan::lir::SourceImport)> {
     vec![
-        (1, source(1, mfp(16, vec![], vec![compare("gt", 10, "1995-03-15")], &[0, 5, 6]))),
-        (2, source(2, mfp(9, vec![], vec![compare("lt", 4, "1995-03-15")], &[0, 1, 4, 7]))),
-        (3, source(3, mfp(8, vec![], vec![equals(6, "BUILDING")], &[0]))),
+        (
+            1,
+            source(
+                1,
+                mfp(
+                    16,
+                    vec![],
+                    vec![compare("gt", 10, "1995-03-15")],
+                    &[0, 5, 6],
+                ),
+            ),
+        ),
+        (
+            2,
+            source(
+                2,
+                mfp(
+                    9,
+                    vec![],
+                    vec![compare("lt", 4, "1995-03-15")],
+                    &[0, 1, 4, 7],
+                ),
+            ),
+        ),
+        (
+            3,
+            source(3, mfp(8, vec![], vec![equals(6, "BUILDING")], &[0])),
+        ),
     ]
 }
 
@@ -244,17 +401,30 @@ fn q3() -> (Dataflow, usize) {
         initial: Mfp::identity(4),
         stages: vec![
             stage((1, 1, &[0]), (4, &[1]), project(5, &[0, 2, 3])),
-            stage((2, 3, &[0]), (3, &[0]), mfp(6, vec![revenue(4, 5)], vec![], &[0, 1, 2, 6])),
+            stage(
+                (2, 3, &[0]),
+                (3, &[0]),
+                mfp(6, vec![revenue(4, 5)], vec![], &[0, 1, 2, 6]),
+            ),
         ],
     };
     q3_result(Node::Join { inputs, plan })
 }
 
 fn q3_delta() -> (Dataflow, usize) {
-    let orders = Node::ArrangeBy { input: Box::new(get(2)), keys: vec![cols(&[0]), cols(&[1])], arity: 4 };
+    let orders = Node::ArrangeBy {
+        input: Box::new(get(2)),
+        keys: vec![cols(&[0]), cols(&[1])],
+        arity: 4,
+    };
     let inputs = vec![orders, arranged(get(3), 1, &[0]), arranged(get(1), 3, &[0])];
     let last = |stream: usize, order: &[usize; 4], price: usize| {
-        mfp(stream, vec![revenue(price, price + 1)], vec![], &[order[0], order[1], order[2], stream])
+        mfp(
+            stream,
+            vec![revenue(price, price + 1)],
+            vec![],
+            &[order[0], order[1], order[2], stream],
+        )
     };
     let paths = vec![
         DeltaPath {
@@ -285,14 +455,23 @@ fn q3_delta() -> (Dataflow, usize) {
             ],
         },
     ];
-    q3_result(Node::Join { inputs, plan: JoinPlan::Delta { paths } })
+    q3_result(Node::Join {
+        inputs,
+        plan: JoinPlan::Delta { paths },
+    })
 }
 
 fn q5() -> (Dataflow, usize) {
-    let mut window = vec![compare("ge", 4, "1994-01-01"), compare("lt", 4, "1995-01-01")];
+    let mut window = vec![
+        compare("ge", 4, "1994-01-01"),
+        compare("lt", 4, "1995-01-01"),
+    ];
     let sources = vec![
         (1, source(1, project(16, &[0, 2, 5, 6]))),
-        (2, source(2, mfp(9, vec![], std::mem::take(&mut window), &[0, 1]))),
+        (
+            2,
+            source(2, mfp(9, vec![], std::mem::take(&mut window), &[0, 1])),
+        ),
         (3, source(3, project(8, &[0, 3]))),
         (4, source(4, project(7, &[0, 3]))),
         (5, source(5, project(4, &[0, 1]))),
@@ -311,7 +490,11 @@ fn q5() -> (Dataflow, usize) {
             stage((1, 2, &[0]), (2, &[1]), project(4, &[0, 3])),
             stage((2, 4, &[0]), (2, &[0]), project(6, &[1, 3, 4, 5])),
             stage((3, 2, &[0, 1]), (4, &[1, 0]), project(6, &[0, 2, 3])),
-            stage((4, 2, &[0]), (3, &[0]), mfp(5, vec![revenue(1, 2)], vec![], &[4, 5])),
+            stage(
+                (4, 2, &[0]),
+                (3, &[0]),
+                mfp(5, vec![revenue(1, 2)], vec![], &[4, 5]),
+            ),
         ],
     };
     let node = reduce(Node::Join { inputs, plan }, 2, &[0], vec![sum(col(1), 4)]);

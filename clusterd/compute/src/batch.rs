@@ -7,11 +7,13 @@ use crate::rows::{Ends, RowContainer};
 use crate::types::{KeyedUpdate, T};
 use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::trace::implementations::BatchContainer;
-use differential_dataflow::trace::{Batch, BatchReader, Builder, Cursor, Description, Merger, Navigable};
+use differential_dataflow::trace::{
+    Batch, BatchReader, Builder, Cursor, Description, Merger, Navigable,
+};
 use repr::{Diff, Row, RowRef};
 use std::rc::Rc;
-use timely::progress::frontier::{Antichain, AntichainRef};
 use timely::progress::Timestamp;
+use timely::progress::frontier::{Antichain, AntichainRef};
 
 /// An immutable, sorted list of updates.
 pub struct SortedBatch {
@@ -36,13 +38,22 @@ struct Updates {
 
 impl Updates {
     fn with_capacity(vals: usize, updates: usize) -> Self {
-        Updates { ends: Ends::with_capacity(vals, updates), times: Vec::with_capacity(updates), diffs: Vec::with_capacity(updates), count: 0 }
+        Updates {
+            ends: Ends::with_capacity(vals, updates),
+            times: Vec::with_capacity(updates),
+            diffs: Vec::with_capacity(updates),
+            count: 0,
+        }
     }
 
     #[inline]
     fn bounds(&self, val: usize) -> (usize, usize) {
         let (start, end) = self.ends.bounds(val);
-        if start == end { (start - 1, end) } else { (start, end) }
+        if start == end {
+            (start - 1, end)
+        } else {
+            (start, end)
+        }
     }
 
     /// A value with one update.
@@ -83,10 +94,22 @@ impl SortedBatch {
         self.keys.heap_bytes() + self.vals.heap_bytes() + self.val_ends.heap_bytes() + updates
     }
 
-    fn new(keys: RowContainer, val_ends: Ends, vals: RowContainer, updates: Updates, description: Description<T>) -> Self {
+    fn new(
+        keys: RowContainer,
+        val_ends: Ends,
+        vals: RowContainer,
+        updates: Updates,
+        description: Description<T>,
+    ) -> Self {
         assert_eq!(keys.len(), val_ends.len(), "every key has values");
         assert_eq!(vals.len(), updates.ends.len(), "every value has updates");
-        SortedBatch { keys, val_ends, vals, updates, description }
+        SortedBatch {
+            keys,
+            val_ends,
+            vals,
+            updates,
+            description,
+        }
     }
 }
 
@@ -115,7 +138,13 @@ impl Batch for SortedBatch {
 
     fn empty(lower: Antichain<T>, upper: Antichain<T>) -> Self {
         let description = Description::new(lower, upper, Antichain::from_elem(T::minimum()));
-        SortedBatch::new(Default::default(), Default::default(), Default::default(), Default::default(), description)
+        SortedBatch::new(
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            description,
+        )
     }
 }
 
@@ -196,7 +225,9 @@ impl Cursor for SortedCursor {
 
     #[inline]
     fn seek_val(&mut self, batch: &SortedBatch, val: RowRef<'_>) {
-        self.val += batch.vals.advance(self.val, batch.val_ends.start(self.key + 1), |v| v < val);
+        self.val += batch
+            .vals
+            .advance(self.val, batch.val_ends.start(self.key + 1), |v| v < val);
     }
 
     fn rewind_keys(&mut self, batch: &SortedBatch) {
@@ -227,10 +258,21 @@ pub struct SortedMerger {
 }
 
 impl Merger<SortedBatch> for SortedMerger {
-    fn new(first: &SortedBatch, second: &SortedBatch, compaction_frontier: AntichainRef<'_, T>) -> Self {
+    fn new(
+        first: &SortedBatch,
+        second: &SortedBatch,
+        compaction_frontier: AntichainRef<'_, T>,
+    ) -> Self {
         use differential_dataflow::lattice::Lattice;
-        assert!(first.upper() == second.lower(), "batches to merge are adjacent");
-        let since = first.description.since().join(second.description.since()).join(&compaction_frontier.to_owned());
+        assert!(
+            first.upper() == second.lower(),
+            "batches to merge are adjacent"
+        );
+        let since = first
+            .description
+            .since()
+            .join(second.description.since())
+            .join(&compaction_frontier.to_owned());
         // An empty frontier: nobody will tell times apart any more.
         let since_time = since.first().copied().unwrap_or(T::MAX);
         let updates = first.updates.times.len() + second.updates.times.len();
@@ -257,7 +299,13 @@ impl Merger<SortedBatch> for SortedMerger {
     }
 
     fn done(self) -> SortedBatch {
-        SortedBatch::new(self.keys, self.val_ends, self.vals, self.updates, self.description)
+        SortedBatch::new(
+            self.keys,
+            self.val_ends,
+            self.vals,
+            self.updates,
+            self.description,
+        )
     }
 }
 
@@ -275,7 +323,9 @@ impl SortedMerger {
                 self.copy_run(first, 0, self.at[0] + run, fuel)
             }
             std::cmp::Ordering::Greater => {
-                let run = second.keys.advance(self.at[1], second.keys.len(), |k| k < a);
+                let run = second
+                    .keys
+                    .advance(self.at[1], second.keys.len(), |k| k < a);
                 self.copy_run(second, 1, self.at[1] + run, fuel)
             }
             std::cmp::Ordering::Equal => self.merge_key(first, second),
@@ -295,7 +345,10 @@ impl SortedMerger {
             if self.has_only_singles(source, val_start, val_end) {
                 for val in val_start..val_end {
                     let (update, _) = source.updates.bounds(val);
-                    self.updates.push_single(source.updates.times[update].max(self.since), source.updates.diffs[update]);
+                    self.updates.push_single(
+                        source.updates.times[update].max(self.since),
+                        source.updates.diffs[update],
+                    );
                 }
             } else {
                 // Some values may go: up to here the run is copied as it is.
@@ -321,7 +374,10 @@ impl SortedMerger {
         if start < end {
             let at = self.vals.len();
             self.keys.extend_from(&source.keys, start..end);
-            self.vals.extend_from(&source.vals, source.val_ends.start(start)..source.val_ends.start(end));
+            self.vals.extend_from(
+                &source.vals,
+                source.val_ends.start(start)..source.val_ends.start(end),
+            );
             self.val_ends.extend_from(&source.val_ends, start..end, at);
         }
     }
@@ -329,7 +385,10 @@ impl SortedMerger {
     fn stash(&mut self, source: &SortedBatch, val: usize) {
         let (start, end) = source.updates.bounds(val);
         for i in start..end {
-            self.stash.push((source.updates.times[i].max(self.since), source.updates.diffs[i]));
+            self.stash.push((
+                source.updates.times[i].max(self.since),
+                source.updates.diffs[i],
+            ));
         }
     }
 
@@ -369,7 +428,11 @@ impl SortedMerger {
                 (true, false) => std::cmp::Ordering::Less,
                 (false, _) => std::cmp::Ordering::Greater,
             };
-            let val = if order.is_le() { first.vals.index(a) } else { second.vals.index(b) };
+            let val = if order.is_le() {
+                first.vals.index(a)
+            } else {
+                second.vals.index(b)
+            };
             if order.is_le() {
                 self.stash(first, a);
                 a += 1;
@@ -446,7 +509,13 @@ impl Builder for SortedBuilder {
         if !self.keys.is_empty() {
             self.val_ends.push(self.vals.len());
         }
-        Rc::new(SortedBatch::new(self.keys, self.val_ends, self.vals, self.updates, description))
+        Rc::new(SortedBatch::new(
+            self.keys,
+            self.val_ends,
+            self.vals,
+            self.updates,
+            description,
+        ))
     }
 
     fn seal(chain: &mut Vec<Vec<KeyedUpdate>>, description: Description<T>) -> Rc<SortedBatch> {
@@ -500,7 +569,9 @@ mod tests {
         let mut out = vec![];
         while let Some(key) = cursor.get_key(batch) {
             while let Some(val) = cursor.get_val(batch) {
-                cursor.map_times(batch, |t, d| out.push(((key.to_row(), val.to_row()), *t, *d)));
+                cursor.map_times(batch, |t, d| {
+                    out.push(((key.to_row(), val.to_row()), *t, *d))
+                });
                 cursor.step_val(batch);
             }
             cursor.step_key(batch);
@@ -512,7 +583,9 @@ mod tests {
     fn a_merge_is_the_consolidated_sum_at_the_frontier() {
         let mut seed = 11u64;
         let mut next = |n: u64| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (seed >> 33) % n
         };
         for round in 0..200 {
@@ -520,7 +593,15 @@ mod tests {
             let mut random = |lower: T| -> Vec<KeyedUpdate> {
                 let count = next(120);
                 let one = |n: u64| Row::pack_slice(&[Datum::Int64(n as i64 * 37)]);
-                (0..count).map(|_| ((one(next(keys)), one(next(vals))), lower + next(4), next(3) as i64 - 1)).collect()
+                (0..count)
+                    .map(|_| {
+                        (
+                            (one(next(keys)), one(next(vals))),
+                            lower + next(4),
+                            next(3) as i64 - 1,
+                        )
+                    })
+                    .collect()
             };
             let (first, second) = (random(0), random(4));
             let since = 3 * (round % 3);
@@ -532,7 +613,11 @@ mod tests {
                 fuel = 7;
                 merger.work(&a, &b, &mut fuel);
             }
-            let mut expected: Vec<KeyedUpdate> = first.into_iter().chain(second).map(|(row, t, d)| (row, t.max(since), d)).collect();
+            let mut expected: Vec<KeyedUpdate> = first
+                .into_iter()
+                .chain(second)
+                .map(|(row, t, d)| (row, t.max(since), d))
+                .collect();
             consolidate_updates(&mut expected);
             let merged = merger.done();
             assert_eq!(merged.len(), expected.len());

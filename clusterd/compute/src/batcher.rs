@@ -69,16 +69,24 @@ impl Batcher for RowBatcher {
     type Time = T;
 
     fn new(_logger: Option<Logger>, _operator_id: usize) -> Self {
-        RowBatcher { pending: vec![], consolidated: 0, lower: Antichain::from_elem(T::minimum()), frontier: Antichain::new() }
+        RowBatcher {
+            pending: vec![],
+            consolidated: 0,
+            lower: Antichain::from_elem(T::minimum()),
+            frontier: Antichain::new(),
+        }
     }
 
     fn seal(&mut self, upper: Antichain<T>) -> (Vec<Vec<KeyedUpdate>>, Description<T>) {
         let updates = std::mem::take(&mut self.pending);
-        let (ready, kept): (Vec<_>, Vec<_>) = if updates.iter().all(|(_, t, _)| !upper.less_equal(t)) {
-            (updates, vec![])
-        } else {
-            updates.into_iter().partition(|(_, t, _)| !upper.less_equal(t))
-        };
+        let (ready, kept): (Vec<_>, Vec<_>) =
+            if updates.iter().all(|(_, t, _)| !upper.less_equal(t)) {
+                (updates, vec![])
+            } else {
+                updates
+                    .into_iter()
+                    .partition(|(_, t, _)| !upper.less_equal(t))
+            };
         self.pending = sorted(kept);
         self.consolidated = self.pending.len();
         self.frontier.clear();
@@ -86,9 +94,20 @@ impl Batcher for RowBatcher {
             self.frontier.insert(*t);
         }
         let ready = sorted(ready);
-        let description = Description::new(self.lower.clone(), upper.clone(), Antichain::from_elem(T::minimum()));
+        let description = Description::new(
+            self.lower.clone(),
+            upper.clone(),
+            Antichain::from_elem(T::minimum()),
+        );
         self.lower = upper;
-        (if ready.is_empty() { vec![] } else { vec![ready] }, description)
+        (
+            if ready.is_empty() {
+                vec![]
+            } else {
+                vec![ready]
+            },
+            description,
+        )
     }
 
     fn frontier(&mut self) -> AntichainRef<'_, T> {
@@ -124,7 +143,9 @@ fn sorted(mut updates: Vec<KeyedUpdate>) -> Vec<KeyedUpdate> {
         differential_dataflow::consolidation::consolidate_updates(&mut updates);
         return updates;
     };
-    let mut order: Vec<(u64, u32)> = (0..count).map(|i| (prefix(&updates[i as usize].0.0), i)).collect();
+    let mut order: Vec<(u64, u32)> = (0..count)
+        .map(|i| (prefix(&updates[i as usize].0.0), i))
+        .collect();
     order.sort_unstable_by(|(p, i), (q, j)| {
         p.cmp(q).then_with(|| {
             let (a, b) = (&updates[*i as usize], &updates[*j as usize]);
@@ -157,13 +178,18 @@ mod tests {
     fn sorted_equals_plain_consolidation() {
         let mut seed = 7u64;
         let mut next = || {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             seed >> 33
         };
         for size in [0, 1, 2, 10, 1000] {
             let updates: Vec<KeyedUpdate> = (0..size)
                 .map(|_| {
-                    let key = Row::pack_slice(&[Datum::String("a long shared prefix"), Datum::Int64((next() % 20) as i64)]);
+                    let key = Row::pack_slice(&[
+                        Datum::String("a long shared prefix"),
+                        Datum::Int64((next() % 20) as i64),
+                    ]);
                     let val = Row::pack_slice(&[Datum::Int64((next() % 3) as i64)]);
                     ((key, val), next() % 3, (next() % 3) as i64 - 1)
                 })

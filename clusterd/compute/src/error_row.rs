@@ -36,8 +36,16 @@ mod tests {
     fn errors_survive_the_round_trip() {
         for error in [
             EvalError::division_by_zero(),
-            EvalError { detail: Some("d".into()), hint: None, ..EvalError::out_of_range("integer") },
-            EvalError { detail: None, hint: Some(String::new()), ..EvalError::out_of_range("integer") },
+            EvalError {
+                detail: Some("d".into()),
+                hint: None,
+                ..EvalError::out_of_range("integer")
+            },
+            EvalError {
+                detail: None,
+                hint: Some(String::new()),
+                ..EvalError::out_of_range("integer")
+            },
         ] {
             assert_eq!(from_row(to_row(&error).as_ref()), error);
         }

@@ -17,7 +17,10 @@ pub struct Exertion {
 
 impl Default for Exertion {
     fn default() -> Self {
-        Exertion { effort: 1000, factor: 16 }
+        Exertion {
+            effort: 1000,
+            factor: 16,
+        }
     }
 }
 
@@ -56,8 +59,19 @@ mod tests {
     fn effort_goes_to_layers_of_similar_size() {
         let rule = Exertion::default();
         assert_eq!(rule.effort_for(&[(20, 1, 1_000_000), (0, 0, 0)]), None);
-        assert_eq!(rule.effort_for(&[(20, 1, 1_000_000), (3, 1, 8)]), None, "a small change does not merge the whole");
-        assert_eq!(rule.effort_for(&[(20, 1, 1_000_000), (18, 1, 200_000)]), Some(1000));
-        assert_eq!(rule.effort_for(&[(20, 2, 1_000_000)]), Some(1000), "a merge that has begun is finished");
+        assert_eq!(
+            rule.effort_for(&[(20, 1, 1_000_000), (3, 1, 8)]),
+            None,
+            "a small change does not merge the whole"
+        );
+        assert_eq!(
+            rule.effort_for(&[(20, 1, 1_000_000), (18, 1, 200_000)]),
+            Some(1000)
+        );
+        assert_eq!(
+            rule.effort_for(&[(20, 2, 1_000_000)]),
+            Some(1000),
+            "a merge that has begun is finished"
+        );
     }
 }

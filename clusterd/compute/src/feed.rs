@@ -12,7 +12,11 @@ pub trait TableFeed: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the shard does not exist or has forgotten `as_of`.
-    fn snapshot(&self, shard: ShardId, as_of: Timestamp) -> Result<Arc<dyn TableSnapshot>, FeedError>;
+    fn snapshot(
+        &self,
+        shard: ShardId,
+        as_of: Timestamp,
+    ) -> Result<Arc<dyn TableSnapshot>, FeedError>;
 }
 
 /// All updates of one shard before an upper bound.
@@ -27,7 +31,11 @@ pub trait TableSnapshot: Send + Sync {
 /// One pass over a snapshot, in pieces.
 pub trait TableScan {
     /// Visits about `rows_max` further updates. False: that was the end.
-    fn next_chunk(&mut self, rows_max: usize, visit: &mut dyn FnMut(RowRef<'_>, Timestamp, Diff)) -> bool;
+    fn next_chunk(
+        &mut self,
+        rows_max: usize,
+        visit: &mut dyn FnMut(RowRef<'_>, Timestamp, Diff),
+    ) -> bool;
 }
 
 /// One shard's updates of one commit, or of several.
@@ -77,5 +85,9 @@ pub enum FeedError {
     #[error("{0} does not exist")]
     UnknownShard(ShardId),
     #[error("{shard} cannot be read at {as_of}: {reason}")]
-    NotReadable { shard: ShardId, as_of: Timestamp, reason: String },
+    NotReadable {
+        shard: ShardId,
+        as_of: Timestamp,
+        reason: String,
+    },
 }

@@ -20,7 +20,10 @@ struct Inner {
 
 impl Footprint {
     pub fn add_trace(&self, trace: &RowTrace) {
-        self.inner.borrow_mut().traces.push(Rc::downgrade(&trace.trace_box_unstable()));
+        self.inner
+            .borrow_mut()
+            .traces
+            .push(Rc::downgrade(&trace.trace_box_unstable()));
     }
 
     /// A gauge of bytes, for the operator to set.
@@ -35,9 +38,17 @@ impl Footprint {
         let inner = self.inner.borrow();
         let mut bytes = 0;
         for trace in inner.traces.iter().filter_map(Weak::upgrade) {
-            trace.borrow().trace().map_batches(|batch| bytes += batch.heap_bytes());
+            trace
+                .borrow()
+                .trace()
+                .map_batches(|batch| bytes += batch.heap_bytes());
         }
-        let states: usize = inner.gauges.iter().filter_map(Weak::upgrade).map(|gauge| gauge.get()).sum();
+        let states: usize = inner
+            .gauges
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|gauge| gauge.get())
+            .sum();
         (bytes + states) as u64
     }
 }

@@ -35,6 +35,8 @@ mod types;
 mod worker;
 
 pub use exert::Exertion;
-pub use feed::{FeedError, TableChanges, TableFeed, TableScan, TableSnapshot, TableUpdates, TableWrite};
+pub use feed::{
+    FeedError, TableChanges, TableFeed, TableScan, TableSnapshot, TableUpdates, TableWrite,
+};
 pub use peek::Reply;
 pub use replica::{Replica, ReplicaConfig, ReplicaHandle, ResponseSink};

@@ -16,7 +16,10 @@ pub enum Order {
     Command(Arc<RoutedCommand>),
     Tables(Arc<TableChanges>),
     /// The replica needs more memory than it may use.
-    OutOfMemory { id: GlobalId, error: EvalError },
+    OutOfMemory {
+        id: GlobalId,
+        error: EvalError,
+    },
     Shutdown,
 }
 

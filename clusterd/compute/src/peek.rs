@@ -41,14 +41,32 @@ struct Gathered {
 
 impl PeekTask {
     /// The shares of a peek: for each the worker's index and its keys.
-    pub fn split(peek: Arc<Peek>, shares: Vec<(usize, Option<Vec<Row>>)>, reply: Reply) -> Vec<(usize, PeekTask)> {
+    pub fn split(
+        peek: Arc<Peek>,
+        shares: Vec<(usize, Option<Vec<Row>>)>,
+        reply: Reply,
+    ) -> Vec<(usize, PeekTask)> {
         let gather = Arc::new(Gather {
             limit: peek.limit,
             bytes_max: peek.bytes_max,
-            state: Mutex::new(Gathered { left: shares.len(), rows: vec![], bytes: 0, error: None, refusal: None, reply: Some(reply) }),
+            state: Mutex::new(Gathered {
+                left: shares.len(),
+                rows: vec![],
+                bytes: 0,
+                error: None,
+                refusal: None,
+                reply: Some(reply),
+            }),
         });
-        let task = |keys| PeekTask { peek: Arc::clone(&peek), keys, gather: Some(Arc::clone(&gather)) };
-        shares.into_iter().map(|(worker, keys)| (worker, task(keys))).collect()
+        let task = |keys| PeekTask {
+            peek: Arc::clone(&peek),
+            keys,
+            gather: Some(Arc::clone(&gather)),
+        };
+        shares
+            .into_iter()
+            .map(|(worker, keys)| (worker, task(keys)))
+            .collect()
     }
 
     pub fn answer(mut self, answer: PeekResponse) {
@@ -92,7 +110,9 @@ impl Gather {
         let response = match (state.refusal.take(), state.error.take()) {
             (Some(refusal), _) => PeekResponse::Refused(refusal),
             (None, Some(error)) => PeekResponse::Error(error),
-            (None, None) if state.bytes > self.bytes_max => PeekResponse::Error(too_large(self.bytes_max)),
+            (None, None) if state.bytes > self.bytes_max => {
+                PeekResponse::Error(too_large(self.bytes_max))
+            }
             (None, None) => {
                 let mut rows = std::mem::take(&mut state.rows);
                 if let Some(limit) = self.limit {
@@ -148,7 +168,10 @@ impl MfpCache {
         }
         // The address names the block as long as the cache holds on to it.
         let key = (id, Arc::as_ptr(mfp) as usize);
-        let (_, compiled) = self.compiled.entry(key).or_insert_with(|| (Arc::clone(mfp), compile(&trace.split, mfp)));
+        let (_, compiled) = self
+            .compiled
+            .entry(key)
+            .or_insert_with(|| (Arc::clone(mfp), compile(&trace.split, mfp)));
         compiled
     }
 
@@ -167,7 +190,12 @@ struct Answer {
 
 impl Answer {
     fn new() -> Self {
-        Answer { rows: vec![], count: 0, bytes: 0, error: None }
+        Answer {
+            rows: vec![],
+            count: 0,
+            bytes: 0,
+            error: None,
+        }
     }
 
     /// Takes an arranged row that occurs `count` times.
@@ -228,8 +256,11 @@ pub fn answer(id: GlobalId, trace: &mut TraceEntry, tasks: Vec<PeekTask>, cache:
 
 fn look_up(id: GlobalId, trace: &mut TraceEntry, tasks: Vec<PeekTask>, cache: &mut MfpCache) {
     let mut answers: Vec<Answer> = tasks.iter().map(|_| Answer::new()).collect();
-    let mut requests: Vec<(&Row, usize)> =
-        tasks.iter().enumerate().flat_map(|(i, task)| task.keys.iter().flatten().map(move |key| (key, i))).collect();
+    let mut requests: Vec<(&Row, usize)> = tasks
+        .iter()
+        .enumerate()
+        .flat_map(|(i, task)| task.keys.iter().flatten().map(move |key| (key, i)))
+        .collect();
     requests.sort_unstable();
     requests.dedup();
     let (mut cursor, storage) = trace.oks.cursor();
@@ -261,9 +292,19 @@ fn scan(id: GlobalId, trace: &mut TraceEntry, peek: &Peek, cache: &mut MfpCache)
 }
 
 /// Adds what the cursor's key holds at the peek's time.
-fn add_key<C>(cursor: &mut C, storage: &C::Storage, peek: &Peek, mfp: &mut RowMfp, answer: &mut Answer)
-where
-    C: for<'a> Cursor<Key<'a> = RowRef<'a>, Val<'a> = RowRef<'a>, TimeGat<'a> = &'a T, DiffGat<'a> = &'a Diff>,
+fn add_key<C>(
+    cursor: &mut C,
+    storage: &C::Storage,
+    peek: &Peek,
+    mfp: &mut RowMfp,
+    answer: &mut Answer,
+) where
+    C: for<'a> Cursor<
+            Key<'a> = RowRef<'a>,
+            Val<'a> = RowRef<'a>,
+            TimeGat<'a> = &'a T,
+            DiffGat<'a> = &'a Diff,
+        >,
 {
     let key = cursor.key(storage);
     while let Some(value) = cursor.get_val(storage) {

@@ -30,17 +30,16 @@ use plan::mir::Id;
 use plan::{EvalError, Mfp, ScalarExpr};
 use repr::{Diff, GlobalId, Row, ShardId};
 use row_mfp::RowMfp;
-use source::{KeyedRowMfp, SourcePort, count_uses, import_below};
+use source::{KeyedRowMfp, SourceInput, SourcePort, count_uses, import_below};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use subscribe::SubscribeSink;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::core::input::{Handle as InputHandle, Input};
-use timely::dataflow::operators::{CapabilitySet, ToStream};
+use timely::dataflow::operators::core::input::Input;
 use timely::dataflow::operators::vec::Broadcast;
+use timely::dataflow::operators::{CapabilitySet, ToStream};
 use timely::progress::Antichain;
 use timely::worker::Worker;
 
@@ -67,7 +66,11 @@ pub struct Bundle<'s> {
 
 impl<'s> Bundle<'s> {
     pub fn from_rows(rows: Rows<'s>, errs: Rows<'s>) -> Self {
-        Bundle { rows: Some(rows), arrangements: vec![], errs }
+        Bundle {
+            rows: Some(rows),
+            arrangements: vec![],
+            errs,
+        }
     }
 
     /// The arrangement by exactly this key.
@@ -94,7 +97,7 @@ pub struct Context<'s> {
 
 /// What an export leaves outside of the dataflow.
 pub enum BuiltExport {
-    Index(TraceEntry),
+    Index(Box<TraceEntry>),
     Subscribe(SubscribeSink),
 }
 
@@ -127,7 +130,12 @@ pub struct Built {
 ///
 /// # Errors
 /// If the plan reads what is not there. All workers meet the same error.
-pub fn build(worker: &mut Worker, traces: &mut TraceManager, dataflow: &Dataflow, as_of: T) -> Result<Built, RenderError> {
+pub fn build(
+    worker: &mut Worker,
+    traces: &mut TraceManager,
+    dataflow: &Dataflow,
+    as_of: T,
+) -> Result<Built, RenderError> {
     traces.check_imports(dataflow, as_of)?;
     worker.dataflow_named::<T, _, _>(&format!("Dataflow: {}", dataflow.name), |scope| {
         let dropped = Rc::new(Cell::new(false));
@@ -158,8 +166,17 @@ pub fn build(worker: &mut Worker, traces: &mut TraceManager, dataflow: &Dataflow
         for export in &dataflow.exports {
             exports.push((export.id, cx.export(export, dataflow.until)?));
         }
-        let token = Rc::new(DataflowToken { buttons, _imported: imported, dropped });
-        Ok(Built { sources: cx.sources, exports, token, footprint: cx.footprint })
+        let token = Rc::new(DataflowToken {
+            buttons,
+            _imported: imported,
+            dropped,
+        });
+        Ok(Built {
+            sources: cx.sources,
+            exports,
+            token,
+            footprint: cx.footprint,
+        })
     })
 }
 
@@ -171,7 +188,7 @@ impl<'s> Context<'s> {
     }
 
     /// An input that starts at the dataflow's `as_of`.
-    fn new_input<D: Clone + 'static>(&self) -> (InputHandle<T, CapacityContainerBuilder<Vec<D>>>, Stream<'s, T, Vec<D>>) {
+    fn new_input<D: Clone + 'static>(&self) -> (SourceInput<D>, Stream<'s, T, Vec<D>>) {
         let (mut input, stream) = self.scope.new_input::<Vec<D>>();
         input.advance_to(self.as_of);
         (input, stream)
@@ -187,15 +204,22 @@ impl<'s> Context<'s> {
             let rows = self.delayed(rows, &import.mfp);
             self.bindings.insert(id, Bundle::from_rows(rows, err_rows));
             let mfp = RowMfp::new(&import.mfp, &[import.mfp.input_arity]);
-            self.sources.push(SourcePort::rows(import.shard, mfp, oks, errs));
+            self.sources
+                .push(SourcePort::rows(import.shard, mfp, oks, errs));
         }
-        self.bindings.get(&id).cloned().ok_or(RenderError::Unbound(id))
+        self.bindings
+            .get(&id)
+            .cloned()
+            .ok_or(RenderError::Unbound(id))
     }
 
     /// If the node is a table that only its consumer reads: the table's shard, and one block for import and node.
     pub fn own_import(&mut self, node: &Node) -> Option<(ShardId, Mfp)> {
         let (id, mfp) = import_below(node)?;
-        let import = self.unread.get(&id).filter(|i| self.uses.get(&id) == Some(&1) && i.mfp.temporal.is_empty())?;
+        let import = self
+            .unread
+            .get(&id)
+            .filter(|i| self.uses.get(&id) == Some(&1) && i.mfp.temporal.is_empty())?;
         let block = match mfp {
             None => import.mfp.clone(),
             Some(mfp) => after(&import.mfp, mfp),
@@ -206,12 +230,28 @@ impl<'s> Context<'s> {
     }
 
     /// A table that enters as key and value.
-    pub fn keyed_source(&mut self, shard: ShardId, block: &Mfp, split: &KeyValPermutation, skip_null_keys: bool) -> (KeyedRows<'s>, Rows<'s>) {
+    pub fn keyed_source(
+        &mut self,
+        shard: ShardId,
+        block: &Mfp,
+        split: &KeyValPermutation,
+        skip_null_keys: bool,
+    ) -> (KeyedRows<'s>, Rows<'s>) {
         let (oks, keyed) = self.new_input::<KeyedUpdate>();
         let (errs, err_rows) = self.new_input::<Update>();
-        let columns: Vec<ScalarExpr> = split.key.iter().cloned().chain(split.value.iter().map(|c| ScalarExpr::Column(*c))).collect();
-        let splitter = KeyedRowMfp::new(&reduce::compose(block, &columns), split.key.len(), skip_null_keys);
-        self.sources.push(SourcePort::keyed(shard, splitter, oks, errs));
+        let columns: Vec<ScalarExpr> = split
+            .key
+            .iter()
+            .cloned()
+            .chain(split.value.iter().map(|c| ScalarExpr::Column(*c)))
+            .collect();
+        let splitter = KeyedRowMfp::new(
+            &reduce::compose(block, &columns),
+            split.key.len(),
+            skip_null_keys,
+        );
+        self.sources
+            .push(SourcePort::keyed(shard, splitter, oks, errs));
         (keyed, err_rows)
     }
 
@@ -226,21 +266,51 @@ impl<'s> Context<'s> {
         let (mut oks, button) = entry.oks.import_core(self.scope, &name);
         oks.trace.set_logical_compaction(as_of.borrow());
         buttons.push(button);
-        let (mut errs, button) = entry.errs.import_core(self.scope, &format!("{name} errors"));
+        let (mut errs, button) = entry
+            .errs
+            .import_core(self.scope, &format!("{name} errors"));
         errs.trace.set_logical_compaction(as_of.borrow());
         buttons.push(button);
-        let errs = Arrangement { split: Rc::clone(&entry.err_split), arranged: errs, advance: self.as_of };
+        let errs = Arrangement {
+            split: Rc::clone(&entry.err_split),
+            arranged: errs,
+            advance: self.as_of,
+        };
         // Every worker has all of them: the first one brings them in.
-        let lookup: Option<&[Row]> = if self.scope.index() == 0 { None } else { Some(&[]) };
-        let (errs, _) = flatten(&errs, &Mfp::identity(4), lookup, &format!("{name} errors as rows"));
-        let arrangement = Arrangement { split: Rc::clone(&entry.split), arranged: oks, advance: self.as_of };
-        let bundle = self.bindings.entry(Id::Global(import.on)).or_insert_with(|| Bundle { rows: None, arrangements: vec![], errs });
+        let lookup: Option<&[Row]> = if self.scope.index() == 0 {
+            None
+        } else {
+            Some(&[])
+        };
+        let (errs, _) = flatten(
+            &errs,
+            &Mfp::identity(4),
+            lookup,
+            &format!("{name} errors as rows"),
+        );
+        let arrangement = Arrangement {
+            split: Rc::clone(&entry.split),
+            arranged: oks,
+            advance: self.as_of,
+        };
+        let bundle = self
+            .bindings
+            .entry(Id::Global(import.on))
+            .or_insert_with(|| Bundle {
+                rows: None,
+                arrangements: vec![],
+                errs,
+            });
         bundle.arrangements.push(arrangement);
     }
 
     /// Holds back future changes where the block has temporal bounds.
     pub fn delayed(&self, rows: Rows<'s>, mfp: &Mfp) -> Rows<'s> {
-        if mfp.temporal.is_empty() { rows } else { delay::delay(rows, Rc::clone(&self.dropped)) }
+        if mfp.temporal.is_empty() {
+            rows
+        } else {
+            delay::delay(rows, Rc::clone(&self.dropped))
+        }
     }
 
     /// The bundle's rows through a block; errors of the block are added to `errs`.
@@ -292,13 +362,23 @@ impl<'s> Context<'s> {
         match node {
             Node::Constant { rows } => Ok(self.constant(rows)),
             Node::Get { id } => self.bound(*id),
-            Node::GetArrangement { id, key, lookup, mfp } => {
+            Node::GetArrangement {
+                id,
+                key,
+                lookup,
+                mfp,
+            } => {
                 let bundle = self.bound(*id)?;
-                let arrangement = bundle.arrangement(key).ok_or(RenderError::MissingArrangement)?;
+                let arrangement = bundle
+                    .arrangement(key)
+                    .ok_or(RenderError::MissingArrangement)?;
                 let name = self.operator_name("read arrangement");
                 let (rows, errs) = flatten(arrangement, mfp, lookup.as_deref(), &name);
                 let rows = self.delayed(rows, mfp);
-                Ok(Bundle::from_rows(rows, union(self.scope, vec![bundle.errs, errs])))
+                Ok(Bundle::from_rows(
+                    rows,
+                    union(self.scope, vec![bundle.errs, errs]),
+                ))
             }
             Node::Let { id, value, body } => {
                 let value = self.render(value)?;
@@ -314,7 +394,12 @@ impl<'s> Context<'s> {
                 let (rows, errs) = self.rows(node)?;
                 Ok(Bundle::from_rows(rows, union(self.scope, errs)))
             }
-            Node::FlatMap { input, func, args, mfp } => {
+            Node::FlatMap {
+                input,
+                func,
+                args,
+                mfp,
+            } => {
                 let (rows, mut errs) = self.rows(input)?;
                 let name = self.operator_name("table function");
                 let (rows, func_errs) = flat_map::flat_map(rows, func, args, mfp, &name);
@@ -325,19 +410,26 @@ impl<'s> Context<'s> {
             Node::Join { inputs, plan } => join::render(self, inputs, plan),
             Node::Reduce { input, plan } => {
                 let name = self.operator_name("reduce");
-                let own = if reduce::adds_up(plan) { self.own_import(input) } else { None };
+                let own = if reduce::adds_up(plan) {
+                    self.own_import(input)
+                } else {
+                    None
+                };
                 let (rows, errs) = match own {
                     Some((shard, block)) => {
                         let (oks, summed) = self.new_input();
                         let (errs, err_rows) = self.new_input();
                         let (evaluate, sums) = reduce::local(&block, plan);
-                        self.sources.push(SourcePort::sums(shard, evaluate, sums, oks, errs));
-                        let (rows, reduce_errs) = reduce::total(summed, plan, &self.footprint, &name);
+                        self.sources
+                            .push(SourcePort::sums(shard, evaluate, sums, oks, errs));
+                        let (rows, reduce_errs) =
+                            reduce::total(summed, plan, &self.footprint, &name);
                         (rows, vec![err_rows, reduce_errs])
                     }
                     None => {
                         let (rows, mfp, mut errs) = self.rows_and_mfp(input, plan.input_arity)?;
-                        let (rows, reduce_errs) = reduce::reduce(rows, &mfp, plan, &self.footprint, &name);
+                        let (rows, reduce_errs) =
+                            reduce::reduce(rows, &mfp, plan, &self.footprint, &name);
                         errs.extend(reduce_errs);
                         (rows, errs)
                     }
@@ -354,7 +446,10 @@ impl<'s> Context<'s> {
             }
             Node::Negate { input } => {
                 let (rows, errs) = self.rows(input)?;
-                Ok(Bundle::from_rows(ok_err::negate(rows), union(self.scope, errs)))
+                Ok(Bundle::from_rows(
+                    ok_err::negate(rows),
+                    union(self.scope, errs),
+                ))
             }
             Node::Threshold { input, arity: _ } => {
                 let (rows, mut errs) = self.rows(input)?;
@@ -370,14 +465,21 @@ impl<'s> Context<'s> {
                     rows.push(input_rows);
                     errs.extend(input_errs);
                 }
-                Ok(Bundle::from_rows(union(self.scope, rows), union(self.scope, errs)))
+                Ok(Bundle::from_rows(
+                    union(self.scope, rows),
+                    union(self.scope, errs),
+                ))
             }
             Node::ArrangeBy { input, keys, arity } => self.arrange_by(input, keys, *arity),
         }
     }
 
     /// The node's rows before a block at its top, and that block, unless it has to run on its own.
-    fn rows_and_mfp(&mut self, node: &Node, arity: usize) -> Result<(Rows<'s>, Mfp, Vec<Rows<'s>>), RenderError> {
+    fn rows_and_mfp(
+        &mut self,
+        node: &Node,
+        arity: usize,
+    ) -> Result<(Rows<'s>, Mfp, Vec<Rows<'s>>), RenderError> {
         if let Node::Mfp { input, mfp } = node
             && mfp.temporal.is_empty()
         {
@@ -388,7 +490,12 @@ impl<'s> Context<'s> {
         Ok((rows, Mfp::identity(arity), errs))
     }
 
-    fn arrange_by(&mut self, input: &Node, keys: &[Vec<ScalarExpr>], arity: usize) -> Result<Bundle<'s>, RenderError> {
+    fn arrange_by(
+        &mut self,
+        input: &Node,
+        keys: &[Vec<ScalarExpr>],
+        arity: usize,
+    ) -> Result<Bundle<'s>, RenderError> {
         if let [key] = keys
             && let Some((shard, block)) = self.own_import(input)
         {
@@ -396,8 +503,16 @@ impl<'s> Context<'s> {
             let split = KeyValPermutation::new(key, arity);
             let (keyed, errs) = self.keyed_source(shard, &block, &split, false);
             let arranged = arrange_keyed(keyed, &self.footprint, &name);
-            let arrangement = Arrangement { split: Rc::new(split), arranged, advance: 0 };
-            return Ok(Bundle { rows: None, arrangements: vec![arrangement], errs });
+            let arrangement = Arrangement {
+                split: Rc::new(split),
+                arranged,
+                advance: 0,
+            };
+            return Ok(Bundle {
+                rows: None,
+                arrangements: vec![arrangement],
+                errs,
+            });
         }
         let mut bundle = self.render(input)?;
         let mut errs = vec![];
@@ -405,7 +520,8 @@ impl<'s> Context<'s> {
             if bundle.arrangement(key).is_some() {
                 continue;
             }
-            let rows = self.rows_through(&bundle, &Mfp::identity(arity), "rows to arrange", &mut errs)?;
+            let rows =
+                self.rows_through(&bundle, &Mfp::identity(arity), "rows to arrange", &mut errs)?;
             let name = self.operator_name("arrangement");
             let (arrangement, key_errs) = arrange(rows, key, arity, &self.footprint, &name);
             errs.push(key_errs);
@@ -434,7 +550,11 @@ impl<'s> Context<'s> {
 
     /// All workers get all errors, so that a lookup of one key on one worker meets them.
     fn everywhere(&self, errs: Rows<'s>) -> Rows<'s> {
-        if self.scope.peers() == 1 { errs } else { errs.broadcast() }
+        if self.scope.peers() == 1 {
+            errs
+        } else {
+            errs.broadcast()
+        }
     }
 
     fn export(&mut self, export: &Export, until: Option<T>) -> Result<BuiltExport, RenderError> {
@@ -446,21 +566,51 @@ impl<'s> Context<'s> {
                 let arrangement = match bundle.arrangement(key) {
                     Some(arrangement) => arrangement.clone(),
                     None => {
-                        let rows = self.rows_through(&bundle, &Mfp::identity(types.len()), "rows to export", &mut errs)?;
-                        let (arrangement, key_errs) = arrange(rows, key, types.len(), &self.footprint, &name);
+                        let rows = self.rows_through(
+                            &bundle,
+                            &Mfp::identity(types.len()),
+                            "rows to export",
+                            &mut errs,
+                        )?;
+                        let (arrangement, key_errs) =
+                            arrange(rows, key, types.len(), &self.footprint, &name);
                         errs.push(key_errs);
                         arrangement
                     }
                 };
-                let errs = arrange_errors(self.everywhere(union(self.scope, errs)), &self.footprint, &name);
-                Ok(BuiltExport::Index(TraceEntry::new(arrangement.split, arrangement.arranged.trace, errs.trace)))
+                let errs = arrange_errors(
+                    self.everywhere(union(self.scope, errs)),
+                    &self.footprint,
+                    &name,
+                );
+                Ok(BuiltExport::Index(Box::new(TraceEntry::new(
+                    arrangement.split,
+                    arrangement.arranged.trace,
+                    errs.trace,
+                ))))
             }
-            ExportKind::Subscribe { types, with_snapshot } => {
+            ExportKind::Subscribe {
+                types,
+                with_snapshot,
+            } => {
                 let mut errs = vec![bundle.errs.clone()];
-                let rows = self.rows_through(&bundle, &Mfp::identity(types.len()), "rows to subscribe to", &mut errs)?;
+                let rows = self.rows_through(
+                    &bundle,
+                    &Mfp::identity(types.len()),
+                    "rows to subscribe to",
+                    &mut errs,
+                )?;
                 let name = self.operator_name(&format!("subscribe {}", export.id));
                 let errs = union(self.scope, errs);
-                Ok(BuiltExport::Subscribe(subscribe::sink(rows, errs, export.id, self.as_of, until, *with_snapshot, &name)))
+                Ok(BuiltExport::Subscribe(subscribe::sink(
+                    rows,
+                    errs,
+                    export.id,
+                    self.as_of,
+                    until,
+                    *with_snapshot,
+                    &name,
+                )))
             }
         }
     }
@@ -471,17 +621,33 @@ fn after(first: &Mfp, second: &Mfp) -> Mfp {
     let arity = first.input_arity + first.expressions.len();
     let columns = first.projection.len();
     // The second block's input columns are the first one's output; its mapped columns come after the first one's.
-    let map = |c: usize| if c < columns { first.projection[c] } else { arity + (c - columns) };
+    let map = |c: usize| {
+        if c < columns {
+            first.projection[c]
+        } else {
+            arity + (c - columns)
+        }
+    };
     let moved = |expr: &ScalarExpr| {
         let mut expr = expr.clone();
         expr.permute(&map);
         expr
     };
     let mut predicates = first.predicates.clone();
-    predicates.extend(second.predicates.iter().map(|(n, p)| (n.saturating_sub(columns) + arity, moved(p))));
+    predicates.extend(
+        second
+            .predicates
+            .iter()
+            .map(|(n, p)| (n.saturating_sub(columns) + arity, moved(p))),
+    );
     Mfp {
         input_arity: first.input_arity,
-        expressions: first.expressions.iter().cloned().chain(second.expressions.iter().map(&moved)).collect(),
+        expressions: first
+            .expressions
+            .iter()
+            .cloned()
+            .chain(second.expressions.iter().map(&moved))
+            .collect(),
         predicates,
         projection: second.projection.iter().map(|c| map(*c)).collect(),
         temporal: vec![],
@@ -491,12 +657,17 @@ fn after(first: &Mfp, second: &Mfp) -> Mfp {
 /// Rows through a block.
 pub fn map_rows<'s>(rows: Rows<'s>, mfp: &Mfp, name: &str) -> (Rows<'s>, Rows<'s>) {
     let mut mfp = RowMfp::new(mfp, &[mfp.input_arity]);
-    stateless(rows, Pipeline, name, move |data: &mut Vec<Update>, out: &mut Changes, ship| {
-        for (row, time, diff) in data.drain(..) {
-            mfp.apply(&[row.as_ref()], time, diff, out);
-            if out.is_full() {
-                ship(out);
+    stateless(
+        rows,
+        Pipeline,
+        name,
+        move |data: &mut Vec<Update>, out: &mut Changes, ship| {
+            for (row, time, diff) in data.drain(..) {
+                mfp.apply(&[row.as_ref()], time, diff, out);
+                if out.is_full() {
+                    ship(out);
+                }
             }
-        }
-    })
+        },
+    )
 }

@@ -32,7 +32,12 @@ pub struct ReplicaConfig {
 
 impl Default for ReplicaConfig {
     fn default() -> Self {
-        ReplicaConfig { workers: 1, exertion: Exertion::default(), memory_bytes_max: None, peeks_max: 100_000 }
+        ReplicaConfig {
+            workers: 1,
+            exertion: Exertion::default(),
+            memory_bytes_max: None,
+            peeks_max: 100_000,
+        }
     }
 }
 
@@ -55,7 +60,9 @@ impl Replica {
         spawner: &dyn Spawn,
     ) -> io::Result<ReplicaHandle> {
         let workers = config.workers.max(1);
-        let (builders, _no_network) = CommunicationConfig::Process(workers).try_build().map_err(io::Error::other)?;
+        let (builders, _no_network) = CommunicationConfig::Process(workers)
+            .try_build()
+            .map_err(io::Error::other)?;
         let mailboxes: Arc<[Arc<Mailbox>]> = (0..workers).map(|_| Arc::default()).collect();
         let timely_config = worker_config(config.exertion);
         let bytes: Arc<[AtomicU64]> = (0..workers).map(|_| AtomicU64::new(0)).collect();
@@ -72,13 +79,28 @@ impl Replica {
             // Timely decides by its own timer how long it may sleep; without one it never does.
             let timer = std::time::Instant::now();
             let run = move || {
-                let worker = timely::worker::Worker::new(timely_config, allocator(builder, workers), Some(timer));
+                let worker = timely::worker::Worker::new(
+                    timely_config,
+                    allocator(builder, workers),
+                    Some(timer),
+                );
                 ComputeWorker::new(worker, index, shared).run();
             };
-            threads.push(spawner.spawn_thread(&format!("compute-{index}"), Box::new(move || abort_on_panic(run)))?);
+            threads.push(spawner.spawn_thread(
+                &format!("compute-{index}"),
+                Box::new(move || abort_on_panic(run)),
+            )?);
         }
-        let inner = Inner { mailboxes, feed, ordering: Mutex::new(()), threads: Mutex::new(threads), shards: Mutex::default() };
-        Ok(ReplicaHandle { inner: Arc::new(inner) })
+        let inner = Inner {
+            mailboxes,
+            feed,
+            ordering: Mutex::new(()),
+            threads: Mutex::new(threads),
+            shards: Mutex::default(),
+        };
+        Ok(ReplicaHandle {
+            inner: Arc::new(inner),
+        })
     }
 }
 
@@ -86,7 +108,9 @@ impl Replica {
 fn allocator(builder: AllocatorBuilder, workers: usize) -> Allocator {
     match builder {
         AllocatorBuilder::Process(builder) if workers > 1 => Allocator::Process(builder.build()),
-        AllocatorBuilder::Process(_) | AllocatorBuilder::Thread(_) | AllocatorBuilder::Tcp(_) => Allocator::Thread(Default::default()),
+        AllocatorBuilder::Process(_) | AllocatorBuilder::Thread(_) | AllocatorBuilder::Tcp(_) => {
+            Allocator::Thread(Default::default())
+        }
     }
 }
 
@@ -120,20 +144,31 @@ impl ReplicaHandle {
         let _in_order = lock(&self.inner.ordering);
         let snapshots = match &numbered.command {
             Command::CreateDataflow { dataflow, .. } => self.snapshots(dataflow),
-            Command::Hello | Command::AllowCompaction { .. } | Command::CancelPeek { .. } | Command::InitializationComplete => {
-                Ok(Snapshots::new())
-            }
+            Command::Hello
+            | Command::AllowCompaction { .. }
+            | Command::CancelPeek { .. }
+            | Command::InitializationComplete => Ok(Snapshots::new()),
         };
-        self.broadcast(&Order::Command(Arc::new(RoutedCommand { numbered, snapshots })));
+        self.broadcast(&Order::Command(Arc::new(RoutedCommand {
+            numbered,
+            snapshots,
+        })));
     }
 
     fn snapshots(&self, dataflow: &plan::Dataflow) -> Result<Snapshots, EvalError> {
         let Some(as_of) = dataflow.as_of else {
-            return Err(EvalError::new("XX000", format!("dataflow {} has no as_of", dataflow.name)));
+            return Err(EvalError::new(
+                "XX000",
+                format!("dataflow {} has no as_of", dataflow.name),
+            ));
         };
         let mut snapshots = Snapshots::new();
         for source in dataflow.sources.values() {
-            let snapshot = self.inner.feed.snapshot(source.shard, as_of).map_err(|error| not_readable(&error))?;
+            let snapshot = self
+                .inner
+                .feed
+                .snapshot(source.shard, as_of)
+                .map_err(|error| not_readable(&error))?;
             snapshots.insert(source.shard, snapshot);
             lock(&self.inner.shards).insert(source.shard);
         }
@@ -189,7 +224,10 @@ impl Drop for Inner {
 }
 
 fn not_readable(error: &FeedError) -> EvalError {
-    EvalError::new("55000", format!("an input of the dataflow cannot be read: {error}"))
+    EvalError::new(
+        "55000",
+        format!("an input of the dataflow cannot be read: {error}"),
+    )
 }
 
 /// Which workers answer a peek: all, or the owners of its keys.
@@ -202,8 +240,12 @@ fn shares(peek: &Peek, workers: usize) -> Vec<(usize, Option<Vec<Row>>)> {
             for key in keys {
                 by_worker[(key_hash(key.as_ref()) % workers as u64) as usize].push(key.clone());
             }
-            let mut shares: Vec<_> =
-                by_worker.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty()).map(|(w, keys)| (w, Some(keys))).collect();
+            let mut shares: Vec<_> = by_worker
+                .into_iter()
+                .enumerate()
+                .filter(|(_, keys)| !keys.is_empty())
+                .map(|(w, keys)| (w, Some(keys)))
+                .collect();
             if shares.is_empty() {
                 shares.push((0, Some(vec![])));
             }

@@ -109,7 +109,10 @@ impl Ends {
 impl RowContainer {
     /// An empty container with room for this many rows of this many bytes together.
     pub fn with_bytes(rows: usize, bytes: usize) -> Self {
-        RowContainer { bytes: Vec::with_capacity(bytes), ends: Ends::with_capacity(rows, bytes) }
+        RowContainer {
+            bytes: Vec::with_capacity(bytes),
+            ends: Ends::with_capacity(rows, bytes),
+        }
     }
 
     /// Bytes that the container occupies outside of itself.
@@ -120,7 +123,9 @@ impl RowContainer {
     /// Appends a range of another list.
     pub fn extend_from(&mut self, other: &RowContainer, range: std::ops::Range<usize>) {
         let at = self.bytes.len();
-        self.bytes.extend_from_slice(&other.bytes[other.ends.start(range.start)..other.ends.start(range.end)]);
+        self.bytes.extend_from_slice(
+            &other.bytes[other.ends.start(range.start)..other.ends.start(range.end)],
+        );
         self.ends.extend_from(&other.ends, range, at);
     }
 
@@ -156,7 +161,10 @@ impl BatchContainer for RowContainer {
     }
 
     fn with_capacity(size: usize) -> Self {
-        RowContainer { bytes: Vec::new(), ends: Ends::with_capacity(size, 0) }
+        RowContainer {
+            bytes: Vec::new(),
+            ends: Ends::with_capacity(size, 0),
+        }
     }
 
     fn merge_capacity(a: &Self, b: &Self) -> Self {
@@ -196,8 +204,11 @@ mod tests {
     #[test]
     fn rows_come_back_as_pushed() {
         let mut container = RowContainer::default();
-        let rows: Vec<Row> =
-            (0..1000).map(|i| Row::pack_slice(&[Datum::Int64(i * 7919), Datum::String("x")][..(i % 3) as usize])).collect();
+        let rows: Vec<Row> = (0..1000)
+            .map(|i| {
+                Row::pack_slice(&[Datum::Int64(i * 7919), Datum::String("x")][..(i % 3) as usize])
+            })
+            .collect();
         for row in &rows {
             container.push_own(row);
         }

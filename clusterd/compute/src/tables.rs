@@ -1,6 +1,8 @@
 //! The node's own tables as a feed.
 
-use crate::feed::{FeedError, TableChanges, TableFeed, TableScan, TableSnapshot, TableUpdates, TableWrite};
+use crate::feed::{
+    FeedError, TableChanges, TableFeed, TableScan, TableSnapshot, TableUpdates, TableWrite,
+};
 use crate::replica::ReplicaHandle;
 use repr::{Diff, RowRef, ShardId, Timestamp};
 use std::collections::BTreeSet;
@@ -8,10 +10,18 @@ use std::sync::Arc;
 use storage::{Event, History, HistoryScan, Storage};
 
 impl TableFeed for Storage {
-    fn snapshot(&self, shard: ShardId, as_of: Timestamp) -> Result<Arc<dyn TableSnapshot>, FeedError> {
+    fn snapshot(
+        &self,
+        shard: ShardId,
+        as_of: Timestamp,
+    ) -> Result<Arc<dyn TableSnapshot>, FeedError> {
         match self.history(shard, as_of) {
             Ok(history) => Ok(Arc::new(history)),
-            Err(error) => Err(FeedError::NotReadable { shard, as_of, reason: error.to_string() }),
+            Err(error) => Err(FeedError::NotReadable {
+                shard,
+                as_of,
+                reason: error.to_string(),
+            }),
         }
     }
 }
@@ -27,7 +37,11 @@ impl TableSnapshot for History {
 }
 
 impl TableScan for HistoryScan {
-    fn next_chunk(&mut self, rows_max: usize, visit: &mut dyn FnMut(RowRef<'_>, Timestamp, Diff)) -> bool {
+    fn next_chunk(
+        &mut self,
+        rows_max: usize,
+        visit: &mut dyn FnMut(RowRef<'_>, Timestamp, Diff),
+    ) -> bool {
         HistoryScan::next_chunk(self, rows_max, visit)
     }
 }
@@ -64,26 +78,45 @@ impl ReplicaHandle {
                     let visit_all = move |visit: &mut dyn FnMut(RowRef<'_>, Timestamp, Diff)| {
                         for index in 0..batch.rows() {
                             let row = batch.row(index);
-                            batch.updates_of(index).for_each(|(time, diff)| visit(row, time, diff));
+                            batch
+                                .updates_of(index)
+                                .for_each(|(time, diff)| visit(row, time, diff));
                         }
                     };
-                    TableWrite { shard: *shard, lost_before: None, updates: Arc::new(Visits { len, visit_all }) }
+                    TableWrite {
+                        shard: *shard,
+                        lost_before: None,
+                        updates: Arc::new(Visits { len, visit_all }),
+                    }
                 });
-                self.commit(TableChanges { upper: changes.upper, writes: writes.collect() });
+                self.commit(TableChanges {
+                    upper: changes.upper,
+                    writes: writes.collect(),
+                });
             }
             Event::Jump(jump) => {
                 let read: BTreeSet<ShardId> = self.shards_read();
                 let writes = read.into_iter().filter_map(|shard| {
                     let moved = jump.shard(shard)?;
-                    Some(TableWrite { shard, lost_before: moved.lost_before, updates: Arc::new(moved.updates) })
+                    Some(TableWrite {
+                        shard,
+                        lost_before: moved.lost_before,
+                        updates: Arc::new(moved.updates),
+                    })
                 });
-                self.commit(TableChanges { upper: jump.to.upper(), writes: writes.collect() });
+                self.commit(TableChanges {
+                    upper: jump.to.upper(),
+                    writes: writes.collect(),
+                });
             }
         }
     }
 
     /// The tables are complete before this time, as far as this replica has been told.
     pub fn tables_are_at(&self, upper: Timestamp) {
-        self.commit(TableChanges { upper, writes: vec![] });
+        self.commit(TableChanges {
+            upper,
+            writes: vec![],
+        });
     }
 }

@@ -22,8 +22,17 @@ pub struct TraceEntry {
 impl TraceEntry {
     pub fn new(split: Rc<KeyValPermutation>, oks: RowTrace, errs: RowTrace) -> Self {
         let key = (0..4).map(ScalarExpr::Column).collect();
-        let err_split = Rc::new(KeyValPermutation { key, value: vec![], permutation: vec![0, 1, 2, 3] });
-        TraceEntry { split, oks, err_split, errs }
+        let err_split = Rc::new(KeyValPermutation {
+            key,
+            value: vec![],
+            permutation: vec![0, 1, 2, 3],
+        });
+        TraceEntry {
+            split,
+            oks,
+            err_split,
+            errs,
+        }
     }
 
     /// The arrangement and its errors are complete before this time; `None`: for ever.
@@ -94,7 +103,12 @@ pub struct TraceManager {
 
 impl TraceManager {
     pub fn insert(&mut self, id: GlobalId, trace: TraceEntry, token: Rc<DataflowToken>, as_of: T) {
-        let mut managed = Managed { trace, token, since: as_of, granted: as_of };
+        let mut managed = Managed {
+            trace,
+            token,
+            since: as_of,
+            granted: as_of,
+        };
         managed.trace.compact_to(as_of);
         self.traces.insert(id, managed);
     }
@@ -125,7 +139,11 @@ impl TraceManager {
         for id in dataflow.indexes.keys() {
             let managed = self.traces.get(id).ok_or(RenderError::UnknownIndex(*id))?;
             if as_of < managed.granted {
-                return Err(RenderError::IndexNotReadable { index: *id, since: managed.granted, as_of });
+                return Err(RenderError::IndexNotReadable {
+                    index: *id,
+                    since: managed.granted,
+                    as_of,
+                });
             }
         }
         Ok(())

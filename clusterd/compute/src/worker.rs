@@ -161,7 +161,8 @@ impl ComputeWorker {
         if fed || self.report.upkeep_due(now) {
             let peeks = &self.peeks;
             self.traces.maintain(|id| peeks.owed(id));
-            self.retired.retain(|running| Rc::strong_count(&running.token) > 1);
+            self.retired
+                .retain(|running| Rc::strong_count(&running.token) > 1);
         }
         if self.report.accounting_due(now) {
             self.account_memory();

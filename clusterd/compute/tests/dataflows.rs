@@ -24,7 +24,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 33) % n
     }
 }
@@ -39,7 +42,12 @@ fn random_row(random: &mut Random) -> Row {
     };
     let money = Numeric::from_parts(i128::from(random.below(500)) - 100, 2).unwrap();
     let text = ["", "a", "some longer text that is not inline", "b"][random.below(4) as usize];
-    Row::pack_slice(&[Datum::Int64(random.below(5) as i64), second, Datum::Numeric(money), Datum::String(text)])
+    Row::pack_slice(&[
+        Datum::Int64(random.below(5) as i64),
+        second,
+        Datum::Numeric(money),
+        Datum::String(text),
+    ])
 }
 
 fn int(value: i64) -> ScalarExpr {
@@ -49,17 +57,30 @@ fn int(value: i64) -> ScalarExpr {
 /// Plans that between them use every operator.
 fn plans() -> Vec<(&'static str, Dataflow)> {
     let whole = |shard: u64| (shard, source(shard, Mfp::identity(ARITY)));
-    let view = |node: Node, arity: usize, key: &[usize]| dataflow(100, vec![whole(1), whole(2), whole(3)], node, arity, key);
+    let view = |node: Node, arity: usize, key: &[usize]| {
+        dataflow(100, vec![whole(1), whole(2), whole(3)], node, arity, key)
+    };
     let positive = |c: usize| call("gt", vec![col(c), int(0)], SqlType::Bool);
     let divided = call("int8div", vec![int(10), col(1)], SqlType::Int64);
     let minmax = vec![
         agg(AggregateFunc::Min(SqlType::Int64), col(1)),
         agg(AggregateFunc::Max(SqlType::Text), col(3)),
         count_all(),
-        plan::AggregateExpr { distinct: true, ..agg(AggregateFunc::Count, col(3)) },
-        plan::AggregateExpr { distinct: true, ..agg(AggregateFunc::SumInt8, col(1)) },
+        plan::AggregateExpr {
+            distinct: true,
+            ..agg(AggregateFunc::Count, col(3))
+        },
+        plan::AggregateExpr {
+            distinct: true,
+            ..agg(AggregateFunc::SumInt8, col(1))
+        },
         agg(AggregateFunc::SumNumeric { scale: None }, col(2)),
-        agg(AggregateFunc::ArrayAgg { element: SqlType::Int64 }, col(1)),
+        agg(
+            AggregateFunc::ArrayAgg {
+                element: SqlType::Int64,
+            },
+            col(1),
+        ),
     ];
     let sums = vec![
         agg(AggregateFunc::SumInt8, col(1)),
@@ -69,7 +90,18 @@ fn plans() -> Vec<(&'static str, Dataflow)> {
         agg(AggregateFunc::BoolOr, positive(1)),
         count_all(),
     ];
-    let order = vec![ColumnOrder { column: 1, desc: true, nulls_last: false }, ColumnOrder { column: 2, desc: false, nulls_last: true }];
+    let order = vec![
+        ColumnOrder {
+            column: 1,
+            desc: true,
+            nulls_last: false,
+        },
+        ColumnOrder {
+            column: 2,
+            desc: false,
+            nulls_last: true,
+        },
+    ];
     let top = |limit: Option<i64>, offset| TopKPlan {
         arity: ARITY,
         group_key: vec![0],
@@ -83,68 +115,201 @@ fn plans() -> Vec<(&'static str, Dataflow)> {
             input_arity: ARITY,
             group_key: cols(&[3]),
             aggregates: vec![count_all()],
-            mfp: mfp(2, vec![], vec![call("gt", vec![col(1), int(2)], SqlType::Bool)], &[1, 0]),
+            mfp: mfp(
+                2,
+                vec![],
+                vec![call("gt", vec![col(1), int(2)], SqlType::Bool)],
+                &[1, 0],
+            ),
         },
     };
     vec![
         ("copy", view(get(1), ARITY, &[0, 1, 2, 3])),
-        ("filter and map", view(Node::Mfp { input: Box::new(get(1)), mfp: mfp(ARITY, vec![call("int8pl", vec![col(0), col(1)], SqlType::Int64)], vec![positive(0)], &[4, 3, 0]) }, 3, &[1])),
-        ("division that fails", view(Node::Mfp { input: Box::new(get(1)), mfp: mfp(ARITY, vec![divided.clone()], vec![], &[4, 0]) }, 2, &[0])),
+        (
+            "filter and map",
+            view(
+                Node::Mfp {
+                    input: Box::new(get(1)),
+                    mfp: mfp(
+                        ARITY,
+                        vec![call("int8pl", vec![col(0), col(1)], SqlType::Int64)],
+                        vec![positive(0)],
+                        &[4, 3, 0],
+                    ),
+                },
+                3,
+                &[1],
+            ),
+        ),
+        (
+            "division that fails",
+            view(
+                Node::Mfp {
+                    input: Box::new(get(1)),
+                    mfp: mfp(ARITY, vec![divided.clone()], vec![], &[4, 0]),
+                },
+                2,
+                &[0],
+            ),
+        ),
         ("failing key", {
             let mut d = view(get(1), ARITY, &[0]);
-            d.exports[0].kind = ExportKind::Index { key: vec![divided], types: types(ARITY) };
+            d.exports[0].kind = ExportKind::Index {
+                key: vec![divided],
+                types: types(ARITY),
+            };
             d
         }),
-        ("sums", view(reduce(get(1), ARITY, &[0], sums.clone()), 7, &[0])),
-        ("sums of all", view(reduce(get(1), ARITY, &[], sums), 6, &[])),
-        ("least and greatest", view(reduce(get(1), ARITY, &[0], minmax), 8, &[0])),
+        (
+            "sums",
+            view(reduce(get(1), ARITY, &[0], sums.clone()), 7, &[0]),
+        ),
+        (
+            "sums of all",
+            view(reduce(get(1), ARITY, &[], sums), 6, &[]),
+        ),
+        (
+            "least and greatest",
+            view(reduce(get(1), ARITY, &[0], minmax), 8, &[0]),
+        ),
         ("having", view(having, 2, &[1])),
-        ("distinct", view(reduce(Node::Mfp { input: Box::new(get(1)), mfp: project(ARITY, &[1, 3]) }, 2, &[0, 1], vec![]), 2, &[0, 1])),
-        ("first of each", view(Node::TopK { input: Box::new(get(1)), plan: top(Some(1), 0) }, ARITY, &[0])),
-        ("third and fourth of each", view(Node::TopK { input: Box::new(get(1)), plan: top(Some(2), 2) }, ARITY, &[0])),
-        ("all but the first", view(Node::TopK { input: Box::new(get(1)), plan: top(None, 1) }, ARITY, &[0])),
-        ("except all", view(
-            Node::Threshold {
-                input: Box::new(Node::Union { inputs: vec![get(1), Node::Negate { input: Box::new(get(2)) }] }),
-                arity: ARITY,
-            },
-            ARITY,
-            &[0],
-        )),
-        ("series", view(
-            Node::FlatMap {
-                input: Box::new(get(1)),
-                func: TableFunc::GenerateSeriesInt64,
-                args: vec![col(0), col(1)],
-                mfp: mfp(ARITY + 1, vec![], vec![positive(4)], &[0, 1, 4]),
-            },
-            3,
-            &[2],
-        )),
-        ("let and constants", view(
-            Node::Let {
-                id: 7,
-                value: Box::new(Node::Mfp { input: Box::new(get(1)), mfp: project(ARITY, &[0]) }),
-                body: Box::new(Node::Union {
-                    inputs: vec![
-                        Node::Get { id: plan::mir::Id::Local(7) },
-                        Node::Get { id: plan::mir::Id::Local(7) },
-                        Node::Constant { rows: Ok(vec![(Row::pack_slice(&[Datum::Int64(99)]), 3)]) },
-                    ],
-                }),
-            },
-            1,
-            &[0],
-        )),
+        (
+            "distinct",
+            view(
+                reduce(
+                    Node::Mfp {
+                        input: Box::new(get(1)),
+                        mfp: project(ARITY, &[1, 3]),
+                    },
+                    2,
+                    &[0, 1],
+                    vec![],
+                ),
+                2,
+                &[0, 1],
+            ),
+        ),
+        (
+            "first of each",
+            view(
+                Node::TopK {
+                    input: Box::new(get(1)),
+                    plan: top(Some(1), 0),
+                },
+                ARITY,
+                &[0],
+            ),
+        ),
+        (
+            "third and fourth of each",
+            view(
+                Node::TopK {
+                    input: Box::new(get(1)),
+                    plan: top(Some(2), 2),
+                },
+                ARITY,
+                &[0],
+            ),
+        ),
+        (
+            "all but the first",
+            view(
+                Node::TopK {
+                    input: Box::new(get(1)),
+                    plan: top(None, 1),
+                },
+                ARITY,
+                &[0],
+            ),
+        ),
+        (
+            "except all",
+            view(
+                Node::Threshold {
+                    input: Box::new(Node::Union {
+                        inputs: vec![
+                            get(1),
+                            Node::Negate {
+                                input: Box::new(get(2)),
+                            },
+                        ],
+                    }),
+                    arity: ARITY,
+                },
+                ARITY,
+                &[0],
+            ),
+        ),
+        (
+            "series",
+            view(
+                Node::FlatMap {
+                    input: Box::new(get(1)),
+                    func: TableFunc::GenerateSeriesInt64,
+                    args: vec![col(0), col(1)],
+                    mfp: mfp(ARITY + 1, vec![], vec![positive(4)], &[0, 1, 4]),
+                },
+                3,
+                &[2],
+            ),
+        ),
+        (
+            "let and constants",
+            view(
+                Node::Let {
+                    id: 7,
+                    value: Box::new(Node::Mfp {
+                        input: Box::new(get(1)),
+                        mfp: project(ARITY, &[0]),
+                    }),
+                    body: Box::new(Node::Union {
+                        inputs: vec![
+                            Node::Get {
+                                id: plan::mir::Id::Local(7),
+                            },
+                            Node::Get {
+                                id: plan::mir::Id::Local(7),
+                            },
+                            Node::Constant {
+                                rows: Ok(vec![(Row::pack_slice(&[Datum::Int64(99)]), 3)]),
+                            },
+                        ],
+                    }),
+                },
+                1,
+                &[0],
+            ),
+        ),
         ("linear join", view(linear_join(), 5, &[0])),
         ("join of arrangements", view(arranged_join(), 3, &[0, 1])),
         ("delta join", view(delta_join(), 5, &[0])),
-        ("temporal filter", view(Node::Mfp { input: Box::new(get(1)), mfp: temporal() }, ARITY, &[0])),
-        ("sums over a temporal filter", view(
-            reduce(Node::Mfp { input: Box::new(get(1)), mfp: temporal() }, ARITY, &[0], vec![count_all()]),
-            2,
-            &[0],
-        )),
+        (
+            "temporal filter",
+            view(
+                Node::Mfp {
+                    input: Box::new(get(1)),
+                    mfp: temporal(),
+                },
+                ARITY,
+                &[0],
+            ),
+        ),
+        (
+            "sums over a temporal filter",
+            view(
+                reduce(
+                    Node::Mfp {
+                        input: Box::new(get(1)),
+                        mfp: temporal(),
+                    },
+                    ARITY,
+                    &[0],
+                    vec![count_all()],
+                ),
+                2,
+                &[0],
+            ),
+        ),
         ("import that filters by time", {
             let mut d = view(get(1), ARITY, &[3]);
             d.sources.get_mut(&GlobalId(1)).unwrap().mfp = temporal();
@@ -163,18 +328,39 @@ fn temporal() -> Mfp {
         then: Box::new(time(until)),
         els: Box::new(lit(Datum::MzTimestamp(u64::MAX), SqlType::MzTimestamp)),
     };
-    Mfp { temporal: vec![TemporalBound::From(time(from)), TemporalBound::Until(until)], ..Mfp::identity(ARITY) }
+    Mfp {
+        temporal: vec![TemporalBound::From(time(from)), TemporalBound::Until(until)],
+        ..Mfp::identity(ARITY)
+    }
 }
 
 /// 1 joins 2 on the nullable column, then 3 on the first.
 fn linear_join() -> Node {
-    let inputs = vec![get(1), arranged(get(2), ARITY, &[1]), arranged(get(3), ARITY, &[0])];
+    let inputs = vec![
+        get(1),
+        arranged(get(2), ARITY, &[1]),
+        arranged(get(3), ARITY, &[0]),
+    ];
     let plan = JoinPlan::Linear {
         start: 0,
-        initial: mfp(ARITY, vec![], vec![call("gt", vec![col(0), int(0)], SqlType::Bool)], &[0, 1, 3]),
+        initial: mfp(
+            ARITY,
+            vec![],
+            vec![call("gt", vec![col(0), int(0)], SqlType::Bool)],
+            &[0, 1, 3],
+        ),
         stages: vec![
             stage((1, ARITY, &[1]), (3, &[1]), project(7, &[0, 1, 2, 6])),
-            stage((2, ARITY, &[0]), (4, &[0]), mfp(8, vec![call("int8pl", vec![col(0), col(5)], SqlType::Int64)], vec![], &[0, 1, 3, 7, 8])),
+            stage(
+                (2, ARITY, &[0]),
+                (4, &[0]),
+                mfp(
+                    8,
+                    vec![call("int8pl", vec![col(0), col(5)], SqlType::Int64)],
+                    vec![],
+                    &[0, 1, 3, 7, 8],
+                ),
+            ),
         ],
     };
     Node::Join { inputs, plan }
@@ -183,16 +369,40 @@ fn linear_join() -> Node {
 /// Both sides arranged by the nullable column.
 fn arranged_join() -> Node {
     let inputs = vec![arranged(get(1), ARITY, &[1]), arranged(get(2), ARITY, &[1])];
-    let stages = vec![stage((1, ARITY, &[1]), (ARITY, &[1]), project(8, &[1, 0, 4]))];
-    Node::Join { inputs, plan: JoinPlan::Linear { start: 0, initial: Mfp::identity(ARITY), stages } }
+    let stages = vec![stage(
+        (1, ARITY, &[1]),
+        (ARITY, &[1]),
+        project(8, &[1, 0, 4]),
+    )];
+    Node::Join {
+        inputs,
+        plan: JoinPlan::Linear {
+            start: 0,
+            initial: Mfp::identity(ARITY),
+            stages,
+        },
+    }
 }
 
 /// 1 joins 2 on the nullable column and 3 on the first; output: 1.0, 1.1, 2.3, 3.3, 1.0 + 3.1.
 fn delta_join() -> Node {
-    let both = Node::ArrangeBy { input: Box::new(get(1)), keys: vec![cols(&[0]), cols(&[1])], arity: ARITY };
-    let inputs = vec![both, arranged(get(2), ARITY, &[1]), arranged(get(3), ARITY, &[0])];
+    let both = Node::ArrangeBy {
+        input: Box::new(get(1)),
+        keys: vec![cols(&[0]), cols(&[1])],
+        arity: ARITY,
+    };
+    let inputs = vec![
+        both,
+        arranged(get(2), ARITY, &[1]),
+        arranged(get(3), ARITY, &[0]),
+    ];
     let result = |arity: usize, [a0, a1, b3, c3, c1]: [usize; 5]| {
-        mfp(arity, vec![call("int8pl", vec![col(a0), col(c1)], SqlType::Int64)], vec![], &[a0, a1, b3, c3, arity])
+        mfp(
+            arity,
+            vec![call("int8pl", vec![col(a0), col(c1)], SqlType::Int64)],
+            vec![],
+            &[a0, a1, b3, c3, arity],
+        )
     };
     let paths = vec![
         DeltaPath {
@@ -223,7 +433,10 @@ fn delta_join() -> Node {
             ],
         },
     ];
-    Node::Join { inputs, plan: JoinPlan::Delta { paths } }
+    Node::Join {
+        inputs,
+        plan: JoinPlan::Delta { paths },
+    }
 }
 
 type Tables = BTreeMap<u64, Vec<(Row, Diff)>>;
@@ -267,14 +480,19 @@ fn peeked(engine: &mut Engine, arity: usize, ts: u64) -> Result<Vec<(Row, Diff)>
 
 fn check(name: &str, dataflow: &Dataflow, workers: usize, seed: u64) {
     let mut random = Random(seed);
-    let mut engine = Engine::new(ReplicaConfig { workers, ..ReplicaConfig::default() });
+    let mut engine = Engine::new(ReplicaConfig {
+        workers,
+        ..ReplicaConfig::default()
+    });
     let mut tables: Tables = (1..=3).map(|shard| (shard, vec![])).collect();
     for shard in 1..=3 {
         engine.create_table(shard, vec![]);
     }
     let mut history: BTreeMap<u64, Tables> = BTreeMap::new();
     let as_of = 1 + random.below(10);
-    let ExportKind::Index { types, .. } = &dataflow.exports[0].kind else { panic!("an index") };
+    let ExportKind::Index { types, .. } = &dataflow.exports[0].kind else {
+        panic!("an index")
+    };
     let arity = types.len();
     for _ in 0..25 {
         let ts = engine.commit(random_writes(&mut random, &mut tables));
@@ -286,7 +504,11 @@ fn check(name: &str, dataflow: &Dataflow, workers: usize, seed: u64) {
     }
     for (ts, tables) in history.range(as_of..) {
         let expected = naive::content(dataflow, tables, *ts);
-        assert_eq!(peeked(&mut engine, arity, *ts), expected, "{name}, seed {seed}, {workers} workers, at {ts}");
+        assert_eq!(
+            peeked(&mut engine, arity, *ts),
+            expected,
+            "{name}, seed {seed}, {workers} workers, at {ts}"
+        );
     }
     engine.replica.shutdown();
 }
@@ -306,14 +528,23 @@ fn dataflows_read_indexes_of_others() {
     for seed in 1..=6 {
         let workers = 1 + (seed % 2) as usize;
         let mut random = Random(seed);
-        let mut engine = Engine::new(ReplicaConfig { workers, ..ReplicaConfig::default() });
+        let mut engine = Engine::new(ReplicaConfig {
+            workers,
+            ..ReplicaConfig::default()
+        });
         let mut tables: Tables = (1..=3).map(|shard| (shard, vec![])).collect();
         for shard in 1..=3 {
             engine.create_table(shard, vec![]);
         }
         for shard in 1..=3u64 {
             let copy = |key: &[usize], export: u64| {
-                let mut d = dataflow(export, vec![(shard, source(shard, Mfp::identity(ARITY)))], get(shard), ARITY, key);
+                let mut d = dataflow(
+                    export,
+                    vec![(shard, source(shard, Mfp::identity(ARITY)))],
+                    get(shard),
+                    ARITY,
+                    key,
+                );
                 d.objects[0].0 = global(shard + 50);
                 d.exports[0].from = global(shard + 50);
                 d
@@ -326,15 +557,36 @@ fn dataflows_read_indexes_of_others() {
             let mut d = dataflow(100, vec![], node, 5, &[0]);
             for shard in 1..=3u64 {
                 for (index, key) in [(200, 0), (300, 1)] {
-                    let import = IndexImport { on: GlobalId(shard), key: cols(&[key]), types: types(ARITY) };
+                    let import = IndexImport {
+                        on: GlobalId(shard),
+                        key: cols(&[key]),
+                        types: types(ARITY),
+                    };
                     d.indexes.insert(GlobalId(index + shard), import);
                 }
             }
             d
         };
-        let Node::Join { plan, .. } = (if seed % 3 == 0 { linear_join() } else { delta_join() }) else { unreachable!() };
-        let node = Node::Join { inputs: vec![get(1), get(2), get(3)], plan };
-        let meaning = dataflow(100, (1..=3).map(|s| (s, source(s, Mfp::identity(ARITY)))).collect(), node.clone(), 5, &[0]);
+        let Node::Join { plan, .. } = (if seed % 3 == 0 {
+            linear_join()
+        } else {
+            delta_join()
+        }) else {
+            unreachable!()
+        };
+        let node = Node::Join {
+            inputs: vec![get(1), get(2), get(3)],
+            plan,
+        };
+        let meaning = dataflow(
+            100,
+            (1..=3)
+                .map(|s| (s, source(s, Mfp::identity(ARITY))))
+                .collect(),
+            node.clone(),
+            5,
+            &[0],
+        );
         let mut history: BTreeMap<u64, Tables> = BTreeMap::new();
         let as_of = 6;
         for _ in 0..20 {
@@ -348,15 +600,29 @@ fn dataflows_read_indexes_of_others() {
             }
         }
         for (ts, tables) in history.range(as_of..) {
-            assert_eq!(peeked(&mut engine, 5, *ts), naive::content(&meaning, tables, *ts), "seed {seed} at {ts}");
+            assert_eq!(
+                peeked(&mut engine, 5, *ts),
+                naive::content(&meaning, tables, *ts),
+                "seed {seed} at {ts}"
+            );
         }
         // The indexes go, and what reads them goes on.
         for shard in 1..=3u64 {
-            engine.command(Command::AllowCompaction { id: GlobalId(200 + shard), frontier: None });
-            engine.command(Command::AllowCompaction { id: GlobalId(300 + shard), frontier: None });
+            engine.command(Command::AllowCompaction {
+                id: GlobalId(200 + shard),
+                frontier: None,
+            });
+            engine.command(Command::AllowCompaction {
+                id: GlobalId(300 + shard),
+                frontier: None,
+            });
         }
         let ts = engine.commit(random_writes(&mut random, &mut tables));
-        assert_eq!(peeked(&mut engine, 5, ts), naive::content(&meaning, &tables, ts), "seed {seed} without its indexes' owners");
+        assert_eq!(
+            peeked(&mut engine, 5, ts),
+            naive::content(&meaning, &tables, ts),
+            "seed {seed} without its indexes' owners"
+        );
         engine.replica.shutdown();
     }
 }
@@ -364,25 +630,57 @@ fn dataflows_read_indexes_of_others() {
 #[test]
 fn lookups_find_what_scans_find() {
     for workers in [1, 2] {
-        let mut engine = Engine::new(ReplicaConfig { workers, ..ReplicaConfig::default() });
+        let mut engine = Engine::new(ReplicaConfig {
+            workers,
+            ..ReplicaConfig::default()
+        });
         let mut random = Random(3);
         let rows: Vec<Row> = (0..200).map(|_| random_row(&mut random)).collect();
         engine.create_table(1, rows.clone());
-        engine.create(dataflow(100, vec![(1, source(1, Mfp::identity(ARITY)))], get(1), ARITY, &[0, 1]), 1);
+        engine.create(
+            dataflow(
+                100,
+                vec![(1, source(1, Mfp::identity(ARITY)))],
+                get(1),
+                ARITY,
+                &[0, 1],
+            ),
+            1,
+        );
         engine.close(2);
-        let keys: Vec<Row> = (0..7).map(|k| Row::pack_slice(&[Datum::Int64(k), Datum::Int64(1)])).collect();
-        let projected = Arc::new(mfp(ARITY, vec![], vec![call("ne", vec![col(3), lit(Datum::String("a"), SqlType::Text)], SqlType::Bool)], &[3, 0]));
+        let keys: Vec<Row> = (0..7)
+            .map(|k| Row::pack_slice(&[Datum::Int64(k), Datum::Int64(1)]))
+            .collect();
+        let projected = Arc::new(mfp(
+            ARITY,
+            vec![],
+            vec![call(
+                "ne",
+                vec![col(3), lit(Datum::String("a"), SqlType::Text)],
+                SqlType::Bool,
+            )],
+            &[3, 0],
+        ));
         let peek = |peek: &mut Peek| {
             peek.target.keys = Some(keys.clone());
             peek.mfp = Arc::clone(&projected);
         };
-        let PeekResponse::Rows(found) = engine.peek_with(peek, 100, ARITY, 1).recv().unwrap() else { panic!("rows") };
-        let mut found: BTreeMap<Row, Diff> = found.rows.into_iter().fold(BTreeMap::new(), |mut sums, (row, d)| {
-            *sums.entry(row).or_default() += d;
-            sums
-        });
+        let PeekResponse::Rows(found) = engine.peek_with(peek, 100, ARITY, 1).recv().unwrap()
+        else {
+            panic!("rows")
+        };
+        let mut found: BTreeMap<Row, Diff> =
+            found
+                .rows
+                .into_iter()
+                .fold(BTreeMap::new(), |mut sums, (row, d)| {
+                    *sums.entry(row).or_default() += d;
+                    sums
+                });
         for row in &rows {
-            let matches = keys.iter().any(|k| k.column(0) == row.column(0) && k.column(1) == row.column(1));
+            let matches = keys
+                .iter()
+                .any(|k| k.column(0) == row.column(0) && k.column(1) == row.column(1));
             if matches && row.column(3) != Datum::String("a") {
                 let out = Row::pack_slice(&[row.column(3), row.column(0)]);
                 *found.get_mut(&out).expect("found") -= 1;

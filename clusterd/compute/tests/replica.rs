@@ -19,11 +19,20 @@ fn row(a: i64, b: i64) -> Row {
 }
 
 fn copy(export: u64) -> Dataflow {
-    dataflow(export, vec![(1, source(1, Mfp::identity(2)))], get(1), 2, &[0])
+    dataflow(
+        export,
+        vec![(1, source(1, Mfp::identity(2)))],
+        get(1),
+        2,
+        &[0],
+    )
 }
 
 fn started(workers: usize) -> Engine {
-    let mut engine = Engine::new(ReplicaConfig { workers, ..ReplicaConfig::default() });
+    let mut engine = Engine::new(ReplicaConfig {
+        workers,
+        ..ReplicaConfig::default()
+    });
     engine.create_table(1, vec![]);
     engine.create(copy(100), 1);
     engine
@@ -44,7 +53,10 @@ fn peeks_read_the_past_until_it_may_be_forgotten() {
         let second = engine.commit(vec![(1, vec![(row(1, 1), -1), (row(2, 2), 1)])]);
         assert_eq!(engine.rows(100, 2, first), vec![(row(1, 1), 1)]);
         assert_eq!(engine.rows(100, 2, second), vec![(row(2, 2), 1)]);
-        engine.command(Command::AllowCompaction { id: GlobalId(100), frontier: Some(second) });
+        engine.command(Command::AllowCompaction {
+            id: GlobalId(100),
+            frontier: Some(second),
+        });
         engine.wait(|heard| heard.sinces.get(&GlobalId(100)) == Some(&second));
         assert_eq!(refusal(engine.peek(100, 2, first)), Refusal::HoldLost);
         assert_eq!(engine.rows(100, 2, second), vec![(row(2, 2), 1)]);
@@ -60,13 +72,22 @@ fn compaction_waits_for_peeks_that_were_accepted() {
     let future = past + 5;
     let waiting = engine.peek_with(|_| {}, 100, 2, future);
     let cancelled = engine.peek_with(|_| {}, 100, 2, future);
-    assert_eq!(engine.rows(100, 2, past), vec![(row(1, 1), 1)], "accepted before this one was answered");
-    engine.command(Command::AllowCompaction { id: GlobalId(100), frontier: Some(future + 10) });
+    assert_eq!(
+        engine.rows(100, 2, past),
+        vec![(row(1, 1), 1)],
+        "accepted before this one was answered"
+    );
+    engine.command(Command::AllowCompaction {
+        id: GlobalId(100),
+        frontier: Some(future + 10),
+    });
     engine.command(Command::CancelPeek { id: PeekId(2) });
     assert_eq!(refusal(cancelled.recv().unwrap()), Refusal::Cancelled);
     engine.wait(|heard| heard.sinces.get(&GlobalId(100)) == Some(&future));
     engine.close(future + 20);
-    let PeekResponse::Rows(rows) = waiting.recv().unwrap() else { panic!("rows") };
+    let PeekResponse::Rows(rows) = waiting.recv().unwrap() else {
+        panic!("rows")
+    };
     assert_eq!(rows.rows, vec![(row(1, 1), 1)]);
     engine.wait(|heard| heard.sinces.get(&GlobalId(100)) == Some(&(future + 10)));
 }
@@ -79,7 +100,9 @@ fn peeks_wait_for_the_command_that_they_follow() {
     let early = engine.peek_with(|peek| peek.after = follows, 101, 2, ts);
     assert_eq!(refusal(engine.peek(101, 2, ts)), Refusal::UnknownId);
     engine.create(copy(101), 1);
-    let PeekResponse::Rows(rows) = early.recv().unwrap() else { panic!("rows") };
+    let PeekResponse::Rows(rows) = early.recv().unwrap() else {
+        panic!("rows")
+    };
     assert_eq!(rows.rows, vec![(row(1, 1), 1)]);
 }
 
@@ -95,38 +118,88 @@ fn a_new_leader_keeps_equal_plans_and_older_ones_are_refused() {
     engine.command(Command::Hello);
     engine.wait(|heard| heard.inventories.len() == 2);
     let inventory = engine.heard.0.lock().unwrap().inventories[1].clone();
-    assert_eq!(inventory.iter().map(|e| (e.id.0, e.hash, e.since, e.upper)).collect::<Vec<_>>(), vec![
-        (100, 100, 1, Some(ts + 1)),
-        (101, 101, 1, Some(ts + 1)),
-    ]);
+    assert_eq!(
+        inventory
+            .iter()
+            .map(|e| (e.id.0, e.hash, e.since, e.upper))
+            .collect::<Vec<_>>(),
+        vec![(100, 100, 1, Some(ts + 1)), (101, 101, 1, Some(ts + 1)),]
+    );
     // A table that is gone: whoever reads 100 again reads what was kept, not what would be built anew.
     engine.create_table(1, vec![]);
     engine.create(copy(100), 1);
     engine.command(Command::InitializationComplete);
-    assert_eq!(engine.rows(100, 2, ts), vec![(row(1, 1), 1)], "kept untouched");
-    assert_eq!(refusal(engine.peek(101, 2, ts)), Refusal::UnknownId, "not named again");
-    assert_eq!(refusal(engine.peek_with(|peek| peek.epoch = old, 100, 2, ts).recv().unwrap()), Refusal::StaleEpoch);
-    let stale = Command::AllowCompaction { id: GlobalId(100), frontier: None };
-    engine.replica.send(Numbered { epoch: old, seq: 99, command: stale });
-    assert_eq!(engine.rows(100, 2, ts), vec![(row(1, 1), 1)], "an older leader's order is refused");
+    assert_eq!(
+        engine.rows(100, 2, ts),
+        vec![(row(1, 1), 1)],
+        "kept untouched"
+    );
+    assert_eq!(
+        refusal(engine.peek(101, 2, ts)),
+        Refusal::UnknownId,
+        "not named again"
+    );
+    assert_eq!(
+        refusal(
+            engine
+                .peek_with(|peek| peek.epoch = old, 100, 2, ts)
+                .recv()
+                .unwrap()
+        ),
+        Refusal::StaleEpoch
+    );
+    let stale = Command::AllowCompaction {
+        id: GlobalId(100),
+        frontier: None,
+    };
+    engine.replica.send(Numbered {
+        epoch: old,
+        seq: 99,
+        command: stale,
+    });
+    assert_eq!(
+        engine.rows(100, 2, ts),
+        vec![(row(1, 1), 1)],
+        "an older leader's order is refused"
+    );
     // Another plan under the same id replaces the old one.
     let mut other = copy(100);
-    other.sources.get_mut(&GlobalId(1)).unwrap().mfp.predicates = vec![(2, plan::ScalarExpr::bool(false))];
+    other.sources.get_mut(&GlobalId(1)).unwrap().mfp.predicates =
+        vec![(2, plan::ScalarExpr::bool(false))];
     other.as_of = Some(ts);
-    engine.command(Command::CreateDataflow { id: GlobalId(100), hash: 7, dataflow: Arc::new(other) });
+    engine.command(Command::CreateDataflow {
+        id: GlobalId(100),
+        hash: 7,
+        dataflow: Arc::new(other),
+    });
     assert_eq!(engine.rows(100, 2, ts), vec![]);
 }
 
 #[test]
 fn dataflows_that_cannot_be_built_say_so() {
     let mut engine = started(2);
-    engine.create(dataflow(101, vec![(9, source(9, Mfp::identity(2)))], get(9), 2, &[0]), 1);
+    engine.create(
+        dataflow(101, vec![(9, source(9, Mfp::identity(2)))], get(9), 2, &[0]),
+        1,
+    );
     engine.create(dataflow(102, vec![], get(77), 2, &[0]), 1);
     engine.wait(|heard| heard.failed.len() == 2);
-    let failed: Vec<u64> = engine.heard.0.lock().unwrap().failed.iter().map(|(id, _)| id.0).collect();
+    let failed: Vec<u64> = engine
+        .heard
+        .0
+        .lock()
+        .unwrap()
+        .failed
+        .iter()
+        .map(|(id, _)| id.0)
+        .collect();
     assert_eq!(failed, vec![101, 102]);
     let ts = engine.commit(vec![(1, vec![(row(1, 1), 1)])]);
-    assert_eq!(engine.rows(100, 2, ts), vec![(row(1, 1), 1)], "the others go on");
+    assert_eq!(
+        engine.rows(100, 2, ts),
+        vec![(row(1, 1), 1)],
+        "the others go on"
+    );
 }
 
 #[test]
@@ -135,20 +208,39 @@ fn answers_are_limited() {
         let mut engine = started(workers);
         let rows = (0..100).map(|i| (row(i, i), 2)).collect();
         let ts = engine.commit(vec![(1, rows)]);
-        let PeekResponse::Rows(some) = engine.peek_with(|peek| peek.limit = Some(7), 100, 2, ts).recv().unwrap() else { panic!("rows") };
+        let PeekResponse::Rows(some) = engine
+            .peek_with(|peek| peek.limit = Some(7), 100, 2, ts)
+            .recv()
+            .unwrap()
+        else {
+            panic!("rows")
+        };
         assert_eq!(some.rows.iter().map(|(_, d)| d).sum::<i64>(), 7);
-        let PeekResponse::Error(error) = engine.peek_with(|peek| peek.bytes_max = 100, 100, 2, ts).recv().unwrap() else { panic!("error") };
+        let PeekResponse::Error(error) = engine
+            .peek_with(|peek| peek.bytes_max = 100, 100, 2, ts)
+            .recv()
+            .unwrap()
+        else {
+            panic!("error")
+        };
         assert_eq!(error.sqlstate, "53400");
     }
 }
 
 #[test]
 fn the_youngest_dataflow_fails_when_memory_runs_out() {
-    let mut engine = Engine::new(ReplicaConfig { workers: 2, memory_bytes_max: Some(1 << 20), ..ReplicaConfig::default() });
+    let mut engine = Engine::new(ReplicaConfig {
+        workers: 2,
+        memory_bytes_max: Some(1 << 20),
+        ..ReplicaConfig::default()
+    });
     engine.create_table(1, vec![]);
     engine.create_table(2, (0..100_000).map(|i| row(i, i)).collect());
     engine.create(copy(100), 1);
-    engine.create(dataflow(101, vec![(2, source(2, Mfp::identity(2)))], get(2), 2, &[0]), 1);
+    engine.create(
+        dataflow(101, vec![(2, source(2, Mfp::identity(2)))], get(2), 2, &[0]),
+        1,
+    );
     let ts = engine.commit(vec![(1, vec![(row(1, 1), 1)])]);
     engine.wait(|heard| !heard.failed.is_empty());
     let (id, error) = engine.heard.0.lock().unwrap().failed[0].clone();
@@ -161,15 +253,27 @@ fn an_error_in_a_view_is_served_until_the_bad_row_is_gone() {
     for workers in [1, 2] {
         let mut engine = started(workers);
         let divide = call("int8div", vec![col(0), col(1)], SqlType::Int64);
-        let node = plan::lir::Node::Mfp { input: Box::new(get(1)), mfp: mfp(2, vec![divide], vec![], &[0, 2]) };
-        engine.create(dataflow(101, vec![(1, source(1, Mfp::identity(2)))], node, 2, &[0]), 1);
+        let node = plan::lir::Node::Mfp {
+            input: Box::new(get(1)),
+            mfp: mfp(2, vec![divide], vec![], &[0, 2]),
+        };
+        engine.create(
+            dataflow(101, vec![(1, source(1, Mfp::identity(2)))], node, 2, &[0]),
+            1,
+        );
         let good = engine.commit(vec![(1, vec![(row(6, 3), 1)])]);
         let bad = engine.commit(vec![(1, vec![(row(1, 0), 1)])]);
         let healed = engine.commit(vec![(1, vec![(row(1, 0), -1)])]);
         assert_eq!(engine.rows(101, 2, good), vec![(row(6, 2), 1)]);
-        let key = |peek: &mut Peek| peek.target.keys = Some(vec![Row::pack_slice(&[Datum::Int64(6)])]);
-        for response in [engine.peek(101, 2, bad), engine.peek_with(key, 101, 2, bad).recv().unwrap()] {
-            let PeekResponse::Error(error) = response else { panic!("error") };
+        let key =
+            |peek: &mut Peek| peek.target.keys = Some(vec![Row::pack_slice(&[Datum::Int64(6)])]);
+        for response in [
+            engine.peek(101, 2, bad),
+            engine.peek_with(key, 101, 2, bad).recv().unwrap(),
+        ] {
+            let PeekResponse::Error(error) = response else {
+                panic!("error")
+            };
             assert_eq!(error.sqlstate, "22012");
         }
         assert_eq!(engine.rows(101, 2, healed), vec![(row(6, 2), 1)]);
@@ -183,8 +287,15 @@ fn subscribers_get_the_snapshot_and_every_change_in_order() {
         let before = engine.commit(vec![(1, vec![(row(1, 1), 1), (row(2, 2), 1)])]);
         let subscribe = |id: u64, with_snapshot: bool, until: Option<u64>| {
             let mut d = copy(id);
-            let kind = ExportKind::Subscribe { types: types(2), with_snapshot };
-            d.exports = vec![Export { id: GlobalId(id), from: d.exports[0].from, kind }];
+            let kind = ExportKind::Subscribe {
+                types: types(2),
+                with_snapshot,
+            };
+            d.exports = vec![Export {
+                id: GlobalId(id),
+                from: d.exports[0].from,
+                kind,
+            }];
             d.until = until;
             d
         };
@@ -193,9 +304,14 @@ fn subscribers_get_the_snapshot_and_every_change_in_order() {
         engine.create(subscribe(102, false, Some(change + 1)), before);
         engine.close(change + 10);
         let reached = |batches: &[(GlobalId, SubscribeBatch)], id: u64, end: Option<u64>| {
-            batches.iter().any(|(of, batch)| of.0 == id && batch.upper == end)
+            batches
+                .iter()
+                .any(|(of, batch)| of.0 == id && batch.upper == end)
         };
-        engine.wait(|heard| reached(&heard.subscribed, 101, Some(change + 10)) && reached(&heard.subscribed, 102, None));
+        engine.wait(|heard| {
+            reached(&heard.subscribed, 101, Some(change + 10))
+                && reached(&heard.subscribed, 102, None)
+        });
         let heard = engine.heard.0.lock().unwrap();
         let updates = |id: u64| -> Vec<(u64, Row, i64)> {
             let mut lower = before;

@@ -67,9 +67,20 @@ pub struct AccumPlan {
 /// What a row's argument adds to.
 #[derive(Clone, Copy, Debug)]
 enum Input {
-    Int { arg: usize, sum: usize },
-    Numeric { arg: usize, scale: u16, sum: Wide },
-    Bool { arg: usize, value: bool, count: usize },
+    Int {
+        arg: usize,
+        sum: usize,
+    },
+    Numeric {
+        arg: usize,
+        scale: u16,
+        sum: Wide,
+    },
+    Bool {
+        arg: usize,
+        value: bool,
+        count: usize,
+    },
 }
 
 /// Counters of a numeric sum: the halves of the mantissas, and the values that are no numbers.
@@ -108,26 +119,46 @@ pub const TOTAL: usize = 0;
 impl AccumPlan {
     /// The aggregates must be accumulable; whether they are DISTINCT is the caller's business.
     pub fn new(aggregates: &[AggregateExpr]) -> Self {
-        let mut plan = AccumPlan { args: vec![], inputs: vec![], outputs: vec![], slots: 1 };
+        let mut plan = AccumPlan {
+            args: vec![],
+            inputs: vec![],
+            outputs: vec![],
+            slots: 1,
+        };
         let args: Vec<usize> = aggregates.iter().map(|a| plan.arg(&a.expr)).collect();
         // The counters that every row changes come first.
-        let firsts: Vec<usize> = aggregates.iter().map(|a| if a.func == AggregateFunc::Count { TOTAL } else { plan.slot() }).collect();
+        let firsts: Vec<usize> = aggregates
+            .iter()
+            .map(|a| {
+                if a.func == AggregateFunc::Count {
+                    TOTAL
+                } else {
+                    plan.slot()
+                }
+            })
+            .collect();
         for arg in 0..plan.args.len() {
             let nullable = !matches!(plan.args[arg].0.as_literal(), Some(d) if !d.is_null());
             plan.args[arg].1 = nullable.then(|| plan.slot());
         }
         for ((aggregate, arg), first) in aggregates.iter().zip(args).zip(firsts) {
             let value = plan.value(&aggregate.func, arg, first);
-            plan.outputs.push(Output { nulls: plan.args[arg].1, value });
+            plan.outputs.push(Output {
+                nulls: plan.args[arg].1,
+                value,
+            });
         }
         plan
     }
 
     fn arg(&mut self, expr: &ScalarExpr) -> usize {
-        self.args.iter().position(|(e, _)| e == expr).unwrap_or_else(|| {
-            self.args.push((expr.clone(), None));
-            self.args.len() - 1
-        })
+        self.args
+            .iter()
+            .position(|(e, _)| e == expr)
+            .unwrap_or_else(|| {
+                self.args.push((expr.clone(), None));
+                self.args.len() - 1
+            })
     }
 
     fn slot(&mut self) -> usize {
@@ -147,17 +178,34 @@ impl AccumPlan {
                 Value::WideInt(first)
             }
             AggregateFunc::SumNumeric { scale: Some(scale) } => {
-                let sum =
-                    Wide { low: first, high: self.slot(), nans: self.slot(), infinities: self.slot(), neg_infinities: self.slot() };
-                self.inputs.push(Input::Numeric { arg, scale: *scale, sum });
+                let sum = Wide {
+                    low: first,
+                    high: self.slot(),
+                    nans: self.slot(),
+                    infinities: self.slot(),
+                    neg_infinities: self.slot(),
+                };
+                self.inputs.push(Input::Numeric {
+                    arg,
+                    scale: *scale,
+                    sum,
+                });
                 Value::Numeric(sum, *scale)
             }
             AggregateFunc::BoolAnd => {
-                self.inputs.push(Input::Bool { arg, value: false, count: first });
+                self.inputs.push(Input::Bool {
+                    arg,
+                    value: false,
+                    count: first,
+                });
                 Value::And(first)
             }
             AggregateFunc::BoolOr => {
-                self.inputs.push(Input::Bool { arg, value: true, count: first });
+                self.inputs.push(Input::Bool {
+                    arg,
+                    value: true,
+                    count: first,
+                });
                 Value::Or(first)
             }
             AggregateFunc::SumNumeric { scale: None }
@@ -284,7 +332,11 @@ fn accumulate_numeric(value: Numeric, scale: u16, sum: Wide, diff: i128, slots: 
     for _ in value.scale()..scale {
         mantissa = mantissa.wrapping_mul(10);
     }
-    assert!(value.scale() <= scale, "numeric of scale {} in a sum of scale {scale}", value.scale());
+    assert!(
+        value.scale() <= scale,
+        "numeric of scale {} in a sum of scale {scale}",
+        value.scale()
+    );
     let low = (mantissa as u128 & u128::from(u64::MAX)) as i128;
     let high = mantissa >> LOW_BITS;
     slots[sum.low] = slots[sum.low].wrapping_add(low * diff);
@@ -292,7 +344,11 @@ fn accumulate_numeric(value: Numeric, scale: u16, sum: Wide, diff: i128, slots: 
 }
 
 fn finish_numeric(sum: Wide, scale: u16, accum: &Accum) -> Result<Datum<'static>, EvalError> {
-    let (nans, plus, minus) = (accum.slot(sum.nans) > 0, accum.slot(sum.infinities) > 0, accum.slot(sum.neg_infinities) > 0);
+    let (nans, plus, minus) = (
+        accum.slot(sum.nans) > 0,
+        accum.slot(sum.infinities) > 0,
+        accum.slot(sum.neg_infinities) > 0,
+    );
     if nans || (plus && minus) {
         return Ok(Datum::Numeric(Numeric::NAN));
     }
@@ -312,7 +368,9 @@ fn finish_numeric(sum: Wide, scale: u16, accum: &Accum) -> Result<Datum<'static>
 }
 
 fn numeric(mantissa: i128, scale: u16) -> Result<Datum<'static>, EvalError> {
-    Numeric::from_parts(mantissa, scale).map(Datum::Numeric).map_err(|_| numeric_overflow())
+    Numeric::from_parts(mantissa, scale)
+        .map(Datum::Numeric)
+        .map_err(|_| numeric_overflow())
 }
 
 fn numeric_overflow() -> EvalError {

@@ -35,7 +35,9 @@ impl<'s> Arrangement<'s> {
 
 /// A block over rows, compiled for the (key, value) that they are split into.
 pub fn compile(split: &KeyValPermutation, mfp: &Mfp) -> RowMfp {
-    RowMfp::permuted(mfp, &[split.key.len(), split.value.len()], &|c| split.permutation[c])
+    RowMfp::permuted(mfp, &[split.key.len(), split.value.len()], &|c| {
+        split.permutation[c]
+    })
 }
 
 /// Splits rows into key and value.
@@ -50,7 +52,7 @@ pub struct Splitter {
 
 enum KeyPart {
     Columns(Vec<usize>),
-    Computed(RowMfp),
+    Computed(Box<RowMfp>),
 }
 
 impl Splitter {
@@ -70,9 +72,15 @@ impl Splitter {
             .collect();
         let key = match columns {
             Some(columns) => KeyPart::Columns(columns),
-            None => KeyPart::Computed(RowMfp::new(&map_to(&split.key, arity), &[arity])),
+            None => KeyPart::Computed(Box::new(RowMfp::new(&map_to(&split.key, arity), &[arity]))),
         };
-        Splitter { arity, key, value: split.value.clone(), skip_null_keys, packer: RowPacker::new() }
+        Splitter {
+            arity,
+            key,
+            value: split.value.clone(),
+            skip_null_keys,
+            packer: RowPacker::new(),
+        }
     }
 
     /// Key and value of the row; `None` for a row that is dropped.
@@ -114,24 +122,38 @@ fn is_null(packed: RowRef<'_>) -> bool {
 
 /// The block whose output is these expressions.
 pub fn map_to(exprs: &[ScalarExpr], arity: usize) -> Mfp {
-    Mfp { expressions: exprs.to_vec(), projection: (arity..arity + exprs.len()).collect(), ..Mfp::identity(arity) }
+    Mfp {
+        expressions: exprs.to_vec(),
+        projection: (arity..arity + exprs.len()).collect(),
+        ..Mfp::identity(arity)
+    }
 }
 
 /// Splits every row of a collection.
-pub fn split_rows<'s>(rows: Rows<'s>, split: &KeyValPermutation, skip_null_keys: bool, name: &str) -> (KeyedRows<'s>, Rows<'s>) {
+pub fn split_rows<'s>(
+    rows: Rows<'s>,
+    split: &KeyValPermutation,
+    skip_null_keys: bool,
+    name: &str,
+) -> (KeyedRows<'s>, Rows<'s>) {
     let mut splitter = Splitter::new(split, skip_null_keys);
-    stateless(rows, Pipeline, &format!("Split {name}"), move |data: &mut Vec<Update>, out, ship| {
-        for (row, time, diff) in data.drain(..) {
-            match splitter.split(row.as_ref()) {
-                Ok(Some(keyed)) => out.oks.push((keyed, time, diff)),
-                Ok(None) => {}
-                Err(error) => out.push_err(&error, time, diff),
+    stateless(
+        rows,
+        Pipeline,
+        &format!("Split {name}"),
+        move |data: &mut Vec<Update>, out, ship| {
+            for (row, time, diff) in data.drain(..) {
+                match splitter.split(row.as_ref()) {
+                    Ok(Some(keyed)) => out.oks.push((keyed, time, diff)),
+                    Ok(None) => {}
+                    Err(error) => out.push_err(&error, time, diff),
+                }
+                if out.is_full() {
+                    ship(out);
+                }
             }
-            if out.is_full() {
-                ship(out);
-            }
-        }
-    })
+        },
+    )
 }
 
 /// Where a key lives: the same for arrangements, joins and lookups by peeks.
@@ -161,15 +183,28 @@ impl std::hash::Hasher for PassHasher {
 }
 
 /// Sends every key to the worker that owns it, and arranges there.
-pub fn arrange_keyed<'s>(keyed: KeyedRows<'s>, footprint: &Footprint, name: &str) -> RowArranged<'s> {
+pub fn arrange_keyed<'s>(
+    keyed: KeyedRows<'s>,
+    footprint: &Footprint,
+    name: &str,
+) -> RowArranged<'s> {
     arrange_at(keyed, None, footprint, name)
 }
 
 /// Arranges at one worker, or each key at its owner.
-fn arrange_at<'s>(keyed: KeyedRows<'s>, worker: Option<u64>, footprint: &Footprint, name: &str) -> RowArranged<'s> {
-    let exchange = Exchange::new(move |update: &KeyedUpdate| worker.unwrap_or_else(|| key_hash(update.0.0.as_ref())));
+fn arrange_at<'s>(
+    keyed: KeyedRows<'s>,
+    worker: Option<u64>,
+    footprint: &Footprint,
+    name: &str,
+) -> RowArranged<'s> {
+    let exchange = Exchange::new(move |update: &KeyedUpdate| {
+        worker.unwrap_or_else(|| key_hash(update.0.0.as_ref()))
+    });
     let name = format!("Arrange {name}");
-    let arranged = arrange_core::<_, _, RowChunker, RowSpineBatcher, RowSpineBuilder, RowSpine>(keyed, exchange, &name);
+    let arranged = arrange_core::<_, _, RowChunker, RowSpineBatcher, RowSpineBuilder, RowSpine>(
+        keyed, exchange, &name,
+    );
     footprint.add_trace(&arranged.trace);
     arranged
 }
@@ -185,12 +220,23 @@ pub fn arrange<'s>(
     let split = KeyValPermutation::new(key, arity);
     let (keyed, errs) = split_rows(rows, &split, false, name);
     let arranged = arrange_keyed(keyed, footprint, name);
-    (Arrangement { split: Rc::new(split), arranged, advance: 0 }, errs)
+    (
+        Arrangement {
+            split: Rc::new(split),
+            arranged,
+            advance: 0,
+        },
+        errs,
+    )
 }
 
 /// Errors as an arrangement of this worker: the key is the error, the value is empty.
 pub fn arrange_errors<'s>(errs: Rows<'s>, footprint: &Footprint, name: &str) -> RowArranged<'s> {
-    let split = KeyValPermutation { key: error_columns(), value: vec![], permutation: vec![0, 1, 2, 3] };
+    let split = KeyValPermutation {
+        key: error_columns(),
+        value: vec![],
+        permutation: vec![0, 1, 2, 3],
+    };
     let name = format!("{name} errors");
     let (keyed, _) = split_rows(errs, &split, false, &name);
     let here = keyed.scope().index() as u64;
@@ -202,7 +248,12 @@ fn error_columns() -> Vec<ScalarExpr> {
 }
 
 /// The arranged rows, through a block, as a collection; with `lookup`, only those of these keys.
-pub fn flatten<'s>(arrangement: &Arrangement<'s>, mfp: &Mfp, lookup: Option<&[Row]>, name: &str) -> (Rows<'s>, Rows<'s>) {
+pub fn flatten<'s>(
+    arrangement: &Arrangement<'s>,
+    mfp: &Mfp,
+    lookup: Option<&[Row]>,
+    name: &str,
+) -> (Rows<'s>, Rows<'s>) {
     let mut mfp = arrangement.compile(mfp);
     let advance = arrangement.advance;
     let lookup: Option<Vec<Row>> = lookup.map(|keys| {
@@ -211,30 +262,35 @@ pub fn flatten<'s>(arrangement: &Arrangement<'s>, mfp: &Mfp, lookup: Option<&[Ro
         keys.dedup();
         keys
     });
-    stateless(arrangement.arranged.stream.clone(), Pipeline, name, move |batches: &mut Vec<RowBatch>, out, ship| {
-        for batch in batches.drain(..) {
-            if batch.is_empty() {
-                continue;
-            }
-            let mut cursor = batch.cursor();
-            match &lookup {
-                Some(keys) => {
-                    for key in keys {
-                        cursor.seek_key(&batch, key.as_ref());
-                        if cursor.get_key(&batch) == Some(key.as_ref()) {
+    stateless(
+        arrangement.arranged.stream.clone(),
+        Pipeline,
+        name,
+        move |batches: &mut Vec<RowBatch>, out, ship| {
+            for batch in batches.drain(..) {
+                if batch.is_empty() {
+                    continue;
+                }
+                let mut cursor = batch.cursor();
+                match &lookup {
+                    Some(keys) => {
+                        for key in keys {
+                            cursor.seek_key(&batch, key.as_ref());
+                            if cursor.get_key(&batch) == Some(key.as_ref()) {
+                                flatten_key(&mut cursor, &batch, &mut mfp, advance, out, ship);
+                            }
+                        }
+                    }
+                    None => {
+                        while cursor.key_valid(&batch) {
                             flatten_key(&mut cursor, &batch, &mut mfp, advance, out, ship);
+                            cursor.step_key(&batch);
                         }
                     }
                 }
-                None => {
-                    while cursor.key_valid(&batch) {
-                        flatten_key(&mut cursor, &batch, &mut mfp, advance, out, ship);
-                        cursor.step_key(&batch);
-                    }
-                }
             }
-        }
-    })
+        },
+    )
 }
 
 type RowBatchCursor = <RowBatch as Navigable>::Cursor;

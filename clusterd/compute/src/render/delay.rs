@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator;
 
 /// Updates of one future time.
 #[derive(Default)]
@@ -33,44 +33,53 @@ impl Waiting {
 
 /// The same collection, each update sent when the frontier has reached its time. With `dropped` set, what waits is forgotten.
 pub fn delay<'s>(rows: Rows<'s>, dropped: Rc<Cell<bool>>) -> Rows<'s> {
-    rows.unary_frontier::<NoopBuilder<Vec<Update>>, _, _, _>(Pipeline, "TemporalDelay", move |capability, _| {
-        drop(capability);
-        let mut waiting: BTreeMap<T, Waiting> = BTreeMap::new();
-        let mut held: Option<Capability<T>> = None;
-        move |(input, frontier), output| {
-            input.for_each(|capability, data| {
-                let time = *capability.time();
-                if held.as_ref().is_none_or(|h| time < *h.time()) {
-                    held = Some(capability.retain(0));
+    rows.unary_frontier::<NoopBuilder<Vec<Update>>, _, _, _>(
+        Pipeline,
+        "TemporalDelay",
+        move |capability, _| {
+            drop(capability);
+            let mut waiting: BTreeMap<T, Waiting> = BTreeMap::new();
+            let mut held: Option<Capability<T>> = None;
+            move |(input, frontier), output| {
+                input.for_each(|capability, data| {
+                    let time = *capability.time();
+                    if held.as_ref().is_none_or(|h| time < *h.time()) {
+                        held = Some(capability.retain(0));
+                    }
+                    for (row, t, diff) in data.drain(..) {
+                        waiting.entry(t).or_default().push(row, diff);
+                    }
+                });
+                if dropped.get() {
+                    waiting.clear();
                 }
-                for (row, t, diff) in data.drain(..) {
-                    waiting.entry(t).or_default().push(row, diff);
+                // At times that the frontier has passed the updates are due; at the frontier itself they do no harm earlier than needed.
+                while let Some(entry) = waiting.first_entry()
+                    && !frontier.less_equal(entry.key())
+                {
+                    let (time, due) = entry.remove_entry();
+                    let mut updates = due.updates;
+                    consolidate(&mut updates);
+                    let mut container: Vec<Update> = updates
+                        .into_iter()
+                        .map(|(row, diff)| (row, time, diff))
+                        .collect();
+                    if !container.is_empty() {
+                        let capability = held.as_ref().expect("held while updates wait");
+                        output
+                            .session_with_builder(capability)
+                            .give_container(&mut container);
+                    }
                 }
-            });
-            if dropped.get() {
-                waiting.clear();
+                match waiting.first_key_value() {
+                    Some((time, _)) => {
+                        let capability = held.as_mut().expect("held while updates wait");
+                        let time = (*time).max(*capability.time());
+                        capability.downgrade(&time);
+                    }
+                    None => held = None,
+                }
             }
-            // At times that the frontier has passed the updates are due; at the frontier itself they do no harm earlier than needed.
-            while let Some(entry) = waiting.first_entry()
-                && !frontier.less_equal(entry.key())
-            {
-                let (time, due) = entry.remove_entry();
-                let mut updates = due.updates;
-                consolidate(&mut updates);
-                let mut container: Vec<Update> = updates.into_iter().map(|(row, diff)| (row, time, diff)).collect();
-                if !container.is_empty() {
-                    let capability = held.as_ref().expect("held while updates wait");
-                    output.session_with_builder(capability).give_container(&mut container);
-                }
-            }
-            match waiting.first_key_value() {
-                Some((time, _)) => {
-                    let capability = held.as_mut().expect("held while updates wait");
-                    let time = (*time).max(*capability.time());
-                    capability.downgrade(&time);
-                }
-                None => held = None,
-            }
-        }
-    })
+        },
+    )
 }

@@ -75,7 +75,9 @@ impl<L: GroupLogic> Groups<L> {
     fn close(&mut self, time: T, ship: &mut dyn FnMut(&mut Changes)) {
         let mut out = Changes::default();
         for key in std::mem::take(&mut self.touched) {
-            let Some(group) = self.groups.get_mut(&key) else { continue };
+            let Some(group) = self.groups.get_mut(&key) else {
+                continue;
+            };
             group.touched = false;
             self.logic.emit(&key, &mut group.state, time, &mut out);
             if L::is_gone(&group.state) {
@@ -103,75 +105,88 @@ pub fn maintain<'s, L: GroupLogic>(
 ) -> (Rows<'s>, Rows<'s>) {
     let gauge = footprint.new_gauge();
     let exchange = Exchange::new(|update: &L::Update| key_hash(L::key(update).as_ref()));
-    let changes = stream.unary_frontier::<NoopBuilder<Changes>, _, _, _>(exchange, name, move |capability, _| {
-        drop(capability);
-        let mut groups = Groups { logic, groups: KeyMap::default(), touched: vec![] };
-        // The time whose updates are being applied, and updates at later times.
-        let mut open: Option<T> = None;
-        let mut waiting: Vec<L::Update> = vec![];
-        let mut held: Option<Capability<T>> = None;
-        move |(input, frontier), output| {
-            let lower = frontier.frontier().first().copied();
-            let mut work: Vec<L::Update> = vec![];
-            input.for_each(|capability, data| {
-                if held.as_ref().is_none_or(|h| capability.time() < h.time()) {
-                    held = Some(capability.retain(0));
-                }
-                for update in data.drain(..) {
-                    let time = L::time(&update);
-                    if Some(time) == open || (open.is_none() && Some(time) == lower) {
-                        open = Some(time);
-                        groups.apply(update);
-                    } else if lower.is_none_or(|l| time < l) {
-                        work.push(update);
-                    } else {
-                        waiting.push(update);
-                    }
-                }
-            });
-            let Some(capability) = held.as_mut() else { return };
-            let mut ship = |out: &mut Changes| {
-                output.session_with_builder(&*capability).give_container(out);
+    let changes = stream.unary_frontier::<NoopBuilder<Changes>, _, _, _>(
+        exchange,
+        name,
+        move |capability, _| {
+            drop(capability);
+            let mut groups = Groups {
+                logic,
+                groups: KeyMap::default(),
+                touched: vec![],
             };
-            if let Some(time) = open
-                && lower.is_none_or(|l| time < l)
-            {
-                groups.close(time, &mut ship);
-                open = None;
-            }
-            if waiting.iter().any(|u| lower.is_none_or(|l| L::time(u) < l)) {
-                let (due, kept): (Vec<_>, Vec<_>) =
-                    std::mem::take(&mut waiting).into_iter().partition(|u| lower.is_none_or(|l| L::time(u) < l));
-                waiting = kept;
-                work.extend(due);
-            }
-            if !work.is_sorted_by_key(|u| L::time(u)) {
-                work.sort_by_key(|u| L::time(u));
-            }
-            let mut at = None;
-            for update in work {
-                let time = L::time(&update);
-                if let Some(before) = at
-                    && before != time
+            // The time whose updates are being applied, and updates at later times.
+            let mut open: Option<T> = None;
+            let mut waiting: Vec<L::Update> = vec![];
+            let mut held: Option<Capability<T>> = None;
+            move |(input, frontier), output| {
+                let lower = frontier.frontier().first().copied();
+                let mut work: Vec<L::Update> = vec![];
+                input.for_each(|capability, data| {
+                    if held.as_ref().is_none_or(|h| capability.time() < h.time()) {
+                        held = Some(capability.retain(0));
+                    }
+                    for update in data.drain(..) {
+                        let time = L::time(&update);
+                        if Some(time) == open || (open.is_none() && Some(time) == lower) {
+                            open = Some(time);
+                            groups.apply(update);
+                        } else if lower.is_none_or(|l| time < l) {
+                            work.push(update);
+                        } else {
+                            waiting.push(update);
+                        }
+                    }
+                });
+                let Some(capability) = held.as_mut() else {
+                    return;
+                };
+                let mut ship = |out: &mut Changes| {
+                    output
+                        .session_with_builder(&*capability)
+                        .give_container(out);
+                };
+                if let Some(time) = open
+                    && lower.is_none_or(|l| time < l)
                 {
-                    groups.close(before, &mut ship);
+                    groups.close(time, &mut ship);
+                    open = None;
                 }
-                at = Some(time);
-                groups.apply(update);
-            }
-            if let Some(time) = at {
-                groups.close(time, &mut ship);
-            }
-            gauge.set(groups.bytes() + waiting.capacity() * size_of::<L::Update>());
-            let next = waiting.iter().map(L::time).chain(open).min();
-            match next {
-                Some(time) => {
-                    let time = time.max(*capability.time());
-                    capability.downgrade(&time);
+                if waiting.iter().any(|u| lower.is_none_or(|l| L::time(u) < l)) {
+                    let (due, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut waiting)
+                        .into_iter()
+                        .partition(|u| lower.is_none_or(|l| L::time(u) < l));
+                    waiting = kept;
+                    work.extend(due);
                 }
-                None => held = None,
+                if !work.is_sorted_by_key(|u| L::time(u)) {
+                    work.sort_by_key(|u| L::time(u));
+                }
+                let mut at = None;
+                for update in work {
+                    let time = L::time(&update);
+                    if let Some(before) = at
+                        && before != time
+                    {
+                        groups.close(before, &mut ship);
+                    }
+                    at = Some(time);
+                    groups.apply(update);
+                }
+                if let Some(time) = at {
+                    groups.close(time, &mut ship);
+                }
+                gauge.set(groups.bytes() + waiting.capacity() * size_of::<L::Update>());
+                let next = waiting.iter().map(L::time).chain(open).min();
+                match next {
+                    Some(time) => {
+                        let time = time.max(*capability.time());
+                        capability.downgrade(&time);
+                    }
+                    None => held = None,
+                }
             }
-        }
-    });
+        },
+    );
     demux(changes, name)
 }

@@ -84,13 +84,20 @@ pub fn half_join<'s>(
                     }
                     pending.append(data);
                 });
-                let Some(trace_ref) = trace.as_mut() else { return };
+                let Some(trace_ref) = trace.as_mut() else {
+                    return;
+                };
                 let complete_to = trace_frontier.frontier().first().copied();
                 if ready.len() == 0 && !pending.is_empty() {
-                    let (mut due, kept): (Vec<_>, Vec<_>) = if pending.iter().all(|(_, t, _)| ties.complete(complete_to, *t)) {
+                    let (mut due, kept): (Vec<_>, Vec<_>) = if pending
+                        .iter()
+                        .all(|(_, t, _)| ties.complete(complete_to, *t))
+                    {
                         (std::mem::take(&mut pending), vec![])
                     } else {
-                        std::mem::take(&mut pending).into_iter().partition(|(_, t, _)| ties.complete(complete_to, *t))
+                        std::mem::take(&mut pending)
+                            .into_iter()
+                            .partition(|(_, t, _)| ties.complete(complete_to, *t))
                     };
                     pending = kept;
                     due.sort_unstable_by(|a, b| a.0.0.cmp(&b.0.0));
@@ -115,7 +122,12 @@ pub fn half_join<'s>(
                                 }
                             });
                             if sum != 0 {
-                                closure.apply(&[key.as_ref(), rest.as_ref(), value], time, sum * diff, &mut out);
+                                closure.apply(
+                                    &[key.as_ref(), rest.as_ref(), value],
+                                    time,
+                                    sum * diff,
+                                    &mut out,
+                                );
                                 if out.oks.len() >= CONTAINER_LEN {
                                     session.give_container(&mut out);
                                 }
@@ -127,7 +139,12 @@ pub fn half_join<'s>(
                         session.give_container(&mut out);
                     }
                 }
-                if ready.len() > 0 || (!pending.is_empty() && pending.iter().any(|(_, t, _)| ties.complete(complete_to, *t))) {
+                if ready.len() > 0
+                    || (!pending.is_empty()
+                        && pending
+                            .iter()
+                            .any(|(_, t, _)| ties.complete(complete_to, *t)))
+                {
                     activator.activate();
                     return;
                 }

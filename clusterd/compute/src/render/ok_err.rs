@@ -26,7 +26,10 @@ pub type Changes = OkErr<Update>;
 
 impl<D> Default for OkErr<D> {
     fn default() -> Self {
-        OkErr { oks: vec![], errs: vec![] }
+        OkErr {
+            oks: vec![],
+            errs: vec![],
+        }
     }
 }
 
@@ -84,7 +87,10 @@ impl ContainerBuilder for ChangesBuilder {
 }
 
 /// Separates the rows from the errors, a container at a time.
-pub fn demux<'s, D: 'static>(stream: Stream<'s, T, OkErr<D>>, name: &str) -> (Stream<'s, T, Vec<D>>, Rows<'s>) {
+pub fn demux<'s, D: 'static>(
+    stream: Stream<'s, T, OkErr<D>>,
+    name: &str,
+) -> (Stream<'s, T, Vec<D>>, Rows<'s>) {
     let mut builder = OperatorBuilder::new(format!("{name} (split errors)"), stream.scope());
     let mut input = builder.new_input(stream, Pipeline);
     builder.set_notify_for(0, FrontierInterest::Never);
@@ -98,10 +104,12 @@ pub fn demux<'s, D: 'static>(stream: Stream<'s, T, OkErr<D>>, name: &str) -> (St
             let mut errs = errs.activate();
             input.for_each(|capability, changes| {
                 if !changes.oks.is_empty() {
-                    oks.session_with_builder(&capability).give_container(&mut changes.oks);
+                    oks.session_with_builder(&capability)
+                        .give_container(&mut changes.oks);
                 }
                 if !changes.errs.is_empty() {
-                    errs.session_with_builder(&capability).give_container(&mut changes.errs);
+                    errs.session_with_builder(&capability)
+                        .give_container(&mut changes.errs);
                 }
             });
         }
@@ -111,7 +119,12 @@ pub fn demux<'s, D: 'static>(stream: Stream<'s, T, OkErr<D>>, name: &str) -> (St
 
 /// An operator without memory: `logic` turns each container into rows and errors, calling the given function whenever enough have come
 /// together.
-pub fn stateless<'s, C, D, P, L>(stream: Stream<'s, T, C>, pact: P, name: &str, mut logic: L) -> (Stream<'s, T, Vec<D>>, Rows<'s>)
+pub fn stateless<'s, C, D, P, L>(
+    stream: Stream<'s, T, C>,
+    pact: P,
+    name: &str,
+    mut logic: L,
+) -> (Stream<'s, T, Vec<D>>, Rows<'s>)
 where
     C: timely::Container,
     D: 'static,
@@ -133,11 +146,13 @@ where
             input.for_each(|capability, data| {
                 let mut ship = |out: &mut OkErr<D>| {
                     if !out.oks.is_empty() {
-                        oks.session_with_builder(&capability).give_container(&mut out.oks);
+                        oks.session_with_builder(&capability)
+                            .give_container(&mut out.oks);
                         out.oks.clear();
                     }
                     if !out.errs.is_empty() {
-                        errs.session_with_builder(&capability).give_container(&mut out.errs);
+                        errs.session_with_builder(&capability)
+                            .give_container(&mut out.errs);
                         out.errs.clear();
                     }
                 };
@@ -165,7 +180,9 @@ pub fn negate<'s>(rows: Rows<'s>) -> Rows<'s> {
                 for (_, _, diff) in data.iter_mut() {
                     *diff = -*diff;
                 }
-                output.session_with_builder(&capability).give_container(data);
+                output
+                    .session_with_builder(&capability)
+                    .give_container(data);
             });
         }
     })

@@ -28,11 +28,19 @@ pub type AccumUpdate = (Row, T, Accum);
 
 /// Whether all aggregates are sums of some kind.
 pub fn adds_up(plan: &ReducePlan) -> bool {
-    plan.aggregates.iter().all(|a| a.func.kind() == ReductionKind::Accumulable && !a.distinct)
+    plan.aggregates
+        .iter()
+        .all(|a| a.func.kind() == ReductionKind::Accumulable && !a.distinct)
 }
 
 /// The groups of the rows that come out of `input`, a block over `rows`.
-pub fn reduce<'s>(rows: Rows<'s>, input: &Mfp, plan: &ReducePlan, footprint: &Footprint, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
+pub fn reduce<'s>(
+    rows: Rows<'s>,
+    input: &Mfp,
+    plan: &ReducePlan,
+    footprint: &Footprint,
+    name: &str,
+) -> (Rows<'s>, Vec<Rows<'s>>) {
     if !adds_up(plan) {
         return sets::reduce(rows, input, plan, footprint, name);
     }
@@ -57,12 +65,23 @@ pub fn total<'s>(
     footprint: &Footprint,
     name: &str,
 ) -> (Rows<'s>, Rows<'s>) {
-    maintain(summed, Sums { plan: AccumPlan::new(&plan.aggregates), output: GroupOutput::new(plan) }, footprint, name)
+    maintain(
+        summed,
+        Sums {
+            plan: AccumPlan::new(&plan.aggregates),
+            output: GroupOutput::new(plan),
+        },
+        footprint,
+        name,
+    )
 }
 
 /// The block that evaluates expressions over the output of another.
 pub fn compose(input: &Mfp, exprs: &[ScalarExpr]) -> Mfp {
-    let mut block = Mfp { projection: vec![], ..input.clone() };
+    let mut block = Mfp {
+        projection: vec![],
+        ..input.clone()
+    };
     for expr in exprs {
         let mut expr = expr.clone();
         expr.permute(&|c| input.projection[c]);
@@ -73,7 +92,9 @@ pub fn compose(input: &Mfp, exprs: &[ScalarExpr]) -> Mfp {
             | ScalarExpr::Unmaterializable(_)
             | ScalarExpr::Call { .. }
             | ScalarExpr::If { .. }) => {
-                block.projection.push(block.input_arity + block.expressions.len());
+                block
+                    .projection
+                    .push(block.input_arity + block.expressions.len());
                 block.expressions.push(expr);
             }
         }
@@ -89,34 +110,42 @@ fn sum_locally<'s>(
     name: &str,
 ) -> (Stream<'s, T, Vec<AccumUpdate>>, Rows<'s>) {
     let name = format!("{name} (local sums)");
-    let changes = rows.unary::<NoopBuilder<OkErr<AccumUpdate>>, _, _, _>(Pipeline, &name, move |_, _| {
-        move |input, output| {
-            let mut out = OkErr::default();
-            let mut held = None;
-            input.for_each(|capability, data| {
-                let capability = capability.retain(0);
-                if held.as_ref().is_none_or(|h: &timely::dataflow::operators::Capability<T>| capability.time() < h.time()) {
-                    held = Some(capability);
-                }
-                let held = held.as_ref().expect("just set");
-                for (row, time, diff) in data.drain(..) {
-                    let added = evaluate.view(&[row.as_ref()], |row| sums.add(&row, time, diff, &mut out.oks));
-                    if let Err(error) = added {
-                        out.push_err(&error, time, diff);
+    let changes =
+        rows.unary::<NoopBuilder<OkErr<AccumUpdate>>, _, _, _>(Pipeline, &name, move |_, _| {
+            move |input, output| {
+                let mut out = OkErr::default();
+                let mut held = None;
+                input.for_each(|capability, data| {
+                    let capability = capability.retain(0);
+                    if held
+                        .as_ref()
+                        .is_none_or(|h: &timely::dataflow::operators::Capability<T>| {
+                            capability.time() < h.time()
+                        })
+                    {
+                        held = Some(capability);
                     }
-                    if out.is_full() {
-                        output.session_with_builder(held).give_container(&mut out);
+                    let held = held.as_ref().expect("just set");
+                    for (row, time, diff) in data.drain(..) {
+                        let added = evaluate.view(&[row.as_ref()], |row| {
+                            sums.add(&row, time, diff, &mut out.oks)
+                        });
+                        if let Err(error) = added {
+                            out.push_err(&error, time, diff);
+                        }
+                        if out.is_full() {
+                            output.session_with_builder(held).give_container(&mut out);
+                        }
                     }
-                }
-            });
-            if let Some(held) = held {
-                sums.flush(&mut out.oks);
-                if !out.is_empty() {
-                    output.session_with_builder(&held).give_container(&mut out);
+                });
+                if let Some(held) = held {
+                    sums.flush(&mut out.oks);
+                    if !out.is_empty() {
+                        output.session_with_builder(&held).give_container(&mut out);
+                    }
                 }
             }
-        }
-    });
+        });
     demux(changes, &name)
 }
 
@@ -163,12 +192,18 @@ impl LocalSums {
     #[inline]
     pub fn add(&mut self, row: &View<'_, '_>, time: T, diff: Diff, out: &mut Vec<AccumUpdate>) {
         row.pack(0..self.key_arity, &mut self.packer);
-        let args: SmallVec<[Datum<'_>; 8]> = (self.key_arity..row.arity()).map(|i| row.datum(i)).collect();
+        let args: SmallVec<[Datum<'_>; 8]> = (self.key_arity..row.arity())
+            .map(|i| row.datum(i))
+            .collect();
         if self.bypass > 0 {
             self.bypass -= 1;
             self.scratch.fill(0);
             self.plan.accumulate(&args, diff, &mut self.scratch);
-            out.push((self.packer.finish_row(), time, Accum::from_slots(&self.scratch)));
+            out.push((
+                self.packer.finish_row(),
+                time,
+                Accum::from_slots(&self.scratch),
+            ));
             return;
         }
         if time != self.time || self.keys.len() >= LOCAL_GROUPS_MAX {
@@ -178,7 +213,12 @@ impl LocalSums {
         self.rows += 1;
         let hash = self.packer.as_row_ref().to_hash();
         let keys = &self.keys;
-        let found = self.table.find(hash, |i| keys[*i as usize].as_bytes() == self.packer.as_bytes()).copied();
+        let found = self
+            .table
+            .find(hash, |i| {
+                keys[*i as usize].as_bytes() == self.packer.as_bytes()
+            })
+            .copied();
         let index = match found {
             Some(index) => {
                 self.packer.clear();
@@ -189,12 +229,17 @@ impl LocalSums {
                 self.keys.push(self.packer.finish_row());
                 self.slots.resize(self.slots.len() + self.plan.slots(), 0);
                 let keys = &self.keys;
-                self.table.insert_unique(hash, index as u32, |i| keys[*i as usize].as_ref().to_hash());
+                self.table
+                    .insert_unique(hash, index as u32, |i| keys[*i as usize].as_ref().to_hash());
                 index
             }
         };
         let width = self.plan.slots();
-        self.plan.accumulate(&args, diff, &mut self.slots[index * width..(index + 1) * width]);
+        self.plan.accumulate(
+            &args,
+            diff,
+            &mut self.slots[index * width..(index + 1) * width],
+        );
     }
 
     /// Hands out the sums.
@@ -202,7 +247,11 @@ impl LocalSums {
         if self.rows >= SAMPLE_ROWS_MIN && self.keys.len() > self.rows / 2 {
             self.bypass = BYPASS_ROWS;
         }
-        for (key, slots) in self.keys.drain(..).zip(self.slots.chunks_exact(self.plan.slots())) {
+        for (key, slots) in self
+            .keys
+            .drain(..)
+            .zip(self.slots.chunks_exact(self.plan.slots()))
+        {
             let accum = Accum::from_slots(slots);
             if !accum.is_zero() {
                 out.push((key, self.time, accum));
@@ -253,7 +302,10 @@ pub struct GroupOutput {
 
 impl GroupOutput {
     fn new(plan: &ReducePlan) -> Self {
-        GroupOutput { mfp: RowMfp::new(&plan.mfp, &[plan.group_key.len(), plan.aggregates.len()]), packer: RowPacker::new() }
+        GroupOutput {
+            mfp: RowMfp::new(&plan.mfp, &[plan.group_key.len(), plan.aggregates.len()]),
+            packer: RowPacker::new(),
+        }
     }
 
     /// Takes back what was said and says what holds now.
@@ -269,7 +321,9 @@ impl GroupOutput {
     fn say(&mut self, key: &Row, what: &Said, time: T, diff: Diff, out: &mut Changes) {
         match what {
             Said::Nothing => {}
-            Said::Row(values) => self.mfp.apply(&[key.as_ref(), values.as_ref()], time, diff, out),
+            Said::Row(values) => self
+                .mfp
+                .apply(&[key.as_ref(), values.as_ref()], time, diff, out),
             Said::Error(error) => out.push_err(error, time, diff),
         }
     }
@@ -311,7 +365,10 @@ impl GroupLogic for Sums {
     fn emit(&mut self, key: &Row, state: &mut SumState, time: T, out: &mut Changes) {
         let now = match state.accum.slot(TOTAL) {
             0 => Said::Nothing,
-            1.. => self.plan.finish_row(&state.accum, &mut self.output.packer).into(),
+            1.. => self
+                .plan
+                .finish_row(&state.accum, &mut self.output.packer)
+                .into(),
             ..0 => Said::Error(Box::new(negative_group())),
         };
         self.output.change(key, &mut state.said, now, time, out);

@@ -79,7 +79,10 @@ impl<'a> View<'_, 'a> {
     pub fn datum(&self, column: usize) -> Datum<'a> {
         match self.output[column] {
             Output::Slot(slot) => self.slots[slot],
-            Output::Slice(slice) => self.slices[slice].iter().next().expect("a slice holds one datum"),
+            Output::Slice(slice) => self.slices[slice]
+                .iter()
+                .next()
+                .expect("a slice holds one datum"),
         }
     }
 
@@ -112,7 +115,11 @@ impl RowMfp {
             let mut part = vec![];
             let mut at = start;
             for c in (start..start + arity).filter(|c| decoded.contains(c) || copied.contains(c)) {
-                let load = Load { skip: c - at, decode: decoded.contains(&c), copy: copied.contains(&c) };
+                let load = Load {
+                    skip: c - at,
+                    decode: decoded.contains(&c),
+                    copy: copied.contains(&c),
+                };
                 if load.decode {
                     slots.insert(c, slots.len());
                 }
@@ -148,7 +155,11 @@ impl RowMfp {
             *bound.expression_mut() = to_slots(bound.expression(), &slots);
             bound
         });
-        let output = reference.projection.iter().map(|c| slices.get(c).map_or_else(|| Output::Slot(slots[c]), |s| Output::Slice(*s)));
+        let output = reference.projection.iter().map(|c| {
+            slices
+                .get(c)
+                .map_or_else(|| Output::Slot(slots[c]), |s| Output::Slice(*s))
+        });
         RowMfp {
             temporal: temporal.collect(),
             output: output.collect(),
@@ -183,19 +194,30 @@ impl RowMfp {
 
     /// The row that comes out, if any, and when it is present from `time` on.
     #[inline]
-    pub fn evaluate(&mut self, parts: &[RowRef<'_>], time: T) -> Result<Option<(Row, Presence)>, EvalError> {
+    pub fn evaluate(
+        &mut self,
+        parts: &[RowRef<'_>],
+        time: T,
+    ) -> Result<Option<(Row, Presence)>, EvalError> {
         let (mut slots, mut slices) = (Slots::new(), Slices::new());
         load(&self.loads, parts, &mut slots, &mut slices);
         let arena = &self.arena;
         let result = match run(&self.ctx, &self.steps, &mut slots, arena) {
             Ok(false) => Ok(None),
-            Ok(true) if self.temporal.is_empty() => Ok(Some(Presence { from: time, until: None })),
+            Ok(true) if self.temporal.is_empty() => Ok(Some(Presence {
+                from: time,
+                until: None,
+            })),
             Ok(true) => presence(&self.ctx, &self.temporal, &slots, arena, time),
             Err(error) => Err(error),
         };
         let result = result.map(|presence| {
             presence.map(|presence| {
-                let view = View { slots: &slots, slices: &slices, output: &self.output };
+                let view = View {
+                    slots: &slots,
+                    slices: &slices,
+                    output: &self.output,
+                };
                 view.pack(0..self.output.len(), &mut self.packer);
                 (self.packer.finish_row(), presence)
             })
@@ -209,29 +231,51 @@ impl RowMfp {
     }
 
     #[cold]
-    fn evaluate_by_reference(&self, parts: &[RowRef<'_>], time: T) -> Result<Option<(Row, Presence)>, EvalError> {
+    fn evaluate_by_reference(
+        &self,
+        parts: &[RowRef<'_>],
+        time: T,
+    ) -> Result<Option<(Row, Presence)>, EvalError> {
         let datums: Vec<Datum<'_>> = parts.iter().flat_map(|p| p.iter()).collect();
         let result = self.reference.eval_temporal(&self.ctx, &datums)?;
         Ok(result.and_then(|(row, interval)| {
-            let presence = Presence { from: interval.lower.max(time), until: interval.upper };
+            let presence = Presence {
+                from: interval.lower.max(time),
+                until: interval.upper,
+            };
             (!presence.is_empty()).then_some((row, presence))
         }))
     }
 
     /// Evaluates the row and shows what comes out instead of packing it. Without temporal bounds.
     #[inline]
-    pub fn view<R>(&mut self, parts: &[RowRef<'_>], show: impl FnOnce(View<'_, '_>) -> R) -> Result<Option<R>, EvalError> {
-        assert!(self.temporal.is_empty(), "temporal filters are rows' business");
+    pub fn view<R>(
+        &mut self,
+        parts: &[RowRef<'_>],
+        show: impl FnOnce(View<'_, '_>) -> R,
+    ) -> Result<Option<R>, EvalError> {
+        assert!(
+            self.temporal.is_empty(),
+            "temporal filters are rows' business"
+        );
         let (mut slots, mut slices) = (Slots::new(), Slices::new());
         load(&self.loads, parts, &mut slots, &mut slices);
         let result = match run(&self.ctx, &self.steps, &mut slots, &self.arena) {
             Ok(false) => Ok(None),
-            Ok(true) => Ok(Some(show(View { slots: &slots, slices: &slices, output: &self.output }))),
+            Ok(true) => Ok(Some(show(View {
+                slots: &slots,
+                slices: &slices,
+                output: &self.output,
+            }))),
             Err(_) => match self.evaluate_by_reference(parts, 0) {
                 Ok(None) => Ok(None),
                 Ok(Some((row, _))) => {
                     let output: Vec<Output> = (0..self.output.len()).map(Output::Slot).collect();
-                    Ok(Some(show(View { slots: &row.unpack(), slices: &[], output: &output })))
+                    Ok(Some(show(View {
+                        slots: &row.unpack(),
+                        slices: &[],
+                        output: &output,
+                    })))
                 }
                 Err(error) => Err(error),
             },
@@ -244,7 +288,13 @@ impl RowMfp {
 
 /// The block over the columns of the parts.
 fn renumbered(mfp: &Mfp, parts_arity: usize, map: &dyn Fn(usize) -> usize) -> Mfp {
-    let map = |c: usize| if c < mfp.input_arity { map(c) } else { parts_arity + (c - mfp.input_arity) };
+    let map = |c: usize| {
+        if c < mfp.input_arity {
+            map(c)
+        } else {
+            parts_arity + (c - mfp.input_arity)
+        }
+    };
     let remapped = |expr: &ScalarExpr| {
         let mut expr = expr.clone();
         expr.permute(&map);
@@ -253,7 +303,11 @@ fn renumbered(mfp: &Mfp, parts_arity: usize, map: &dyn Fn(usize) -> usize) -> Mf
     Mfp {
         input_arity: parts_arity,
         expressions: mfp.expressions.iter().map(&remapped).collect(),
-        predicates: mfp.predicates.iter().map(|(n, p)| (n.saturating_sub(mfp.input_arity) + parts_arity, remapped(p))).collect(),
+        predicates: mfp
+            .predicates
+            .iter()
+            .map(|(n, p)| (n.saturating_sub(mfp.input_arity) + parts_arity, remapped(p)))
+            .collect(),
         projection: mfp.projection.iter().map(|c| map(*c)).collect(),
         temporal: mfp
             .temporal
@@ -292,7 +346,12 @@ fn demand(mfp: &Mfp) -> (BTreeSet<usize>, BTreeSet<usize>) {
 }
 
 #[inline]
-fn load<'a>(loads: &[Vec<Load>], parts: &[RowRef<'a>], slots: &mut Slots<'a>, slices: &mut Slices<'a>) {
+fn load<'a>(
+    loads: &[Vec<Load>],
+    parts: &[RowRef<'a>],
+    slots: &mut Slots<'a>,
+    slices: &mut Slices<'a>,
+) {
     debug_assert_eq!(loads.len(), parts.len());
     for (part_loads, part) in loads.iter().zip(parts) {
         let mut datums = part.iter();
@@ -304,7 +363,12 @@ fn load<'a>(loads: &[Vec<Load>], parts: &[RowRef<'a>], slots: &mut Slots<'a>, sl
                 let slice = datums.take_packed(1);
                 slices.push(slice);
                 if *decode {
-                    slots.push(slice.iter().next().expect("row has the columns of its plan"));
+                    slots.push(
+                        slice
+                            .iter()
+                            .next()
+                            .expect("row has the columns of its plan"),
+                    );
                 }
             } else {
                 slots.push(datums.next().expect("row has the columns of its plan"));
@@ -314,7 +378,12 @@ fn load<'a>(loads: &[Vec<Load>], parts: &[RowRef<'a>], slots: &mut Slots<'a>, sl
 }
 
 #[inline]
-fn run<'a>(ctx: &EvalCtx, steps: &'a [Step], slots: &mut Slots<'a>, arena: &'a RowArena) -> Result<bool, EvalError> {
+fn run<'a>(
+    ctx: &EvalCtx,
+    steps: &'a [Step],
+    slots: &mut Slots<'a>,
+    arena: &'a RowArena,
+) -> Result<bool, EvalError> {
     for step in steps {
         match step {
             Step::Map(expr) => {
@@ -339,14 +408,21 @@ fn presence<'a>(
     arena: &'a RowArena,
     time: T,
 ) -> Result<Option<Presence>, EvalError> {
-    let mut presence = Presence { from: time, until: None };
+    let mut presence = Presence {
+        from: time,
+        until: None,
+    };
     for bound in temporal {
-        let Datum::MzTimestamp(at) = bound.expression().eval(ctx, slots, arena)? else { return Ok(None) };
+        let Datum::MzTimestamp(at) = bound.expression().eval(ctx, slots, arena)? else {
+            return Ok(None);
+        };
         match bound {
             TemporalBound::From(_) => presence.from = presence.from.max(at),
             // The greatest timestamp stands for "never".
             TemporalBound::Until(_) if at == T::MAX => {}
-            TemporalBound::Until(_) => presence.until = Some(presence.until.map_or(at, |u| u.min(at))),
+            TemporalBound::Until(_) => {
+                presence.until = Some(presence.until.map_or(at, |u| u.min(at)))
+            }
         }
     }
     Ok((!presence.is_empty()).then_some(presence))

@@ -7,29 +7,42 @@ use crate::render::ok_err::{CONTAINER_LEN, Changes};
 use crate::render::reduce::{AccumUpdate, LocalSums};
 use crate::render::row_mfp::RowMfp;
 use crate::types::*;
-use plan::{Dataflow, Mfp};
 use plan::lir::{JoinPlan, Node};
 use plan::mir::Id;
+use plan::{Dataflow, Mfp};
 use repr::{Diff, GlobalId, RowPacker, RowRef, ShardId};
 use std::collections::BTreeMap;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
 
-type Input<D> = Handle<T, CapacityContainerBuilder<Vec<D>>>;
+/// The handle by which updates enter a dataflow.
+pub type SourceInput<D> = Handle<T, CapacityContainerBuilder<Vec<D>>>;
 
 /// One table's way into one dataflow.
 pub struct SourcePort {
     pub shard: ShardId,
     sink: Sink,
-    errs: Input<Update>,
+    errs: SourceInput<Update>,
     /// What is not yet sent.
     out: Changes,
 }
 
 enum Sink {
-    Rows { mfp: RowMfp, oks: Input<Update> },
-    Sums { mfp: RowMfp, sums: Box<LocalSums>, oks: Input<AccumUpdate>, out: Vec<AccumUpdate> },
-    Keyed { splitter: KeyedRowMfp, oks: Input<KeyedUpdate>, out: Vec<KeyedUpdate> },
+    Rows {
+        mfp: RowMfp,
+        oks: SourceInput<Update>,
+    },
+    Sums {
+        mfp: RowMfp,
+        sums: Box<LocalSums>,
+        oks: SourceInput<AccumUpdate>,
+        out: Vec<AccumUpdate>,
+    },
+    Keyed {
+        splitter: KeyedRowMfp,
+        oks: SourceInput<KeyedUpdate>,
+        out: Vec<KeyedUpdate>,
+    },
 }
 
 /// A block whose output is the columns of a key, then those of a value.
@@ -43,25 +56,68 @@ pub struct KeyedRowMfp {
 
 impl KeyedRowMfp {
     pub fn new(mfp: &Mfp, keys: usize, skip_null_keys: bool) -> Self {
-        KeyedRowMfp { mfp: RowMfp::new(mfp, &[mfp.input_arity]), keys, skip_null_keys, packer: RowPacker::new() }
+        KeyedRowMfp {
+            mfp: RowMfp::new(mfp, &[mfp.input_arity]),
+            keys,
+            skip_null_keys,
+            packer: RowPacker::new(),
+        }
     }
 }
 
 impl SourcePort {
-    fn new(shard: ShardId, sink: Sink, errs: Input<Update>) -> Self {
-        SourcePort { shard, sink, errs, out: Changes::default() }
+    fn new(shard: ShardId, sink: Sink, errs: SourceInput<Update>) -> Self {
+        SourcePort {
+            shard,
+            sink,
+            errs,
+            out: Changes::default(),
+        }
     }
 
-    pub fn rows(shard: ShardId, mfp: RowMfp, oks: Input<Update>, errs: Input<Update>) -> Self {
+    pub fn rows(
+        shard: ShardId,
+        mfp: RowMfp,
+        oks: SourceInput<Update>,
+        errs: SourceInput<Update>,
+    ) -> Self {
         Self::new(shard, Sink::Rows { mfp, oks }, errs)
     }
 
-    pub fn sums(shard: ShardId, mfp: RowMfp, sums: LocalSums, oks: Input<AccumUpdate>, errs: Input<Update>) -> Self {
-        Self::new(shard, Sink::Sums { mfp, sums: Box::new(sums), oks, out: vec![] }, errs)
+    pub fn sums(
+        shard: ShardId,
+        mfp: RowMfp,
+        sums: LocalSums,
+        oks: SourceInput<AccumUpdate>,
+        errs: SourceInput<Update>,
+    ) -> Self {
+        Self::new(
+            shard,
+            Sink::Sums {
+                mfp,
+                sums: Box::new(sums),
+                oks,
+                out: vec![],
+            },
+            errs,
+        )
     }
 
-    pub fn keyed(shard: ShardId, splitter: KeyedRowMfp, oks: Input<KeyedUpdate>, errs: Input<Update>) -> Self {
-        Self::new(shard, Sink::Keyed { splitter, oks, out: vec![] }, errs)
+    pub fn keyed(
+        shard: ShardId,
+        splitter: KeyedRowMfp,
+        oks: SourceInput<KeyedUpdate>,
+        errs: SourceInput<Update>,
+    ) -> Self {
+        Self::new(
+            shard,
+            Sink::Keyed {
+                splitter,
+                oks,
+                out: vec![],
+            },
+            errs,
+        )
     }
 
     /// Takes a row of the table.
@@ -72,14 +128,24 @@ impl SourcePort {
                 mfp.apply(&[row], time, diff, &mut self.out);
                 send_full(oks, &mut self.out.oks);
             }
-            Sink::Sums { mfp, sums, oks, out } => {
+            Sink::Sums {
+                mfp,
+                sums,
+                oks,
+                out,
+            } => {
                 if let Err(error) = mfp.view(&[row], |view| sums.add(&view, time, diff, out)) {
                     self.out.push_err(&error, time, diff);
                 }
                 send_full(oks, out);
             }
             Sink::Keyed { splitter, oks, out } => {
-                let KeyedRowMfp { mfp, keys, skip_null_keys, packer } = splitter;
+                let KeyedRowMfp {
+                    mfp,
+                    keys,
+                    skip_null_keys,
+                    packer,
+                } = splitter;
                 let split = mfp.view(&[row], |view| {
                     if *skip_null_keys && (0..*keys).any(|k| view.datum(k).is_null()) {
                         return;
@@ -123,13 +189,13 @@ impl SourcePort {
 }
 
 #[inline]
-fn send_full<D: Clone + 'static>(input: &mut Input<D>, out: &mut Vec<D>) {
+fn send_full<D: Clone + 'static>(input: &mut SourceInput<D>, out: &mut Vec<D>) {
     if out.len() >= CONTAINER_LEN {
         send(input, out);
     }
 }
 
-fn send<D: Clone + 'static>(input: &mut Input<D>, out: &mut Vec<D>) {
+fn send<D: Clone + 'static>(input: &mut SourceInput<D>, out: &mut Vec<D>) {
     if !out.is_empty() {
         input.send_batch(out);
         out.clear();

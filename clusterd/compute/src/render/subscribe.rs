@@ -53,16 +53,21 @@ impl Collector {
         }
         let lower = self.lower;
         let before = |t: T| end.is_none_or(|end| t < end);
-        let (errs, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.errs).into_iter().partition(|u| before(u.1));
+        let (errs, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.errs)
+            .into_iter()
+            .partition(|u| before(u.1));
         self.errs = later;
-        let (mut due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.updates).into_iter().partition(|u| before(u.1));
+        let (mut due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.updates)
+            .into_iter()
+            .partition(|u| before(u.1));
         self.updates = later;
         let updates = match self.first_error(errs) {
             Some(error) => Err(error),
             None => {
                 consolidate_updates(&mut due);
                 due.retain(|(_, t, _)| self.skip_through.is_none_or(|through| *t > through));
-                let mut updates: Vec<(T, Row, Diff)> = due.into_iter().map(|(row, t, d)| (t, row, d)).collect();
+                let mut updates: Vec<(T, Row, Diff)> =
+                    due.into_iter().map(|(row, t, d)| (t, row, d)).collect();
                 updates.sort();
                 Ok(updates)
             }
@@ -72,14 +77,22 @@ impl Collector {
             None => self.done = true,
         }
         self.done |= end.is_some() && end == self.until;
-        Some(SubscribeBatch { lower, upper: if self.done { None } else { end }, updates })
+        Some(SubscribeBatch {
+            lower,
+            upper: if self.done { None } else { end },
+            updates,
+        })
     }
 
     /// The least error that holds at any time of the batch.
     fn first_error(&mut self, mut errs: Vec<Update>) -> Option<EvalError> {
         consolidate_updates(&mut errs);
         errs.sort_by_key(|(_, t, _)| *t);
-        let mut least = self.standing.iter().find(|(_, d)| **d > 0).map(|(row, _)| row.clone());
+        let mut least = self
+            .standing
+            .iter()
+            .find(|(_, d)| **d > 0)
+            .map(|(row, _)| row.clone());
         for (row, _, diff) in errs {
             let count = self.standing.entry(row.clone()).or_insert(0);
             *count += diff;
@@ -103,7 +116,10 @@ pub fn sink<'s>(
     name: &str,
 ) -> SubscribeSink {
     let batches = Rc::new(RefCell::new(VecDeque::new()));
-    let sink = SubscribeSink { id, batches: Rc::clone(&batches) };
+    let sink = SubscribeSink {
+        id,
+        batches: Rc::clone(&batches),
+    };
     let scope = rows.scope();
     let owner = id.0;
     let collects = owner % scope.peers() as u64 == scope.index() as u64;
@@ -123,7 +139,10 @@ pub fn sink<'s>(
         move |frontiers| {
             rows.for_each(|_, data| collector.updates.append(data));
             errs.for_each(|_, data| collector.errs.append(data));
-            let frontier = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min();
+            let frontier = frontiers
+                .iter()
+                .filter_map(|f| f.frontier().first().copied())
+                .min();
             if let Some(batch) = collector.advance(frontier) {
                 batches.borrow_mut().push_back(batch);
             }

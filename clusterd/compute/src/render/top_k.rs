@@ -15,16 +15,34 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// The collection's first rows per group, and errors of the limit.
-pub fn top_k<'s>(rows: Rows<'s>, plan: &TopKPlan, footprint: &Footprint, name: &str) -> (Rows<'s>, Vec<Rows<'s>>) {
+pub fn top_k<'s>(
+    rows: Rows<'s>,
+    plan: &TopKPlan,
+    footprint: &Footprint,
+    name: &str,
+) -> (Rows<'s>, Vec<Rows<'s>>) {
     if plan.limit.is_none() && plan.offset == 0 {
         return (rows, vec![]);
     }
-    let key: Vec<ScalarExpr> = plan.group_key.iter().map(|c| ScalarExpr::Column(*c)).collect();
+    let key: Vec<ScalarExpr> = plan
+        .group_key
+        .iter()
+        .map(|c| ScalarExpr::Column(*c))
+        .collect();
     // The value is the whole row: it is what comes out.
-    let split =
-        KeyValPermutation { key, value: (0..plan.arity).collect(), permutation: (0..plan.arity).map(|c| c + plan.group_key.len()).collect() };
+    let split = KeyValPermutation {
+        key,
+        value: (0..plan.arity).collect(),
+        permutation: (0..plan.arity).map(|c| c + plan.group_key.len()).collect(),
+    };
     let (keyed, split_errs) = split_rows(rows, &split, false, name);
-    let logic = TopK { order: plan.order_key.clone().into(), limit: plan.limit.clone(), offset: plan.offset, ctx: EvalCtx::default(), kept: 0 };
+    let logic = TopK {
+        order: plan.order_key.clone().into(),
+        limit: plan.limit.clone(),
+        offset: plan.offset,
+        ctx: EvalCtx::default(),
+        kept: 0,
+    };
     let (oks, errs) = maintain(keyed, logic, footprint, name);
     (oks, vec![split_errs, errs])
 }
@@ -55,7 +73,11 @@ struct Ordered {
 impl Ord for Ordered {
     fn cmp(&self, other: &Self) -> Ordering {
         for order in self.order.iter() {
-            let by_column = compare(self.row.column(order.column), other.row.column(order.column), order);
+            let by_column = compare(
+                self.row.column(order.column),
+                other.row.column(order.column),
+                order,
+            );
             if by_column != Ordering::Equal {
                 return by_column;
             }
@@ -67,9 +89,27 @@ impl Ord for Ordered {
 fn compare(a: Datum<'_>, b: Datum<'_>, order: &ColumnOrder) -> Ordering {
     match (a.is_null(), b.is_null()) {
         (true, true) => Ordering::Equal,
-        (true, false) => if order.nulls_last { Ordering::Greater } else { Ordering::Less },
-        (false, true) => if order.nulls_last { Ordering::Less } else { Ordering::Greater },
-        (false, false) => if order.desc { b.cmp(&a) } else { a.cmp(&b) },
+        (true, false) => {
+            if order.nulls_last {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
+        (false, true) => {
+            if order.nulls_last {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
+        (false, false) => {
+            if order.desc {
+                b.cmp(&a)
+            } else {
+                a.cmp(&b)
+            }
+        }
     }
 }
 
@@ -90,7 +130,9 @@ impl Eq for Ordered {}
 impl TopK {
     /// How many rows may come out; `None`: all.
     fn limit(&self, key: &Row) -> Result<Option<u64>, EvalError> {
-        let Some(expr) = &self.limit else { return Ok(None) };
+        let Some(expr) = &self.limit else {
+            return Ok(None);
+        };
         let arena = RowArena::new();
         match expr.eval(&self.ctx, &key.unpack(), &arena)? {
             Datum::Null => Ok(None),
@@ -139,7 +181,10 @@ impl GroupLogic for TopK {
 
     fn apply(&mut self, state: &mut Group, ((_, row), _, diff): KeyedUpdate) {
         use std::collections::btree_map::Entry;
-        match state.rows.entry(Ordered { row, order: Rc::clone(&self.order) }) {
+        match state.rows.entry(Ordered {
+            row,
+            order: Rc::clone(&self.order),
+        }) {
             Entry::Vacant(entry) => {
                 entry.insert(diff);
                 self.kept += 1;
@@ -155,16 +200,24 @@ impl GroupLogic for TopK {
     }
 
     fn emit(&mut self, key: &Row, state: &mut Group, time: T, out: &mut Changes) {
-        let output = if state.rows.is_empty() { Ok(vec![]) } else { self.output(key, state) };
+        let output = if state.rows.is_empty() {
+            Ok(vec![])
+        } else {
+            self.output(key, state)
+        };
         let (output, error) = match output {
             Ok(output) => (output, None),
             Err(error) => (vec![], Some(error)),
         };
         if output != state.output {
-            let mut changes: Vec<(Row, Diff)> = std::mem::take(&mut state.output).into_iter().map(|(row, d)| (row, -d)).collect();
+            let mut changes: Vec<(Row, Diff)> = std::mem::take(&mut state.output)
+                .into_iter()
+                .map(|(row, d)| (row, -d))
+                .collect();
             changes.extend(output.iter().cloned());
             differential_dataflow::consolidation::consolidate(&mut changes);
-            out.oks.extend(changes.into_iter().map(|(row, d)| (row, time, d)));
+            out.oks
+                .extend(changes.into_iter().map(|(row, d)| (row, time, d)));
             state.output = output;
         }
         if error != state.error {

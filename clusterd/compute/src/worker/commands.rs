@@ -29,8 +29,13 @@ impl ComputeWorker {
         }
         match &numbered.command {
             Command::Hello => self.hello(),
-            Command::CreateDataflow { id, hash, dataflow } => self.create(*id, *hash, dataflow, &routed.snapshots),
-            Command::AllowCompaction { id, frontier: Some(frontier) } => {
+            Command::CreateDataflow { id, hash, dataflow } => {
+                self.create(*id, *hash, dataflow, &routed.snapshots)
+            }
+            Command::AllowCompaction {
+                id,
+                frontier: Some(frontier),
+            } => {
                 for export in self.dataflows.get(id).map_or(vec![], |r| r.exports.clone()) {
                     self.traces.grant(export, *frontier);
                 }
@@ -58,14 +63,32 @@ impl ComputeWorker {
                     upper = [upper, managed.trace.upper()].into_iter().flatten().min();
                 }
             }
-            dataflows.push(InventoryEntry { id: running.id, hash: running.hash, since, upper });
+            dataflows.push(InventoryEntry {
+                id: running.id,
+                hash: running.hash,
+                since,
+                upper,
+            });
         }
-        self.respond(Response::Inventory { epoch: self.epoch, dataflows });
+        self.respond(Response::Inventory {
+            epoch: self.epoch,
+            dataflows,
+        });
     }
 
-    fn create(&mut self, id: GlobalId, hash: u64, dataflow: &Arc<Dataflow>, snapshots: &Result<Snapshots, EvalError>) {
+    fn create(
+        &mut self,
+        id: GlobalId,
+        hash: u64,
+        dataflow: &Arc<Dataflow>,
+        snapshots: &Result<Snapshots, EvalError>,
+    ) {
         self.named.insert(id);
-        if self.dataflows.get(&id).is_some_and(|running| running.hash == hash) {
+        if self
+            .dataflows
+            .get(&id)
+            .is_some_and(|running| running.hash == hash)
+        {
             return;
         }
         self.drop_dataflow(id);
@@ -73,7 +96,11 @@ impl ComputeWorker {
             self.named.remove(&id);
             if self.index == 0 {
                 tracing::warn!(%id, %error, "dataflow could not be built");
-                self.respond(Response::DataflowFailed { epoch: self.epoch, id, error });
+                self.respond(Response::DataflowFailed {
+                    epoch: self.epoch,
+                    id,
+                    error,
+                });
             }
         }
     }
@@ -87,19 +114,31 @@ impl ComputeWorker {
     ) -> Result<(), EvalError> {
         let snapshots = snapshots.as_ref().map_err(Clone::clone)?;
         let as_of = dataflow.as_of.unwrap_or_default();
-        let built = render::build(&mut self.timely, &mut self.traces, dataflow, as_of)
-            .map_err(|error| EvalError::new("55000", format!("dataflow {} cannot be built: {error}", dataflow.name)))?;
-        let share = Share { index: self.index, peers: self.timely.peers() };
+        let built = render::build(&mut self.timely, &mut self.traces, dataflow, as_of).map_err(
+            |error| {
+                EvalError::new(
+                    "55000",
+                    format!("dataflow {} cannot be built: {error}", dataflow.name),
+                )
+            },
+        )?;
+        let share = Share {
+            index: self.index,
+            peers: self.timely.peers(),
+        };
         let mut sources = vec![];
         for port in built.sources {
-            let snapshot = snapshots.get(&port.shard).expect("a snapshot was taken of each source");
+            let snapshot = snapshots
+                .get(&port.shard)
+                .expect("a snapshot was taken of each source");
             sources.push(Source::new(port, as_of, Arc::clone(snapshot), share));
         }
         let (mut exports, mut subscribes) = (vec![], vec![]);
         for (export, built_export) in built.exports {
             match built_export {
                 BuiltExport::Index(entry) => {
-                    self.traces.insert(export, entry, Rc::clone(&built.token), as_of);
+                    self.traces
+                        .insert(export, *entry, Rc::clone(&built.token), as_of);
                     exports.push(export);
                 }
                 BuiltExport::Subscribe(sink) => subscribes.push(sink),
@@ -124,7 +163,9 @@ impl ComputeWorker {
 
     /// Ends a dataflow, if it runs. If others read its arrangements it goes on unseen until they end.
     pub(super) fn drop_dataflow(&mut self, id: GlobalId) {
-        let Some(mut running) = self.dataflows.remove(&id) else { return };
+        let Some(mut running) = self.dataflows.remove(&id) else {
+            return;
+        };
         for export in std::mem::take(&mut running.exports) {
             self.traces.remove(export);
             self.peeks.forget(export);
@@ -137,7 +178,12 @@ impl ComputeWorker {
     }
 
     fn drop_unnamed(&mut self) {
-        let unnamed: Vec<GlobalId> = self.dataflows.keys().filter(|id| !self.named.contains(id)).copied().collect();
+        let unnamed: Vec<GlobalId> = self
+            .dataflows
+            .keys()
+            .filter(|id| !self.named.contains(id))
+            .copied()
+            .collect();
         for id in unnamed {
             self.drop_dataflow(id);
         }
@@ -149,7 +195,11 @@ impl ComputeWorker {
             self.drop_dataflow(id);
             self.named.remove(&id);
             if self.index == 0 {
-                self.respond(Response::DataflowFailed { epoch: self.epoch, id, error });
+                self.respond(Response::DataflowFailed {
+                    epoch: self.epoch,
+                    id,
+                    error,
+                });
             }
         }
     }

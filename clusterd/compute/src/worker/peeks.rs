@@ -22,7 +22,14 @@ pub struct Peeks {
 
 impl Peeks {
     pub fn new(waiting_max: usize) -> Self {
-        Peeks { arrived: vec![], early: vec![], waiting: BTreeMap::new(), waiting_max, cache: MfpCache::default(), count: 0 }
+        Peeks {
+            arrived: vec![],
+            early: vec![],
+            waiting: BTreeMap::new(),
+            waiting_max,
+            cache: MfpCache::default(),
+            count: 0,
+        }
     }
 
     pub fn collect(&mut self, mailbox: &Mailbox) {
@@ -35,12 +42,19 @@ impl Peeks {
 
     /// The earliest time that an accepted peek of the export still needs.
     pub fn owed(&self, id: GlobalId) -> Option<T> {
-        self.waiting.get(&id).and_then(|tasks| tasks.iter().map(|task| task.peek.ts).min())
+        self.waiting
+            .get(&id)
+            .and_then(|tasks| tasks.iter().map(|task| task.peek.ts).min())
     }
 
     pub fn refuse_all(&mut self, refusal: Refusal) {
         let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
-        for task in self.arrived.drain(..).chain(self.early.drain(..)).chain(waiting) {
+        for task in self
+            .arrived
+            .drain(..)
+            .chain(self.early.drain(..))
+            .chain(waiting)
+        {
             task.refuse(refusal);
         }
     }
@@ -50,7 +64,9 @@ impl Peeks {
     }
 
     pub fn refuse_before(&mut self, id: GlobalId, frontier: T) {
-        self.refuse_where(Refusal::HoldLost, |task| task.peek.target.id == id && task.peek.ts < frontier);
+        self.refuse_where(Refusal::HoldLost, |task| {
+            task.peek.target.id == id && task.peek.ts < frontier
+        });
     }
 
     pub fn cancel(&mut self, id: PeekId, mailbox: &Mailbox) {
@@ -67,7 +83,9 @@ impl Peeks {
     }
 
     fn refuse_where(&mut self, refusal: Refusal, condition: impl Fn(&PeekTask) -> bool) {
-        let lists = [&mut self.arrived, &mut self.early].into_iter().chain(self.waiting.values_mut());
+        let lists = [&mut self.arrived, &mut self.early]
+            .into_iter()
+            .chain(self.waiting.values_mut());
         for list in lists {
             for task in list.extract_if(.., |task| condition(task)) {
                 task.refuse(refusal);
@@ -89,7 +107,8 @@ impl ComputeWorker {
         for id in ids {
             self.answer_ready(id);
         }
-        self.peeks.count = self.peeks.early.len() + self.peeks.waiting.values().map(Vec::len).sum::<usize>();
+        self.peeks.count =
+            self.peeks.early.len() + self.peeks.waiting.values().map(Vec::len).sum::<usize>();
     }
 
     fn accept(&mut self, task: PeekTask) {
@@ -115,11 +134,17 @@ impl ComputeWorker {
 
     /// Answers the peeks of one export whose time it is complete at.
     fn answer_ready(&mut self, id: GlobalId) {
-        let Some(tasks) = self.peeks.waiting.get_mut(&id) else { return };
-        let Some(managed) = self.traces.get_mut(id) else { return self.peeks.forget(id) };
+        let Some(tasks) = self.peeks.waiting.get_mut(&id) else {
+            return;
+        };
+        let Some(managed) = self.traces.get_mut(id) else {
+            return self.peeks.forget(id);
+        };
         let upper = managed.trace.upper();
         let since = managed.since;
-        let ready: Vec<PeekTask> = tasks.extract_if(.., |task| upper.is_none_or(|upper| task.peek.ts < upper)).collect();
+        let ready: Vec<PeekTask> = tasks
+            .extract_if(.., |task| upper.is_none_or(|upper| task.peek.ts < upper))
+            .collect();
         if tasks.is_empty() {
             self.peeks.waiting.remove(&id);
         }
@@ -127,7 +152,10 @@ impl ComputeWorker {
             return;
         }
         // What an accepted peek needs is held since it was accepted.
-        assert!(ready.iter().all(|task| since <= task.peek.ts), "an accepted peek's time is held");
+        assert!(
+            ready.iter().all(|task| since <= task.peek.ts),
+            "an accepted peek's time is held"
+        );
         answer(id, &mut managed.trace, ready, &mut self.peeks.cache);
     }
 }

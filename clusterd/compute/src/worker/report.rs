@@ -72,27 +72,63 @@ impl ComputeWorker {
                 frontiers.push((id, current.0, current.1));
             }
         }
-        let bytes = self.shared.bytes.iter().map(|b| b.load(Ordering::Relaxed)).sum();
+        let bytes = self
+            .shared
+            .bytes
+            .iter()
+            .map(|b| b.load(Ordering::Relaxed))
+            .sum();
         if !frontiers.is_empty() || bytes != self.report.bytes {
             self.report.bytes = bytes;
-            self.respond(Response::Frontiers { epoch: self.epoch, frontiers, arrangement_bytes: bytes });
+            self.respond(Response::Frontiers {
+                epoch: self.epoch,
+                frontiers,
+                arrangement_bytes: bytes,
+            });
         }
     }
 
     pub(super) fn account_memory(&mut self) {
-        let here: u64 = self.dataflows.values().chain(&self.retired).map(|running| running.footprint.bytes()).sum();
+        let here: u64 = self
+            .dataflows
+            .values()
+            .chain(&self.retired)
+            .map(|running| running.footprint.bytes())
+            .sum();
         self.shared.bytes[self.index].store(here, Ordering::Relaxed);
-        let Some(limit) = self.shared.config.memory_bytes_max.filter(|_| self.index == 0) else { return };
-        let bytes: u64 = self.shared.bytes.iter().map(|b| b.load(Ordering::Relaxed)).sum();
+        let Some(limit) = self
+            .shared
+            .config
+            .memory_bytes_max
+            .filter(|_| self.index == 0)
+        else {
+            return;
+        };
+        let bytes: u64 = self
+            .shared
+            .bytes
+            .iter()
+            .map(|b| b.load(Ordering::Relaxed))
+            .sum();
         let youngest = self.dataflows.values().max_by_key(|running| running.number);
         if let Some(running) = youngest.filter(|_| bytes > limit) {
             let error = EvalError {
-                detail: Some(format!("Arrangements occupy {bytes} bytes, the limit is {limit}.")),
-                hint: Some("Raise the cluster's memory limit, or drop views and indexes.".to_owned()),
-                ..EvalError::new("53200", format!("out of memory: dataflow {} was stopped", running.plan.name))
+                detail: Some(format!(
+                    "Arrangements occupy {bytes} bytes, the limit is {limit}."
+                )),
+                hint: Some(
+                    "Raise the cluster's memory limit, or drop views and indexes.".to_owned(),
+                ),
+                ..EvalError::new(
+                    "53200",
+                    format!("out of memory: dataflow {} was stopped", running.plan.name),
+                )
             };
             for mailbox in self.shared.mailboxes.iter() {
-                mailbox.push_order(Order::OutOfMemory { id: running.id, error: error.clone() });
+                mailbox.push_order(Order::OutOfMemory {
+                    id: running.id,
+                    error: error.clone(),
+                });
             }
         }
     }
@@ -101,7 +137,11 @@ impl ComputeWorker {
         for running in self.dataflows.values() {
             for sink in &running.subscribes {
                 while let Some(batch) = sink.take() {
-                    self.respond(Response::Subscribe { epoch: self.epoch, id: sink.id, batch });
+                    self.respond(Response::Subscribe {
+                        epoch: self.epoch,
+                        id: sink.id,
+                        batch,
+                    });
                 }
             }
         }

@@ -35,7 +35,13 @@ impl Share {
 
 impl Source {
     pub fn new(port: SourcePort, as_of: T, snapshot: Arc<dyn TableSnapshot>, share: Share) -> Self {
-        Source { port, as_of, resume: snapshot.upper(), snapshot: Some(snapshot.scan()), share }
+        Source {
+            port,
+            as_of,
+            resume: snapshot.upper(),
+            snapshot: Some(snapshot.scan()),
+            share,
+        }
     }
 
     pub fn shard(&self) -> ShardId {
@@ -51,8 +57,12 @@ impl Source {
 
     /// Feeds a piece of the snapshot; false if there is none left.
     fn hydrate(&mut self) -> bool {
-        let Some(mut scan) = self.snapshot.take() else { return false };
-        let more = scan.next_chunk(SNAPSHOT_ROWS_PER_ROUND, &mut |row, ts, diff| self.take(row, ts, diff));
+        let Some(mut scan) = self.snapshot.take() else {
+            return false;
+        };
+        let more = scan.next_chunk(SNAPSHOT_ROWS_PER_ROUND, &mut |row, ts, diff| {
+            self.take(row, ts, diff)
+        });
         self.port.flush();
         if more {
             self.snapshot = Some(scan);
@@ -78,7 +88,10 @@ impl ComputeWorker {
                 self.lose_history(write.shard, frontier);
             }
             let running = self.dataflows.values_mut().chain(&mut self.retired);
-            for source in running.flat_map(|r| &mut r.sources).filter(|s| s.shard() == write.shard) {
+            for source in running
+                .flat_map(|r| &mut r.sources)
+                .filter(|s| s.shard() == write.shard)
+            {
                 let resume = source.resume;
                 write.updates.for_each(&mut |row, ts, diff| {
                     if ts >= resume {
@@ -94,7 +107,12 @@ impl ComputeWorker {
     /// Advances all inputs to what the tables are complete up to.
     pub(super) fn advance_inputs(&mut self) {
         let upper = self.upper;
-        for source in self.dataflows.values_mut().chain(&mut self.retired).flat_map(|r| &mut r.sources) {
+        for source in self
+            .dataflows
+            .values_mut()
+            .chain(&mut self.retired)
+            .flat_map(|r| &mut r.sources)
+        {
             source.advance_to(upper);
         }
     }
@@ -103,7 +121,12 @@ impl ComputeWorker {
     pub(super) fn feed_snapshots(&mut self) -> bool {
         let upper = self.upper;
         let mut more = false;
-        for source in self.dataflows.values_mut().chain(&mut self.retired).flat_map(|r| &mut r.sources) {
+        for source in self
+            .dataflows
+            .values_mut()
+            .chain(&mut self.retired)
+            .flat_map(|r| &mut r.sources)
+        {
             if source.snapshot.is_some() {
                 more |= source.hydrate();
                 source.advance_to(upper);
@@ -117,7 +140,8 @@ impl ComputeWorker {
         let mut lost: BTreeSet<GlobalId> = BTreeSet::new();
         loop {
             let depends = |running: &Running| {
-                running.sources.iter().any(|s| s.shard() == shard) || running.plan.indexes.keys().any(|id| lost.contains(id))
+                running.sources.iter().any(|s| s.shard() == shard)
+                    || running.plan.indexes.keys().any(|id| lost.contains(id))
             };
             let found: Vec<GlobalId> = self
                 .dataflows

@@ -33,7 +33,12 @@ pub fn revenue(price: usize, discount: usize) -> ScalarExpr {
     call("numeric_mul", vec![col(price), rest], numeric())
 }
 
-pub fn mfp(arity: usize, expressions: Vec<ScalarExpr>, predicates: Vec<ScalarExpr>, projection: &[usize]) -> Mfp {
+pub fn mfp(
+    arity: usize,
+    expressions: Vec<ScalarExpr>,
+    predicates: Vec<ScalarExpr>,
+    projection: &[usize],
+) -> Mfp {
     Mfp {
         input_arity: arity,
         expressions,
@@ -48,12 +53,22 @@ pub fn project(arity: usize, projection: &[usize]) -> Mfp {
 }
 
 pub fn source(shard: u64, mfp: Mfp) -> SourceImport {
-    SourceImport { shard: ShardId(shard), types: types(mfp.input_arity), mfp }
+    SourceImport {
+        shard: ShardId(shard),
+        types: types(mfp.input_arity),
+        mfp,
+    }
 }
 
 /// Column types as far as the engine looks at them: their number.
 pub fn types(arity: usize) -> Vec<ColumnType> {
-    vec![ColumnType { ty: SqlType::Int64, nullable: true }; arity]
+    vec![
+        ColumnType {
+            ty: SqlType::Int64,
+            nullable: true
+        };
+        arity
+    ]
 }
 
 pub fn global(id: u64) -> Id {
@@ -65,7 +80,11 @@ pub fn get(id: u64) -> Node {
 }
 
 pub fn arranged(input: Node, arity: usize, key: &[usize]) -> Node {
-    Node::ArrangeBy { input: Box::new(input), keys: vec![cols(key)], arity }
+    Node::ArrangeBy {
+        input: Box::new(input),
+        keys: vec![cols(key)],
+        arity,
+    }
 }
 
 pub fn cols(columns: &[usize]) -> Vec<ScalarExpr> {
@@ -78,34 +97,70 @@ pub fn stage(
     (stream_arity, stream_key): (usize, &[usize]),
     closure: Mfp,
 ) -> JoinStage {
-    JoinStage { lookup, lookup_arity, lookup_key: cols(lookup_key), stream_key: cols(stream_key), stream_arity, closure }
+    JoinStage {
+        lookup,
+        lookup_arity,
+        lookup_key: cols(lookup_key),
+        stream_key: cols(stream_key),
+        stream_arity,
+        closure,
+    }
 }
 
 pub fn agg(func: AggregateFunc, expr: ScalarExpr) -> AggregateExpr {
-    AggregateExpr { func, expr, distinct: false }
+    AggregateExpr {
+        func,
+        expr,
+        distinct: false,
+    }
 }
 
 pub fn count_all() -> AggregateExpr {
     agg(AggregateFunc::Count, ScalarExpr::bool(true))
 }
 
-pub fn reduce(input: Node, input_arity: usize, key: &[usize], aggregates: Vec<AggregateExpr>) -> Node {
+pub fn reduce(
+    input: Node,
+    input_arity: usize,
+    key: &[usize],
+    aggregates: Vec<AggregateExpr>,
+) -> Node {
     let mfp = Mfp::identity(key.len() + aggregates.len());
-    Node::Reduce { input: Box::new(input), plan: ReducePlan { input_arity, group_key: cols(key), aggregates, mfp } }
+    Node::Reduce {
+        input: Box::new(input),
+        plan: ReducePlan {
+            input_arity,
+            group_key: cols(key),
+            aggregates,
+            mfp,
+        },
+    }
 }
 
 /// A dataflow with one object, exported as index `export` by `key`.
-pub fn dataflow(export: u64, sources: Vec<(u64, SourceImport)>, node: Node, arity: usize, key: &[usize]) -> Dataflow {
+pub fn dataflow(
+    export: u64,
+    sources: Vec<(u64, SourceImport)>,
+    node: Node,
+    arity: usize,
+    key: &[usize],
+) -> Dataflow {
     let object = export + 1_000_000;
     Dataflow {
         name: format!("view {export}"),
-        sources: sources.into_iter().map(|(id, s)| (GlobalId(id), s)).collect(),
+        sources: sources
+            .into_iter()
+            .map(|(id, s)| (GlobalId(id), s))
+            .collect(),
         indexes: Default::default(),
         objects: vec![(global(object), node)],
         exports: vec![Export {
             id: GlobalId(export),
             from: global(object),
-            kind: ExportKind::Index { key: cols(key), types: types(arity) },
+            kind: ExportKind::Index {
+                key: cols(key),
+                types: types(arity),
+            },
         }],
         as_of: None,
         until: None,

@@ -25,10 +25,15 @@ impl Content {
     }
 
     fn each(self, mut f: impl FnMut(&Row) -> Result<Vec<(Row, Diff)>, EvalError>) -> Self {
-        let mut out = Content { rows: vec![], errors: self.errors };
+        let mut out = Content {
+            rows: vec![],
+            errors: self.errors,
+        };
         for (row, diff) in &self.rows {
             match f(row) {
-                Ok(rows) => out.rows.extend(rows.into_iter().map(|(r, d)| (r, d * diff))),
+                Ok(rows) => out
+                    .rows
+                    .extend(rows.into_iter().map(|(r, d)| (r, d * diff))),
                 Err(error) => out.errors.push(error),
             }
         }
@@ -38,7 +43,11 @@ impl Content {
     fn through(self, mfp: &Mfp, ts: Timestamp) -> Self {
         self.each(|row| {
             let out = mfp.eval_temporal(&EvalCtx::default(), &row.unpack())?;
-            Ok(out.filter(|(_, interval)| interval.contains(ts)).map(|(row, _)| (row, 1)).into_iter().collect())
+            Ok(out
+                .filter(|(_, interval)| interval.contains(ts))
+                .map(|(row, _)| (row, 1))
+                .into_iter()
+                .collect())
         })
     }
 }
@@ -51,15 +60,27 @@ pub struct Naive<'a> {
 }
 
 /// The content of the dataflow's first export at `ts`, in order; or its least error.
-pub fn content(dataflow: &Dataflow, tables: &BTreeMap<u64, Vec<(Row, Diff)>>, ts: Timestamp) -> Result<Vec<(Row, Diff)>, EvalError> {
-    let mut naive = Naive { tables, dataflow, ts, bound: BTreeMap::new() };
+pub fn content(
+    dataflow: &Dataflow,
+    tables: &BTreeMap<u64, Vec<(Row, Diff)>>,
+    ts: Timestamp,
+) -> Result<Vec<(Row, Diff)>, EvalError> {
+    let mut naive = Naive {
+        tables,
+        dataflow,
+        ts,
+        bound: BTreeMap::new(),
+    };
     for (id, node) in &dataflow.objects {
         let content = naive.eval(node);
         naive.bound.insert(*id, content);
     }
     let mut content = naive.get(dataflow.exports[0].from).consolidated();
     if let ExportKind::Index { key, .. } = &dataflow.exports[0].kind {
-        let failed = content.rows.iter().filter_map(|(row, _)| eval_row(key, row).err());
+        let failed = content
+            .rows
+            .iter()
+            .filter_map(|(row, _)| eval_row(key, row).err());
         content.errors.extend(failed);
     }
     match content.errors.into_iter().min() {
@@ -71,7 +92,10 @@ pub fn content(dataflow: &Dataflow, tables: &BTreeMap<u64, Vec<(Row, Diff)>>, ts
 fn eval_row(exprs: &[ScalarExpr], row: &Row) -> Result<Row, EvalError> {
     let arena = RowArena::new();
     let columns = row.unpack();
-    let datums: Result<Vec<Datum<'_>>, EvalError> = exprs.iter().map(|e| e.eval(&EvalCtx::default(), &columns, &arena)).collect();
+    let datums: Result<Vec<Datum<'_>>, EvalError> = exprs
+        .iter()
+        .map(|e| e.eval(&EvalCtx::default(), &columns, &arena))
+        .collect();
     Ok(Row::pack_slice(&datums?))
 }
 
@@ -84,21 +108,41 @@ impl Naive<'_> {
         if let Some(content) = self.bound.get(&id) {
             return content.clone();
         }
-        let Id::Global(global) = id else { panic!("unbound {id:?}") };
+        let Id::Global(global) = id else {
+            panic!("unbound {id:?}")
+        };
         let source = &self.dataflow.sources[&global];
         let rows = self.tables[&source.shard.0].clone();
-        Content { rows, errors: vec![] }.consolidated().through(&source.mfp, self.ts)
+        Content {
+            rows,
+            errors: vec![],
+        }
+        .consolidated()
+        .through(&source.mfp, self.ts)
     }
 
     fn eval(&mut self, node: &Node) -> Content {
         match node {
-            Node::Constant { rows: Ok(rows) } => Content { rows: rows.clone(), errors: vec![] },
-            Node::Constant { rows: Err(error) } => Content { rows: vec![], errors: vec![error.clone()] },
+            Node::Constant { rows: Ok(rows) } => Content {
+                rows: rows.clone(),
+                errors: vec![],
+            },
+            Node::Constant { rows: Err(error) } => Content {
+                rows: vec![],
+                errors: vec![error.clone()],
+            },
             Node::Get { id } => self.get(*id),
-            Node::GetArrangement { id, key, lookup, mfp } => {
+            Node::GetArrangement {
+                id,
+                key,
+                lookup,
+                mfp,
+            } => {
                 let mut content = self.get(*id);
                 if let Some(keys) = lookup {
-                    content.rows.retain(|(row, _)| keys.contains(&eval_row(key, row).unwrap()));
+                    content
+                        .rows
+                        .retain(|(row, _)| keys.contains(&eval_row(key, row).unwrap()));
                 }
                 content.through(mfp, self.ts)
             }
@@ -111,20 +155,37 @@ impl Naive<'_> {
                 let ts = self.ts;
                 self.eval(input).consolidated().through(mfp, ts)
             }
-            Node::FlatMap { input, func, args, mfp } => {
+            Node::FlatMap {
+                input,
+                func,
+                args,
+                mfp,
+            } => {
                 let ts = self.ts;
                 let content = self.eval(input).each(|row| {
                     let args = eval_row(args, row)?;
                     let added: Vec<_> = func.eval(&EvalCtx::default(), &args.unpack())?.collect();
-                    Ok(added.into_iter().map(|(more, times)| (concat(row, &more), times)).collect())
+                    Ok(added
+                        .into_iter()
+                        .map(|(more, times)| (concat(row, &more), times))
+                        .collect())
                 });
                 content.through(mfp, ts)
             }
             Node::Join { inputs, plan } => {
-                let inputs: Vec<Content> = inputs.iter().map(|input| self.eval(input).consolidated()).collect();
+                let inputs: Vec<Content> = inputs
+                    .iter()
+                    .map(|input| self.eval(input).consolidated())
+                    .collect();
                 let (start, initial, stages) = match plan {
-                    JoinPlan::Linear { start, initial, stages } => (*start, initial, stages),
-                    JoinPlan::Delta { paths } => (paths[0].source, &paths[0].initial, &paths[0].stages),
+                    JoinPlan::Linear {
+                        start,
+                        initial,
+                        stages,
+                    } => (*start, initial, stages),
+                    JoinPlan::Delta { paths } => {
+                        (paths[0].source, &paths[0].initial, &paths[0].stages)
+                    }
                 };
                 let mut stream = inputs[start].clone().through(initial, self.ts);
                 for (i, input) in inputs.iter().enumerate() {
@@ -139,7 +200,9 @@ impl Naive<'_> {
                             return Ok(vec![]);
                         }
                         let matches = inputs[stage.lookup].rows.iter();
-                        let matches = matches.filter(|(other, _)| eval_row(&stage.lookup_key, other).unwrap() == key);
+                        let matches = matches.filter(|(other, _)| {
+                            eval_row(&stage.lookup_key, other).unwrap() == key
+                        });
                         Ok(matches.map(|(other, d)| (concat(row, other), *d)).collect())
                     });
                     stream = joined.through(&stage.closure, self.ts);
@@ -173,7 +236,10 @@ impl Naive<'_> {
 
     fn reduce(&mut self, input: &Node, plan: &ReducePlan) -> Content {
         let content = self.eval(input).consolidated();
-        let mut out = Content { rows: vec![], errors: content.errors };
+        let mut out = Content {
+            rows: vec![],
+            errors: content.errors,
+        };
         let mut groups: BTreeMap<Row, Vec<(Row, Diff)>> = BTreeMap::new();
         let args: Vec<ScalarExpr> = plan.aggregates.iter().map(|a| a.expr.clone()).collect();
         for (row, diff) in &content.rows {
@@ -200,16 +266,29 @@ impl Naive<'_> {
 
     fn top_k(&mut self, input: &Node, plan: &TopKPlan) -> Content {
         let content = self.eval(input).consolidated();
-        let mut out = Content { rows: vec![], errors: content.errors };
+        let mut out = Content {
+            rows: vec![],
+            errors: content.errors,
+        };
         let mut groups: BTreeMap<Row, Vec<Row>> = BTreeMap::new();
         for (row, diff) in &content.rows {
             let key = Row::pack(plan.group_key.iter().map(|c| row.column(*c)));
-            groups.entry(key).or_default().extend(std::iter::repeat_n(row.clone(), *diff as usize));
+            groups
+                .entry(key)
+                .or_default()
+                .extend(std::iter::repeat_n(row.clone(), *diff as usize));
         }
         for (_, mut rows) in groups {
             rows.sort_by(|a, b| order(&plan.order_key, a, b).then_with(|| a.cmp(b)));
-            let limit = plan.limit.as_ref().map_or(usize::MAX, |l| l.as_literal().unwrap().unwrap_int64() as usize);
-            out.rows.extend(rows.into_iter().skip(plan.offset as usize).take(limit).map(|row| (row, 1)));
+            let limit = plan.limit.as_ref().map_or(usize::MAX, |l| {
+                l.as_literal().unwrap().unwrap_int64() as usize
+            });
+            out.rows.extend(
+                rows.into_iter()
+                    .skip(plan.offset as usize)
+                    .take(limit)
+                    .map(|row| (row, 1)),
+            );
         }
         out
     }
@@ -220,8 +299,20 @@ fn order(terms: &[ColumnOrder], a: &Row, b: &Row) -> std::cmp::Ordering {
         let (a, b) = (a.column(term.column), b.column(term.column));
         let ordering = match (a.is_null(), b.is_null()) {
             (true, true) => std::cmp::Ordering::Equal,
-            (a_null, b_null) if a_null || b_null => if a_null == term.nulls_last { std::cmp::Ordering::Greater } else { std::cmp::Ordering::Less },
-            _ => if term.desc { b.cmp(&a) } else { a.cmp(&b) },
+            (a_null, b_null) if a_null || b_null => {
+                if a_null == term.nulls_last {
+                    std::cmp::Ordering::Greater
+                } else {
+                    std::cmp::Ordering::Less
+                }
+            }
+            _ => {
+                if term.desc {
+                    b.cmp(&a)
+                } else {
+                    a.cmp(&b)
+                }
+            }
         };
         if ordering.is_ne() {
             return ordering;

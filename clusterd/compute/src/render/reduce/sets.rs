@@ -27,25 +27,35 @@ pub fn reduce<'s>(
     let exprs: Vec<ScalarExpr> = plan.group_key.iter().chain(&args).cloned().collect();
     let mut evaluate = RowMfp::new(&compose(input, &exprs), &[input.input_arity]);
     let mut packer = RowPacker::new();
-    let (keyed, row_errs) = stateless(rows, Pipeline, &format!("{name} (keys)"), move |data: &mut Vec<Update>, out, ship| {
-        for (row, time, diff) in data.drain(..) {
-            let shown = evaluate.view(&[row.as_ref()], |row| {
-                row.pack(0..key_arity, &mut packer);
-                let key = packer.finish_row();
-                row.pack(key_arity..row.arity(), &mut packer);
-                (key, packer.finish_row())
-            });
-            match shown {
-                Ok(Some(keyed)) => out.oks.push((keyed, time, diff)),
-                Ok(None) => {}
-                Err(error) => out.push_err(&error, time, diff),
+    let (keyed, row_errs) = stateless(
+        rows,
+        Pipeline,
+        &format!("{name} (keys)"),
+        move |data: &mut Vec<Update>, out, ship| {
+            for (row, time, diff) in data.drain(..) {
+                let shown = evaluate.view(&[row.as_ref()], |row| {
+                    row.pack(0..key_arity, &mut packer);
+                    let key = packer.finish_row();
+                    row.pack(key_arity..row.arity(), &mut packer);
+                    (key, packer.finish_row())
+                });
+                match shown {
+                    Ok(Some(keyed)) => out.oks.push((keyed, time, diff)),
+                    Ok(None) => {}
+                    Err(error) => out.push_err(&error, time, diff),
+                }
+                if out.is_full() {
+                    ship(out);
+                }
             }
-            if out.is_full() {
-                ship(out);
-            }
-        }
-    });
-    let logic = Sets { parts, args: args.len(), output: GroupOutput::new(plan), kept: 0 };
+        },
+    );
+    let logic = Sets {
+        parts,
+        args: args.len(),
+        output: GroupOutput::new(plan),
+        kept: 0,
+    };
     let (oks, errs) = maintain(keyed, logic, footprint, name);
     (oks, vec![row_errs, errs])
 }
@@ -53,12 +63,25 @@ pub fn reduce<'s>(
 /// What one aggregate keeps, and which of the row's arguments are its own.
 enum Part {
     /// Counters; arguments `first..first + plan.args().count()`.
-    Sum { plan: AccumPlan, first: usize },
+    Sum {
+        plan: AccumPlan,
+        first: usize,
+    },
     /// The same over distinct values of one argument.
-    DistinctSum { plan: AccumPlan, arg: usize },
-    Least { arg: usize },
-    Greatest { arg: usize },
-    List { aggregate: AggregateExpr, arg: usize },
+    DistinctSum {
+        plan: AccumPlan,
+        arg: usize,
+    },
+    Least {
+        arg: usize,
+    },
+    Greatest {
+        arg: usize,
+    },
+    List {
+        aggregate: AggregateExpr,
+        arg: usize,
+    },
 }
 
 impl Part {
@@ -71,12 +94,25 @@ impl Part {
             let part = match (aggregate.func.kind(), aggregate.distinct, &aggregate.func) {
                 (ReductionKind::Accumulable, distinct, _) => {
                     let plan = AccumPlan::new(std::slice::from_ref(aggregate));
-                    if distinct { Part::DistinctSum { plan, arg: first } } else { Part::Sum { plan, first } }
+                    if distinct {
+                        Part::DistinctSum { plan, arg: first }
+                    } else {
+                        Part::Sum { plan, first }
+                    }
                 }
                 // Padded text compares without its padding, not as values are kept.
-                (ReductionKind::Hierarchical, _, AggregateFunc::Min(SqlType::Char(_)) | AggregateFunc::Max(SqlType::Char(_)))
-                | (ReductionKind::Basic, _, _) => Part::List { aggregate: aggregate.clone(), arg: first },
-                (ReductionKind::Hierarchical, _, AggregateFunc::Min(_)) => Part::Least { arg: first },
+                (
+                    ReductionKind::Hierarchical,
+                    _,
+                    AggregateFunc::Min(SqlType::Char(_)) | AggregateFunc::Max(SqlType::Char(_)),
+                )
+                | (ReductionKind::Basic, _, _) => Part::List {
+                    aggregate: aggregate.clone(),
+                    arg: first,
+                },
+                (ReductionKind::Hierarchical, _, AggregateFunc::Min(_)) => {
+                    Part::Least { arg: first }
+                }
                 (ReductionKind::Hierarchical, _, _) => Part::Greatest { arg: first },
             };
             parts.push(part);
@@ -117,7 +153,9 @@ impl Value {
 
 impl Ord for Value {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.datum().cmp(&other.datum()).then_with(|| self.0.cmp(&other.0))
+        self.datum()
+            .cmp(&other.datum())
+            .then_with(|| self.0.cmp(&other.0))
     }
 }
 
@@ -145,12 +183,25 @@ impl Sets {
                 accum.add(&Accum::from_slots(&slots));
                 0
             }
-            (Part::Least { arg } | Part::Greatest { arg } | Part::DistinctSum { arg, .. }, Kept::Values(values)) => {
-                if args[*arg].is_null() { 0 } else { keep(values, args[*arg], diff) }
+            (
+                Part::Least { arg } | Part::Greatest { arg } | Part::DistinctSum { arg, .. },
+                Kept::Values(values),
+            ) => {
+                if args[*arg].is_null() {
+                    0
+                } else {
+                    keep(values, args[*arg], diff)
+                }
             }
             (Part::List { arg, .. }, Kept::Values(values)) => keep(values, args[*arg], diff),
             (Part::Sum { .. }, Kept::Values(_))
-            | (Part::Least { .. } | Part::Greatest { .. } | Part::DistinctSum { .. } | Part::List { .. }, Kept::Sum(_)) => {
+            | (
+                Part::Least { .. }
+                | Part::Greatest { .. }
+                | Part::DistinctSum { .. }
+                | Part::List { .. },
+                Kept::Sum(_),
+            ) => {
                 unreachable!("parts and what they keep are made together")
             }
         }
@@ -185,15 +236,25 @@ impl Sets {
                 }
                 plan.finish(&Accum::from_slots(&slots), packer)?;
             }
-            (Part::Least { .. }, Kept::Values(values)) => push_value(packer, present(values).next()),
-            (Part::Greatest { .. }, Kept::Values(values)) => push_value(packer, present(values).next_back()),
+            (Part::Least { .. }, Kept::Values(values)) => {
+                push_value(packer, present(values).next())
+            }
+            (Part::Greatest { .. }, Kept::Values(values)) => {
+                push_value(packer, present(values).next_back())
+            }
             (Part::List { aggregate, .. }, Kept::Values(values)) => {
                 let arena = RowArena::new();
                 let values = values.iter().map(|(value, count)| (value.datum(), *count));
                 packer.push(aggregate.eval(values, &arena)?);
             }
             (Part::Sum { .. }, Kept::Values(_))
-            | (Part::Least { .. } | Part::Greatest { .. } | Part::DistinctSum { .. } | Part::List { .. }, Kept::Sum(_)) => {
+            | (
+                Part::Least { .. }
+                | Part::Greatest { .. }
+                | Part::DistinctSum { .. }
+                | Part::List { .. },
+                Kept::Sum(_),
+            ) => {
                 unreachable!("parts and what they keep are made together")
             }
         }
@@ -246,15 +307,18 @@ impl GroupLogic for Sets {
         if state.parts.is_empty() {
             state.parts.extend(self.parts.iter().map(|part| match part {
                 Part::Sum { .. } => Kept::Sum(Accum::default()),
-                Part::DistinctSum { .. } | Part::Least { .. } | Part::Greatest { .. } | Part::List { .. } => {
-                    Kept::Values(BTreeMap::new())
-                }
+                Part::DistinctSum { .. }
+                | Part::Least { .. }
+                | Part::Greatest { .. }
+                | Part::List { .. } => Kept::Values(BTreeMap::new()),
             }));
         }
         let args: smallvec::SmallVec<[Datum<'_>; 8]> = args.iter().collect();
         debug_assert_eq!(args.len(), self.args);
         for (part, kept) in self.parts.iter().zip(&mut state.parts) {
-            self.kept = self.kept.saturating_add_signed(Self::apply_part(part, kept, &args, diff));
+            self.kept = self
+                .kept
+                .saturating_add_signed(Self::apply_part(part, kept, &args, diff));
         }
     }
 
