@@ -18,7 +18,7 @@ use storage::Storage;
 
 /// When nothing was written for this long, time is moved on so that frontiers and temporal filters progress.
 const CLOSE_EVERY: Duration = Duration::from_secs(1);
-/// How often merges are looked for.
+/// Pause between looking for merges while there are commits.
 const MERGE_EVERY: Duration = Duration::from_millis(100);
 /// Updates rewritten in one round of merging.
 const MERGE_UPDATES_MAX: usize = 4_000_000;
@@ -173,6 +173,7 @@ impl Env {
 
     /// Merges batches of tables, off the apply path.
     pub async fn merge(self: Arc<Self>) {
+        let mut applied = self.storage.watch_applied();
         loop {
             let view = self.storage.view();
             let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -183,6 +184,9 @@ impl Env {
             self.host.spawn.spawn_blocking("merge", Box::new(work));
             let Ok(run) = receiver.await else { return };
             if run.done.is_empty() {
+                if applied.changed().await.is_err() {
+                    return;
+                }
                 self.host.clock.sleep(MERGE_EVERY).await;
                 continue;
             }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the catalog is looked at for new sources, and the finest tick.
+/// The finest tick.
 const STEP: Duration = Duration::from_millis(10);
 /// The gateway's session number that generators write under; client sessions start at 1.
 const SESSION: u64 = 0;
@@ -27,11 +27,18 @@ pub async fn run(adapter: Arc<Adapter>) {
     let mut counters: BTreeMap<GlobalId, Counter> = BTreeMap::new();
     let mut seq = 0;
     let mut stopping = adapter.stopping.clone();
+    let mut applied = adapter.env.storage().watch_applied();
     loop {
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => return,
-            () = adapter.host.clock.sleep(STEP) => {}
+            () = adapter.host.clock.sleep(STEP), if !counters.is_empty() => {}
+            // Without sources, nothing happens before the catalog changes.
+            changed = applied.changed(), if counters.is_empty() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
         }
         let state = adapter.env.storage().view();
         counters.retain(|id, _| state.catalog().item(*id).is_some());
