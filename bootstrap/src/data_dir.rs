@@ -56,22 +56,43 @@ impl DataDir {
     /// # Errors
     /// If it cannot be used, is in use, holds something else, or is damaged. Nothing is changed then.
     pub fn open(host: &Host, path: &Path) -> Result<DataDir, OpenError> {
-        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        let io = |source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
         host.disk.create_dir_all(path).map_err(io)?;
         let mut files = host.disk.list(path).map_err(io)?;
         files.retain(|name| name != LOCK);
         let known = files.iter().any(|name| name == IDENTITY);
         let temporary = |name: &String| name.ends_with(".tmp");
         if !known && (files.iter().any(|f| !temporary(f)) || has_directories(path)) {
-            return Err(OpenError::Foreign { path: path.to_owned(), file: IDENTITY });
+            return Err(OpenError::Foreign {
+                path: path.to_owned(),
+                file: IDENTITY,
+            });
         }
-        let lock = host.disk.lock(&path.join(LOCK)).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_owned() },
-            _ => io(source),
-        })?;
-        let identity = if known { read_identity(host, path)? } else { make_identity(host, path)? };
+        let lock = host
+            .disk
+            .lock(&path.join(LOCK))
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::WouldBlock => OpenError::Locked {
+                    path: path.to_owned(),
+                },
+                _ => io(source),
+            })?;
+        let identity = if known {
+            read_identity(host, path)?
+        } else {
+            make_identity(host, path)?
+        };
         let starts = count_start(host, path, known)?;
-        Ok(DataDir { path: path.to_owned(), identity, starts, created: !known, _lock: lock })
+        Ok(DataDir {
+            path: path.to_owned(),
+            identity,
+            starts,
+            created: !known,
+            _lock: lock,
+        })
     }
 
     pub fn identity(&self) -> &Identity {
@@ -105,25 +126,39 @@ impl DataDir {
 
 /// `Disk::list` names files only; a foreign directory may hold nothing but directories.
 fn has_directories(path: &Path) -> bool {
-    ["wal", "snapshots"].iter().any(|dir| path.join(dir).is_dir())
+    ["wal", "snapshots"]
+        .iter()
+        .any(|dir| path.join(dir).is_dir())
 }
 
 fn read_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
     let path = dir.join(IDENTITY);
     let identity: Identity = read_toml(host, &path)?;
     if identity.format != FORMAT {
-        return Err(OpenError::Version { path, found: identity.format, known: FORMAT });
+        return Err(OpenError::Version {
+            path,
+            found: identity.format,
+            known: FORMAT,
+        });
     }
     if identity.environment_id() == 0 || identity.node == 0 {
-        return Err(OpenError::Damaged { path, offset: 0, reason: "the environment or node id is missing".to_owned() });
+        return Err(OpenError::Damaged {
+            path,
+            offset: 0,
+            reason: "the environment or node id is missing".to_owned(),
+        });
     }
     Ok(identity)
 }
 
 fn make_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
     let environment = (u128::from(host.rng.next_u64()) << 64) | u128::from(host.rng.next_u64());
-    let identity =
-        Identity { format: FORMAT, environment: format!("{environment:032x}"), node: 1, generation: 1 };
+    let identity = Identity {
+        format: FORMAT,
+        environment: format!("{environment:032x}"),
+        node: 1,
+        generation: 1,
+    };
     write_toml(host, dir, IDENTITY, &identity)?;
     Ok(identity)
 }
@@ -131,7 +166,10 @@ fn make_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
 /// Counts this start, durably: two lives of a gateway must never have the same number.
 fn count_start(host: &Host, dir: &Path, known: bool) -> Result<u64, OpenError> {
     let path = dir.join(STARTS);
-    let exists = host.disk.exists(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    let exists = host.disk.exists(&path).map_err(|source| OpenError::Io {
+        path: path.clone(),
+        source,
+    })?;
     let before = match (known, exists) {
         // The identity is written first: a crash in between leaves it without a count.
         (_, false) => 0,
@@ -144,17 +182,31 @@ fn count_start(host: &Host, dir: &Path, known: bool) -> Result<u64, OpenError> {
 
 /// The first line of each file is the checksum of the rest, so that a changed digit is noticed.
 fn read_toml<T: for<'a> Deserialize<'a>>(host: &Host, path: &Path) -> Result<T, OpenError> {
-    let bytes = host.disk.read(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    let damaged = |reason: &str| OpenError::Damaged { path: path.to_owned(), offset: 0, reason: reason.to_owned() };
+    let bytes = host.disk.read(path).map_err(|source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let damaged = |reason: &str| OpenError::Damaged {
+        path: path.to_owned(),
+        offset: 0,
+        reason: reason.to_owned(),
+    };
     let text = std::str::from_utf8(&bytes).map_err(|_| damaged("it is not text"))?;
-    let (head, body) = text.split_once('\n').ok_or_else(|| damaged("it has no first line"))?;
+    let (head, body) = text
+        .split_once('\n')
+        .ok_or_else(|| damaged("it has no first line"))?;
     if head != checksum_line(body) {
         return Err(damaged("its checksum does not match"));
     }
     toml::from_str(body).map_err(|error| damaged(error.message()))
 }
 
-fn write_toml<T: Serialize>(host: &Host, dir: &Path, name: &str, value: &T) -> Result<(), OpenError> {
+fn write_toml<T: Serialize>(
+    host: &Host,
+    dir: &Path,
+    name: &str,
+    value: &T,
+) -> Result<(), OpenError> {
     let path = dir.join(name);
     let write = || -> io::Result<()> {
         let body = toml::to_string(value).map_err(io::Error::other)?;
@@ -166,7 +218,10 @@ fn write_toml<T: Serialize>(host: &Host, dir: &Path, name: &str, value: &T) -> R
         host.disk.rename(&temporary, &path)?;
         host.disk.sync_dir(dir)
     };
-    write().map_err(|source| OpenError::Io { path: path.clone(), source })
+    write().map_err(|source| OpenError::Io {
+        path: path.clone(),
+        source,
+    })
 }
 
 fn checksum_line(body: &str) -> String {
@@ -193,17 +248,26 @@ mod tests {
         let first = DataDir::open(&host, dir.path()).unwrap();
         assert!(first.is_new());
         let identity = first.identity().clone();
-        assert!(matches!(DataDir::open(&host, dir.path()), Err(OpenError::Locked { .. })));
+        assert!(matches!(
+            DataDir::open(&host, dir.path()),
+            Err(OpenError::Locked { .. })
+        ));
         drop(first);
         let second = DataDir::open(&host, dir.path()).unwrap();
-        assert_eq!((second.identity(), second.starts(), second.is_new()), (&identity, 2, false));
+        assert_eq!(
+            (second.identity(), second.starts(), second.is_new()),
+            (&identity, 2, false)
+        );
     }
 
     #[tokio::test]
     async fn foreign_directories_are_left_alone() {
         let (host, dir) = (host(), tempfile::tempdir().unwrap());
         std::fs::write(dir.path().join("thesis.tex"), "x").unwrap();
-        assert!(matches!(DataDir::open(&host, dir.path()), Err(OpenError::Foreign { .. })));
+        assert!(matches!(
+            DataDir::open(&host, dir.path()),
+            Err(OpenError::Foreign { .. })
+        ));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -219,7 +283,10 @@ mod tests {
                 bad[i] ^= 1;
                 std::fs::write(&path, &bad).unwrap();
                 let opened = DataDir::open(&host, dir.path());
-                assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{name} byte {i}");
+                assert!(
+                    matches!(opened, Err(OpenError::Damaged { .. })),
+                    "{name} byte {i}"
+                );
             }
             std::fs::write(&path, &good).unwrap();
         }

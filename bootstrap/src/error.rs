@@ -24,7 +24,17 @@ pub enum OpenError {
         "{path} is damaged at offset {offset}: {reason}. Nothing was changed. \
          Restore the directory from a copy, or start with an empty one"
     )]
-    Damaged { path: PathBuf, offset: u64, reason: String },
-    #[error("{path} was written by version {found} of the format, this program reads version {known}: use the program that wrote it")]
-    Version { path: PathBuf, found: u32, known: u32 },
+    Damaged {
+        path: PathBuf,
+        offset: u64,
+        reason: String,
+    },
+    #[error(
+        "{path} was written by version {found} of the format, this program reads version {known}: use the program that wrote it"
+    )]
+    Version {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
 }

@@ -49,7 +49,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 
-
 /// What a client says when it connects.
 #[derive(Clone, Debug, Default)]
 pub struct SessionStart {
@@ -115,7 +114,10 @@ impl Adapter {
             plans: PlanCache::default(),
             leases: Leases::default(),
             metrics: Metrics {
-                retries: counter("clusterd_statement_retries_total", "Statements run again after a definite rejection."),
+                retries: counter(
+                    "clusterd_statement_retries_total",
+                    "Statements run again after a definite rejection.",
+                ),
                 statements: counter("clusterd_statements_total", "Statements run."),
             },
             gateway,
@@ -154,7 +156,11 @@ impl Adapter {
     }
 
     /// One-shot SQL for HTTP: every statement's answer in order.
-    pub async fn sql(self: &Arc<Self>, start: SessionStart, text: &str) -> Result<Vec<session::Output>, SqlError> {
+    pub async fn sql(
+        self: &Arc<Self>,
+        start: SessionStart,
+        text: &str,
+    ) -> Result<Vec<session::Output>, SqlError> {
         let mut session = session::Session::start(Arc::clone(self), start).await?;
         let outputs = session.run_script(text).await;
         session.close().await;
@@ -164,7 +170,9 @@ impl Adapter {
 
 async fn forget_sessions(env: Arc<Env>, gateway: Gateway, mut ended: mpsc::UnboundedReceiver<u64>) {
     while let Some(number) = ended.recv().await {
-        let command = Command::EndSession { session: Session { gateway, number } };
+        let command = Command::EndSession {
+            session: Session { gateway, number },
+        };
         if let Err(error) = env.propose(&command).await {
             tracing::debug!(%error, number, "a session's end was not recorded");
         }

@@ -8,7 +8,12 @@ use std::path::PathBuf;
 
 /// clusterd: a streaming SQL database in one binary.
 #[derive(Debug, Parser)]
-#[command(name = "clusterd", version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "clusterd",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<CliCommand>,
@@ -85,17 +90,33 @@ impl StartArgs {
         let file = match &self.config {
             None => StartArgs::default(),
             Some(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("reading {}", path.display()))?;
                 toml::from_str(&text).with_context(|| format!("in {}", path.display()))?
             }
         };
         let config = Config {
-            data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| PathBuf::from("./clusterd-data")),
-            sql_addr: self.sql_addr.or(file.sql_addr).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 6875))),
-            http_addr: self.http_addr.or(file.http_addr).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 6876))),
+            data_dir: self
+                .data_dir
+                .or(file.data_dir)
+                .unwrap_or_else(|| PathBuf::from("./clusterd-data")),
+            sql_addr: self
+                .sql_addr
+                .or(file.sql_addr)
+                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 6875))),
+            http_addr: self
+                .http_addr
+                .or(file.http_addr)
+                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 6876))),
             workers: self.workers.or(file.workers).unwrap_or(1),
-            election: self.election.or(file.election).unwrap_or_else(|| "lan".to_owned()),
-            log_filter: self.log_filter.or(file.log_filter).unwrap_or_else(|| "info,openraft=warn".to_owned()),
+            election: self
+                .election
+                .or(file.election)
+                .unwrap_or_else(|| "lan".to_owned()),
+            log_filter: self
+                .log_filter
+                .or(file.log_filter)
+                .unwrap_or_else(|| "info,openraft=warn".to_owned()),
             insecure: self.insecure || file.insecure,
         };
         config.check()?;
@@ -105,11 +126,20 @@ impl StartArgs {
 
 impl Config {
     fn check(&self) -> Result<()> {
-        ensure!((1..=WORKERS_MAX).contains(&self.workers), "--workers must be between 1 and {WORKERS_MAX}");
+        ensure!(
+            (1..=WORKERS_MAX).contains(&self.workers),
+            "--workers must be between 1 and {WORKERS_MAX}"
+        );
         if !["lan", "dev", "wan"].contains(&self.election.as_str()) {
-            bail!("--election must be lan, dev or wan, not {:?}", self.election);
+            bail!(
+                "--election must be lan, dev or wan, not {:?}",
+                self.election
+            );
         }
-        for (flag, addr) in [("--sql-addr", self.sql_addr), ("--http-addr", self.http_addr)] {
+        for (flag, addr) in [
+            ("--sql-addr", self.sql_addr),
+            ("--http-addr", self.http_addr),
+        ] {
             ensure!(
                 addr.ip().is_loopback() || self.insecure,
                 "{flag} {addr} is not a loopback address: anybody who reaches it could do anything. \
@@ -126,9 +156,25 @@ mod tests {
 
     #[test]
     fn public_address_needs_the_spelled_out_flag() {
-        let args = StartArgs { sql_addr: Some("0.0.0.0:6875".parse().unwrap()), ..Default::default() };
-        assert!(args.clone().resolve().unwrap_err().to_string().contains("--insecure"));
-        assert!(StartArgs { insecure: true, ..args }.resolve().is_ok());
+        let args = StartArgs {
+            sql_addr: Some("0.0.0.0:6875".parse().unwrap()),
+            ..Default::default()
+        };
+        assert!(
+            args.clone()
+                .resolve()
+                .unwrap_err()
+                .to_string()
+                .contains("--insecure")
+        );
+        assert!(
+            StartArgs {
+                insecure: true,
+                ..args
+            }
+            .resolve()
+            .is_ok()
+        );
     }
 
     #[test]
@@ -136,7 +182,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         std::fs::write(&file, "workers = 3\nelection = \"dev\"\n").unwrap();
-        let args = StartArgs { workers: Some(2), config: Some(file), ..Default::default() };
+        let args = StartArgs {
+            workers: Some(2),
+            config: Some(file),
+            ..Default::default()
+        };
         let config = args.resolve().unwrap();
         assert_eq!((config.workers, config.election.as_str()), (2, "dev"));
     }
@@ -146,6 +196,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         std::fs::write(&file, "wrkers = 3\n").unwrap();
-        assert!(StartArgs { config: Some(file), ..Default::default() }.resolve().is_err());
+        assert!(
+            StartArgs {
+                config: Some(file),
+                ..Default::default()
+            }
+            .resolve()
+            .is_err()
+        );
     }
 }

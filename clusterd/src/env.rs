@@ -36,7 +36,11 @@ impl Machine {
         let state = State::new();
         let storage = Storage::new(Arc::new(state.clone()));
         let state = Arc::new(Mutex::new(state));
-        let machine = Machine { state: Arc::clone(&state), storage: storage.clone(), meter: BusyMeter::named("env-state-apply") };
+        let machine = Machine {
+            state: Arc::clone(&state),
+            storage: storage.clone(),
+            meter: BusyMeter::named("env-state-apply"),
+        };
         (machine, state, storage)
     }
 }
@@ -58,7 +62,10 @@ impl StateMachine for Machine {
                     applied.outcomes
                 }
                 // Going on without it would make this node's state another one than the others'.
-                Err(error) => panic!("entry {} of ENV's log cannot be read by this binary: {error}", entry.pos.index),
+                Err(error) => panic!(
+                    "entry {} of ENV's log cannot be read by this binary: {error}",
+                    entry.pos.index
+                ),
             };
             responses.push(outcomes);
         }
@@ -97,8 +104,18 @@ pub struct Env {
 }
 
 impl Env {
-    pub fn new(group: RaftGroup<Machine>, state: Arc<Mutex<State>>, storage: Storage, host: Host) -> Arc<Env> {
-        Arc::new(Env { group, state, storage, host })
+    pub fn new(
+        group: RaftGroup<Machine>,
+        state: Arc<Mutex<State>>,
+        storage: Storage,
+        host: Host,
+    ) -> Arc<Env> {
+        Arc::new(Env {
+            group,
+            state,
+            storage,
+            host,
+        })
     }
 
     pub fn storage(&self) -> &Storage {
@@ -129,19 +146,28 @@ impl Env {
     /// Puts a command into the log and waits until it is applied here.
     pub async fn propose(&self, command: &Command) -> Result<Vec<Outcome>> {
         if self.group.disk_low() && grows(command) {
-            return Err(SqlError::new("53100", "could not write to the log: the disk is nearly full")
-                .hint("Free some space. Reads, DROP and TRUNCATE go on working."));
+            return Err(SqlError::new(
+                "53100",
+                "could not write to the log: the disk is nearly full",
+            )
+            .hint("Free some space. Reads, DROP and TRUNCATE go on working."));
         }
         let bytes = Bytes::from(command.encode());
         match self.group.propose(bytes).await {
             Ok(done) => Ok(done.response),
-            Err(ProposeError::TooLarge { bytes, limit }) => {
-                Err(SqlError::new("54000", format!("a log entry of {bytes} bytes is larger than {limit} bytes")))
+            Err(ProposeError::TooLarge { bytes, limit }) => Err(SqlError::new(
+                "54000",
+                format!("a log entry of {bytes} bytes is larger than {limit} bytes"),
+            )),
+            Err(ProposeError::Unknown { reason }) => {
+                Err(SqlError::unknown_outcome().detail(reason))
             }
-            Err(ProposeError::Unknown { reason }) => Err(SqlError::unknown_outcome().detail(reason)),
-            Err(error) => Err(SqlError::new("57P03", "the environment has no leader that can be reached")
-                .detail(error.to_string())
-                .hint("Try again; reads in serializable mode go on working.")),
+            Err(error) => Err(SqlError::new(
+                "57P03",
+                "the environment has no leader that can be reached",
+            )
+            .detail(error.to_string())
+            .hint("Try again; reads in serializable mode go on working.")),
         }
     }
 
@@ -163,7 +189,11 @@ impl Env {
             self.host.clock.sleep(CLOSE_EVERY).await;
             let now = self.storage.view().last_ts();
             if now == before
-                && let Err(error) = self.propose(&Command::Close { wall_us: self.wall_us() }).await
+                && let Err(error) = self
+                    .propose(&Command::Close {
+                        wall_us: self.wall_us(),
+                    })
+                    .await
             {
                 tracing::warn!(%error, "time was not moved on");
             }
@@ -204,14 +234,23 @@ impl Env {
     /// Keeps the gauges of the state current.
     pub async fn report(self: Arc<Self>) {
         let stored = gauge_f64("clusterd_stored_bytes", "Bytes of rows in all tables.");
-        let applied = gauge_f64("clusterd_env_applied_index", "Log index that this node has applied.");
-        let lag = gauge_f64("clusterd_env_time_lag_seconds", "How far the last closed timestamp is behind the wall clock.");
+        let applied = gauge_f64(
+            "clusterd_env_applied_index",
+            "Log index that this node has applied.",
+        );
+        let lag = gauge_f64(
+            "clusterd_env_time_lag_seconds",
+            "How far the last closed timestamp is behind the wall clock.",
+        );
         let set = |gauge: &Gauge, value: f64| gauge.set(value);
         loop {
             let view = self.storage.view();
             set(&stored, view.stored_bytes() as f64);
             set(&applied, view.applied() as f64);
-            set(&lag, self.wall_us().saturating_sub(view.last_ts()) as f64 / 1e6);
+            set(
+                &lag,
+                self.wall_us().saturating_sub(view.last_ts()) as f64 / 1e6,
+            );
             self.host.clock.sleep(Duration::from_secs(1)).await;
         }
     }
@@ -231,8 +270,17 @@ fn unavailable(error: &ReadError) -> SqlError {
 fn grows(command: &Command) -> bool {
     match command {
         Command::Batch(batch) => batch.txns.iter().any(|txn| {
-            let adds = txn.writes.iter().any(|w| w.updates.iter().any(|(_, diff)| *diff > 0));
-            let creates = txn.catalog_ops.iter().any(|op| !matches!(op, state::command::CatalogOp::DropItems(_) | state::command::CatalogOp::DropSchema(_)));
+            let adds = txn
+                .writes
+                .iter()
+                .any(|w| w.updates.iter().any(|(_, diff)| *diff > 0));
+            let creates = txn.catalog_ops.iter().any(|op| {
+                !matches!(
+                    op,
+                    state::command::CatalogOp::DropItems(_)
+                        | state::command::CatalogOp::DropSchema(_)
+                )
+            });
             adds || creates || txn.staged > 0
         }),
         Command::Stage { .. } => true,

@@ -42,18 +42,34 @@ pub async fn run(adapter: Arc<Adapter>) {
         }
         let state = adapter.env.storage().view();
         counters.retain(|id, _| state.catalog().item(*id).is_some());
-        let sources = state.catalog().items.values().filter_map(|item| match &item.kind {
-            ItemKind::Source(source) => Some((item.id, item.version, source)),
-            ItemKind::Table(_) | ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Index(_) => None,
-        });
+        let sources = state
+            .catalog()
+            .items
+            .values()
+            .filter_map(|item| match &item.kind {
+                ItemKind::Source(source) => Some((item.id, item.version, source)),
+                ItemKind::Table(_)
+                | ItemKind::View(_)
+                | ItemKind::MaterializedView(_)
+                | ItemKind::Index(_) => None,
+            });
         for (id, version, source) in sources {
             let now = adapter.host.clock.wall_us();
-            let counter = counters.entry(id).or_insert_with(|| Counter::read(&state, source.shard, now));
+            let counter = counters
+                .entry(id)
+                .or_insert_with(|| Counter::read(&state, source.shard, now));
             if counter.due_us > now {
                 continue;
             }
             seq += 1;
-            let token = Token { session: Session { gateway: adapter.gateway, number: SESSION }, seq, base: state.applied() };
+            let token = Token {
+                session: Session {
+                    gateway: adapter.gateway,
+                    number: SESSION,
+                },
+                seq,
+                base: state.applied(),
+            };
             let txn = counter.tick(token, (id, version), source, now);
             match adapter.committer.commit(txn).await {
                 Ok(Outcome::Committed { ts }) => {
@@ -78,13 +94,22 @@ impl Counter {
     fn read(state: &State, shard: ShardId, now_us: u64) -> Self {
         let mut last = 0;
         if let Some(shard) = state.shard(shard) {
-            shard.for_each(state.last_ts(), |row, _| last = last.max(row.column(0).unwrap_int64()));
+            shard.for_each(state.last_ts(), |row, _| {
+                last = last.max(row.column(0).unwrap_int64())
+            });
         }
-        Counter { next: last + 1, since: state.last_ts(), due_us: now_us }
+        Counter {
+            next: last + 1,
+            since: state.last_ts(),
+            due_us: now_us,
+        }
     }
 
     fn tick(&mut self, token: Token, object: (GlobalId, u64), source: &Source, now_us: u64) -> Txn {
-        let LoadGenerator::Counter { tick_interval_us, max_cardinality } = &source.generator;
+        let LoadGenerator::Counter {
+            tick_interval_us,
+            max_cardinality,
+        } = &source.generator;
         // A late tick does not make the next one come early.
         self.due_us = now_us + tick_interval_us;
         let row = |n: i64| Row::pack_slice(&[Datum::Int64(n)]);
@@ -98,8 +123,15 @@ impl Counter {
             token,
             schema: vec![object],
             catalog_ops: vec![],
-            checks: vec![Check::ShardUnchanged { shard: source.shard, since: self.since }],
-            writes: vec![Write { shard: source.shard, updates, truncate: false }],
+            checks: vec![Check::ShardUnchanged {
+                shard: source.shard,
+                since: self.since,
+            }],
+            writes: vec![Write {
+                shard: source.shard,
+                updates,
+                truncate: false,
+            }],
             staged: 0,
         }
     }

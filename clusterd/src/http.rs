@@ -34,13 +34,25 @@ async fn readyz(State(adapter): State<Arc<Adapter>>) -> Response {
     }
     match tokio::time::timeout(READY_WITHIN, adapter.read_points.join()).await {
         Ok(Ok(_)) => (StatusCode::OK, "ready\n").into_response(),
-        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")).into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: no read point within 2 s\n").into_response(),
+        Ok(Err(error)) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {error}\n"),
+        )
+            .into_response(),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: no read point within 2 s\n",
+        )
+            .into_response(),
     }
 }
 
 async fn metrics() -> Response {
-    ([("content-type", "text/plain; version=0.0.4")], host::metrics::render()).into_response()
+    (
+        [("content-type", "text/plain; version=0.0.4")],
+        host::metrics::render(),
+    )
+        .into_response()
 }
 
 #[derive(Deserialize)]
@@ -57,7 +69,11 @@ fn default_user() -> String {
 
 /// Runs the statements of `query` in a session of their own: `{"results": [{"tag", "columns", "rows"}]}`, values as text.
 async fn sql(State(adapter): State<Arc<Adapter>>, Json(request): Json<SqlRequest>) -> Response {
-    let start = SessionStart { user: request.user, database: request.database, settings: vec![] };
+    let start = SessionStart {
+        user: request.user,
+        database: request.database,
+        settings: vec![],
+    };
     match adapter.sql(start, &request.query).await {
         Ok(outputs) => {
             let results: Vec<_> = outputs.into_iter().map(result).collect();
@@ -72,9 +88,9 @@ fn result(output: Output) -> serde_json::Value {
         Output::Complete(tag) => serde_json::json!({ "tag": tag }),
         Output::Empty => serde_json::json!({ "tag": "" }),
         Output::Rows(rows) => rows_body(rows),
-        Output::CopyIn(_) | Output::CopyOut(_) | Output::Subscribe(_) => {
-            error_body(&SqlError::unsupported("COPY and SUBSCRIBE over HTTP", "Use the Postgres protocol."))
-        }
+        Output::CopyIn(_) | Output::CopyOut(_) | Output::Subscribe(_) => error_body(
+            &SqlError::unsupported("COPY and SUBSCRIBE over HTTP", "Use the Postgres protocol."),
+        ),
     }
 }
 
@@ -87,15 +103,15 @@ fn rows_body(mut rows: RowSet) -> serde_json::Value {
             .iter()
             .zip(&desc.types)
             .map(|(datum, column)| {
-                (!datum.is_null()).then(|| {
-                    repr::format::to_text(&column.ty, datum, &context)
-                })
+                (!datum.is_null()).then(|| repr::format::to_text(&column.ty, datum, &context))
             })
             .collect();
         values.push(cells);
     }
-    let columns: Vec<_> =
-        desc.columns().map(|(name, column)| serde_json::json!({ "name": name, "type": column.ty.pg_name() })).collect();
+    let columns: Vec<_> = desc
+        .columns()
+        .map(|(name, column)| serde_json::json!({ "name": name, "type": column.ty.pg_name() }))
+        .collect();
     serde_json::json!({ "tag": rows.tag(), "columns": columns, "rows": values })
 }
 

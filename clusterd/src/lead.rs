@@ -17,8 +17,8 @@ use host::metrics::{Histogram, SECONDS_BUCKETS, histogram};
 use parking_lot::{Mutex, RwLock};
 use plan::{Dataflow, Mfp};
 use protocol::{Peek, PeekId, PeekResponse, PeekTarget, Refusal};
-use queue::SubscribeQueue;
 pub use queue::SubscribeHandle;
+use queue::SubscribeQueue;
 use raft::{Election, Wal};
 use repr::{ClusterId, Diff, GlobalId, ReplicaId, Row, Timestamp};
 use std::collections::BTreeMap;
@@ -111,8 +111,19 @@ impl Clusters {
             started: watch::Sender::new(0),
             peek_ids: AtomicU64::new(0),
             peek_base,
-            peek_seconds: histogram("clusterd_peek_seconds", "Time from sending a peek to its answer.", SECONDS_BUCKETS),
-            shared: Shared { env, host, wal, node, snapshots, election },
+            peek_seconds: histogram(
+                "clusterd_peek_seconds",
+                "Time from sending a peek to its answer.",
+                SECONDS_BUCKETS,
+            ),
+            shared: Shared {
+                env,
+                host,
+                wal,
+                node,
+                snapshots,
+                election,
+            },
         });
         drop(spawn.spawn("clusters", Box::pin(Arc::clone(&clusters).follow_catalog())));
         clusters
@@ -135,7 +146,9 @@ impl Clusters {
                             self.leads.write().insert(cluster.id, Arc::new(lead));
                             self.started.send_modify(|n| *n += 1);
                         }
-                        Err(error) => tracing::error!(cluster = %cluster.name, %error, "a cluster cannot be led"),
+                        Err(error) => {
+                            tracing::error!(cluster = %cluster.name, %error, "a cluster cannot be led")
+                        }
                     }
                 }
             }
@@ -152,8 +165,19 @@ impl Clusters {
             if let Some(lead) = self.leads.read().get(&cluster) {
                 return Ok(Arc::clone(lead));
             }
-            if !self.shared.env.storage().view().catalog().clusters.contains_key(&cluster) {
-                return Err(SqlError::new("42704", format!("cluster {cluster} does not exist")));
+            if !self
+                .shared
+                .env
+                .storage()
+                .view()
+                .catalog()
+                .clusters
+                .contains_key(&cluster)
+            {
+                return Err(SqlError::new(
+                    "42704",
+                    format!("cluster {cluster} does not exist"),
+                ));
             }
             if started.changed().await.is_err() {
                 return Err(SqlError::shutdown());
@@ -171,7 +195,10 @@ impl Clusters {
     async fn peek_lead(&self, lead: &Lead, request: PeekRequest) -> Result<Vec<(Row, Diff)>> {
         let hold = lead.hold(request.export, request.ts)?;
         let timer = self.peek_seconds.start_timer();
-        let id = PeekId((u128::from(self.peek_base) << 64) | u128::from(self.peek_ids.fetch_add(1, Ordering::Relaxed)));
+        let id = PeekId(
+            (u128::from(self.peek_base) << 64)
+                | u128::from(self.peek_ids.fetch_add(1, Ordering::Relaxed)),
+        );
         let answer = lead.ask(id, &request).await;
         timer.observe_duration();
         drop(hold);
@@ -188,7 +215,14 @@ impl Clusters {
         cluster: ClusterId,
         query: TransientQuery,
     ) -> Result<Vec<(Row, Diff)>> {
-        let TransientQuery { id: export, dataflow, ts, arity, bytes_max, catalog_version } = query;
+        let TransientQuery {
+            id: export,
+            dataflow,
+            ts,
+            arity,
+            bytes_max,
+            catalog_version,
+        } = query;
         let lead = self.lead(cluster).await?;
         lead.wait_for(catalog_version).await?;
         let mut dataflow = Dataflow::clone(&dataflow);
@@ -198,8 +232,18 @@ impl Clusters {
             e.id = export;
         }
         let (failed, failure) = oneshot::channel();
-        let transient = lead.create_transient(export, Arc::new(dataflow), driver::Owner::Query(failed)).await?;
-        let request = PeekRequest { export, keys: None, ts, mfp: Arc::new(Mfp::identity(arity)), limit: None, bytes_max, catalog_version };
+        let transient = lead
+            .create_transient(export, Arc::new(dataflow), driver::Owner::Query(failed))
+            .await?;
+        let request = PeekRequest {
+            export,
+            keys: None,
+            ts,
+            mfp: Arc::new(Mfp::identity(arity)),
+            limit: None,
+            bytes_max,
+            catalog_version,
+        };
         let answer = tokio::select! {
             biased;
             Ok(error) = failure => Err(error),
@@ -220,13 +264,21 @@ impl Clusters {
         let lead = self.lead(cluster).await?;
         lead.wait_for(catalog_version).await?;
         let (sender, receiver) = SubscribeQueue::new();
-        let transient = lead.create_transient(id, dataflow, driver::Owner::Subscribe(sender)).await?;
+        let transient = lead
+            .create_transient(id, dataflow, driver::Owner::Subscribe(sender))
+            .await?;
         Ok(SubscribeHandle::new(receiver, transient))
     }
 
     /// (since, upper) of an export, as last reported.
-    pub fn frontiers(&self, cluster: ClusterId, export: GlobalId) -> (Option<Timestamp>, Option<Timestamp>) {
-        let Some(lead) = self.leads.read().get(&cluster).cloned() else { return (None, None) };
+    pub fn frontiers(
+        &self,
+        cluster: ClusterId,
+        export: GlobalId,
+    ) -> (Option<Timestamp>, Option<Timestamp>) {
+        let Some(lead) = self.leads.read().get(&cluster).cloned() else {
+            return (None, None);
+        };
         let reported = lead.frontiers.lock().get(&export).copied();
         (lead.holds.since(export), reported.and_then(|f| f.upper))
     }
@@ -236,9 +288,18 @@ impl Clusters {
         match self.leads.read().get(&cluster) {
             None => format!("cluster {cluster} has no leader here"),
             Some(lead) => {
-                let replicas: Vec<_> = lead.routes.all().iter().map(|r| r.replica.to_string()).collect();
+                let replicas: Vec<_> = lead
+                    .routes
+                    .all()
+                    .iter()
+                    .map(|r| r.replica.to_string())
+                    .collect();
                 let (leader, term) = lead.group.leader();
-                format!("cluster {}, leader node {leader}, term {term}, replicas {}", lead.cluster, replicas.join(", "))
+                format!(
+                    "cluster {}, leader node {leader}, term {term}, replicas {}",
+                    lead.cluster,
+                    replicas.join(", ")
+                )
             }
         }
     }
@@ -248,7 +309,13 @@ impl Clusters {
         let leads = self.leads.read();
         leads
             .iter()
-            .flat_map(|(cluster, lead)| lead.frontiers.lock().iter().map(|(id, f)| (*cluster, *id, *f)).collect::<Vec<_>>())
+            .flat_map(|(cluster, lead)| {
+                lead.frontiers
+                    .lock()
+                    .iter()
+                    .map(|(id, f)| (*cluster, *id, *f))
+                    .collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -262,13 +329,23 @@ impl Clusters {
 
 fn refused(refusal: Refusal, request: &PeekRequest) -> SqlError {
     match refusal {
-        Refusal::HoldLost => SqlError::new("22023", format!("timestamp {} has been compacted away", request.ts)),
-        Refusal::UnknownId => SqlError::new("57P03", format!("{} is not running on its cluster", request.export))
-            .hint("It may have been stopped by an error or by its cluster's MEMORY LIMIT; see the log."),
+        Refusal::HoldLost => SqlError::new(
+            "22023",
+            format!("timestamp {} has been compacted away", request.ts),
+        ),
+        Refusal::UnknownId => SqlError::new(
+            "57P03",
+            format!("{} is not running on its cluster", request.export),
+        )
+        .hint(
+            "It may have been stopped by an error or by its cluster's MEMORY LIMIT; see the log.",
+        ),
         Refusal::Cancelled => SqlError::cancelled(),
         Refusal::Stopping => SqlError::shutdown(),
         Refusal::Busy => SqlError::new("53400", "too many reads wait for this cluster"),
-        Refusal::StaleEpoch | Refusal::NotLeader => SqlError::new("57P03", "the cluster's leader has changed").hint("Try again."),
+        Refusal::StaleEpoch | Refusal::NotLeader => {
+            SqlError::new("57P03", "the cluster's leader has changed").hint("Try again.")
+        }
     }
 }
 
@@ -284,17 +361,22 @@ impl Lead {
             return Ok(());
         }
         let mut seen = self.seen.clone();
-        let reached = seen.wait_for(|seen| seen.ready && seen.catalog_version >= version).await;
+        let reached = seen
+            .wait_for(|seen| seen.ready && seen.catalog_version >= version)
+            .await;
         reached.map(drop).map_err(|_| SqlError::shutdown())
     }
 
     fn hold(&self, export: GlobalId, ts: Timestamp) -> Result<Hold> {
         self.holds.acquire(export, ts).map_err(|error| match error {
-            HoldError::Unknown { id } => SqlError::new("57P03", format!("{id} is not running on its cluster")),
-            HoldError::Lost { since, ts, .. } => {
-                SqlError::new("22023", format!("timestamp {ts} is not valid: history has been compacted up to {since}"))
-                    .hint("Read AS OF a later time, or AS OF AT LEAST this one.")
+            HoldError::Unknown { id } => {
+                SqlError::new("57P03", format!("{id} is not running on its cluster"))
             }
+            HoldError::Lost { since, ts, .. } => SqlError::new(
+                "22023",
+                format!("timestamp {ts} is not valid: history has been compacted up to {since}"),
+            )
+            .hint("Read AS OF a later time, or AS OF AT LEAST this one."),
         })
     }
 
@@ -303,13 +385,23 @@ impl Lead {
         let routes = self.routes.all();
         if let [route] = routes.as_slice() {
             let (sender, receiver) = oneshot::channel();
-            self.send(id, request, *route, Box::new(move |answer| drop(sender.send(answer))))?;
+            self.send(
+                id,
+                request,
+                *route,
+                Box::new(move |answer| drop(sender.send(answer))),
+            )?;
             return receiver.await.map_err(|_| SqlError::shutdown());
         }
         let (sender, mut receiver) = mpsc::unbounded_channel();
         for route in &routes {
             let sender = sender.clone();
-            self.send(id, request, *route, Box::new(move |answer| drop(sender.send(answer))))?;
+            self.send(
+                id,
+                request,
+                *route,
+                Box::new(move |answer| drop(sender.send(answer))),
+            )?;
         }
         drop(sender);
         let mut refusal = None;
@@ -319,16 +411,29 @@ impl Lead {
                 PeekResponse::Rows(_) | PeekResponse::Error(_) => return Ok(answer),
             }
         }
-        refusal.ok_or_else(|| SqlError::new("57P03", "the cluster has no replica that can be reached"))
+        refusal
+            .ok_or_else(|| SqlError::new("57P03", "the cluster has no replica that can be reached"))
     }
 
-    fn send(&self, id: PeekId, request: &PeekRequest, route: controller::Route, reply: compute::Reply) -> Result<()> {
-        let replica = self.replicas.get(&route.replica).ok_or_else(|| SqlError::internal("a route to an unknown replica"))?;
+    fn send(
+        &self,
+        id: PeekId,
+        request: &PeekRequest,
+        route: controller::Route,
+        reply: compute::Reply,
+    ) -> Result<()> {
+        let replica = self
+            .replicas
+            .get(&route.replica)
+            .ok_or_else(|| SqlError::internal("a route to an unknown replica"))?;
         let peek = Peek {
             id,
             epoch: route.epoch,
             after: route.after,
-            target: PeekTarget { id: request.export, keys: request.keys.clone() },
+            target: PeekTarget {
+                id: request.export,
+                keys: request.keys.clone(),
+            },
             ts: request.ts,
             mfp: Arc::clone(&request.mfp),
             limit: request.limit,
@@ -338,11 +443,24 @@ impl Lead {
         Ok(())
     }
 
-    async fn create_transient(&self, id: GlobalId, dataflow: Arc<Dataflow>, owner: driver::Owner) -> Result<Transient> {
+    async fn create_transient(
+        &self,
+        id: GlobalId,
+        dataflow: Arc<Dataflow>,
+        owner: driver::Owner,
+    ) -> Result<Transient> {
         let (done, created) = oneshot::channel();
-        let event = LeadEvent::Create { id, dataflow, owner, done };
+        let event = LeadEvent::Create {
+            id,
+            dataflow,
+            owner,
+            done,
+        };
         self.events.send(event).map_err(|_| SqlError::shutdown())?;
-        let transient = Transient { id, events: self.events.clone() };
+        let transient = Transient {
+            id,
+            events: self.events.clone(),
+        };
         created.await.map_err(|_| SqlError::shutdown())?;
         Ok(transient)
     }

@@ -22,14 +22,22 @@ use server::{Banner, Server};
 use std::process::ExitCode;
 
 /// What `version()` answers.
-pub const VERSION_TEXT: &str = concat!("PostgreSQL 15.0 on ", "x86_64-unknown-linux-gnu", " (clusterd ", env!("CARGO_PKG_VERSION"), ")");
+pub const VERSION_TEXT: &str = concat!(
+    "PostgreSQL 15.0 on ",
+    "x86_64-unknown-linux-gnu",
+    " (clusterd ",
+    env!("CARGO_PKG_VERSION"),
+    ")"
+);
 
 /// Runs the command line; errors go to standard error.
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         None => start(cli.start),
         Some(CliCommand::Start(args)) => start(args),
-        Some(CliCommand::Config { command: ConfigCommand::Show(args) }) => show(args),
+        Some(CliCommand::Config {
+            command: ConfigCommand::Show(args),
+        }) => show(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,8 +57,14 @@ fn start(args: StartArgs) -> Result<()> {
     let config = args.resolve()?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
         .with_context(|| format!("--log-filter {:?}", config.log_filter))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
     let served = runtime.block_on(serve(config));
     // Sessions that did not end in time are cut off here.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -60,7 +74,8 @@ fn start(args: StartArgs) -> Result<()> {
 async fn serve(config: config::Config) -> Result<()> {
     let (server, banner) = Server::start(config).await?;
     print_banner(&banner);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("waiting for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for SIGINT")?,
@@ -70,7 +85,12 @@ async fn serve(config: config::Config) -> Result<()> {
 }
 
 fn print_banner(banner: &Banner) {
-    let Banner { data_dir, sql, http, user } = banner;
+    let Banner {
+        data_dir,
+        sql,
+        http,
+        user,
+    } = banner;
     let (ip, port) = (sql.ip(), sql.port());
     println!("clusterd {}", env!("CARGO_PKG_VERSION"));
     println!("  data directory  {}", data_dir.display());

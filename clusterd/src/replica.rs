@@ -8,17 +8,31 @@ use std::sync::Arc;
 use storage::{Listener, Storage};
 
 /// Starts a replica of a CLUSTER and the task that hands it every commit.
-pub fn start(storage: &Storage, host: &Host, cluster: &Cluster, responses: ResponseSink) -> Result<ReplicaHandle> {
+pub fn start(
+    storage: &Storage,
+    host: &Host,
+    cluster: &Cluster,
+    responses: ResponseSink,
+) -> Result<ReplicaHandle> {
     let config = ReplicaConfig {
         workers: cluster.workers.max(1) as usize,
         memory_bytes_max: cluster.memory_limit_bytes,
         ..ReplicaConfig::default()
     };
     let (state, listener) = storage.listen();
-    let handle = Replica::spawn(config, Arc::new(storage.clone()), responses, Arc::clone(&host.clock), &*host.spawn)
-        .context("starting the threads of a replica")?;
+    let handle = Replica::spawn(
+        config,
+        Arc::new(storage.clone()),
+        responses,
+        Arc::clone(&host.clock),
+        &*host.spawn,
+    )
+    .context("starting the threads of a replica")?;
     handle.tables_are_at(state.upper());
-    drop(host.spawn.spawn("replica-feed", Box::pin(follow(listener, handle.clone()))));
+    drop(
+        host.spawn
+            .spawn("replica-feed", Box::pin(follow(listener, handle.clone()))),
+    );
     Ok(handle)
 }
 

@@ -51,14 +51,24 @@ impl Server {
         let http_listener = bind("--http-addr", config.http_addr).await?;
         let data_dir = DataDir::open(&host, &config.data_dir)?;
         let node = data_dir.identity().node_id();
-        let gateway = Gateway { node, incarnation: data_dir.starts() };
+        let gateway = Gateway {
+            node,
+            incarnation: data_dir.starts(),
+        };
         let (wal, env) = open_env(&config, &host, &data_dir).await?;
         introduce(&env, &data_dir, gateway).await?;
 
         let (stop, stopping) = watch::channel(false);
         let read_points = ReadPoints::new(Arc::clone(&env));
         let (committer, commit_task) = Committer::new(Arc::clone(&env));
-        let clusters = Clusters::start(Arc::clone(&env), host.clone(), Arc::clone(&wal), node, data_dir.snapshots(), election(&config));
+        let clusters = Clusters::start(
+            Arc::clone(&env),
+            host.clone(),
+            Arc::clone(&wal),
+            node,
+            data_dir.snapshots(),
+            election(&config),
+        );
         let (adapter, forget_task) = Adapter::new(
             config.clone(),
             host.clone(),
@@ -77,9 +87,17 @@ impl Server {
         spawn("merge", Box::pin(Arc::clone(&env).merge()));
         spawn("report", Box::pin(Arc::clone(&env).report()));
         let leases = Arc::clone(&adapter);
-        let keep = lease::keep(move || leases.leases.oldest(), Arc::clone(&env), gateway, Arc::clone(&host.clock));
+        let keep = lease::keep(
+            move || leases.leases.oldest(),
+            Arc::clone(&env),
+            gateway,
+            Arc::clone(&host.clock),
+        );
         spawn("lease", Box::pin(keep));
-        spawn("sources", Box::pin(crate::generator::run(Arc::clone(&adapter))));
+        spawn(
+            "sources",
+            Box::pin(crate::generator::run(Arc::clone(&adapter))),
+        );
 
         let banner = Banner {
             data_dir: config.data_dir.clone(),
@@ -95,7 +113,15 @@ impl Server {
             }
         };
         spawn("http", Box::pin(serve));
-        Ok((Server { adapter, wal, _data_dir: data_dir, stop }, banner))
+        Ok((
+            Server {
+                adapter,
+                wal,
+                _data_dir: data_dir,
+                stop,
+            },
+            banner,
+        ))
     }
 
     /// Ends sessions with 57P01, stops the group, closes the log.
@@ -103,7 +129,11 @@ impl Server {
         let _ = self.stop.send(true);
         let drained = async {
             while !self.adapter.sessions.activity().is_empty() {
-                self.adapter.host.clock.sleep(Duration::from_millis(10)).await;
+                self.adapter
+                    .host
+                    .clock
+                    .sleep(Duration::from_millis(10))
+                    .await;
             }
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -141,7 +171,11 @@ fn election(config: &Config) -> Election {
     }
 }
 
-async fn open_env(config: &Config, host: &Host, data_dir: &DataDir) -> Result<(Arc<Wal>, Arc<Env>)> {
+async fn open_env(
+    config: &Config,
+    host: &Host,
+    data_dir: &DataDir,
+) -> Result<(Arc<Wal>, Arc<Env>)> {
     let wal_config = WalConfig::new(data_dir.wal());
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let opener = host.clone();
@@ -151,17 +185,32 @@ async fn open_env(config: &Config, host: &Host, data_dir: &DataDir) -> Result<(A
     };
     host.spawn.spawn_blocking("wal-open", Box::new(open));
     let wal = receiver.await.context("opening the log")??;
-    let mut group = GroupConfig::new(ENV_GROUP, data_dir.identity().node, GroupClass::Env, data_dir.snapshots().join("env"));
+    let mut group = GroupConfig::new(
+        ENV_GROUP,
+        data_dir.identity().node,
+        GroupClass::Env,
+        data_dir.snapshots().join("env"),
+    );
     group.election = election(config);
     let (machine, state, storage) = Machine::new();
-    let group = RaftGroup::start(group, host, Arc::clone(&wal), machine, Arc::new(NoPeers), fatal_hook()).await?;
+    let group = RaftGroup::start(
+        group,
+        host,
+        Arc::clone(&wal),
+        machine,
+        Arc::new(NoPeers),
+        fatal_hook(),
+    )
+    .await?;
     group.found_alone("").await?;
     Ok((wal, Env::new(group, state, storage, host.clone())))
 }
 
 /// Makes the environment if this is its first start, and announces this life of the gateway.
 async fn introduce(env: &Arc<Env>, data_dir: &DataDir, gateway: Gateway) -> Result<()> {
-    let failed = |error: crate::adapter::error::SqlError| anyhow!("{error}: {}", error.detail.clone().unwrap_or_default());
+    let failed = |error: crate::adapter::error::SqlError| {
+        anyhow!("{error}: {}", error.detail.clone().unwrap_or_default())
+    };
     env.read_index().await.map_err(failed)?;
     let identity = data_dir.identity();
     let state = env.storage().view();
@@ -184,13 +233,18 @@ async fn introduce(env: &Arc<Env>, data_dir: &DataDir, gateway: Gateway) -> Resu
             identity.environment
         ));
     }
-    env.propose(&Command::GatewayStarted { gateway }).await.map_err(failed)?;
+    env.propose(&Command::GatewayStarted { gateway })
+        .await
+        .map_err(failed)?;
     Ok(())
 }
 
 /// The name of the user who runs the process.
 fn os_user() -> Option<String> {
-    ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|name| !name.is_empty())
+    ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .filter(|name| !name.is_empty())
 }
 
 async fn accept(adapter: Arc<Adapter>, listener: TcpListener) {

@@ -56,7 +56,11 @@ impl Literal<'_> {
 impl Lifted<'_> {
     /// What plans of such statements are found by.
     pub fn key(&self, context: u64) -> Key {
-        Key { text: self.text.clone(), classes: self.literals.iter().map(Literal::class).collect(), context }
+        Key {
+            text: self.text.clone(),
+            classes: self.literals.iter().map(Literal::class).collect(),
+            context,
+        }
     }
 }
 
@@ -96,10 +100,21 @@ pub fn lift(sql: &str) -> Option<Lifted<'_>> {
     let mut lexer = Lexer { sql, at: 0 };
     let first = lexer.next()?;
     let insert = first.is_word("insert");
-    if !(insert || ["select", "update", "delete"].iter().any(|w| first.is_word(w))) {
+    if !(insert
+        || ["select", "update", "delete"]
+            .iter()
+            .any(|w| first.is_word(w)))
+    {
         return None;
     }
-    let mut lifter = Lifter { text: String::with_capacity(sql.len() + 16), literals: vec![], sql, copied: 0, insert, values: false };
+    let mut lifter = Lifter {
+        text: String::with_capacity(sql.len() + 16),
+        literals: vec![],
+        sql,
+        copied: 0,
+        insert,
+        values: false,
+    };
     let mut previous = first;
     let mut current = lexer.next()?;
     loop {
@@ -121,7 +136,10 @@ pub fn lift(sql: &str) -> Option<Lifted<'_>> {
         lifter.text.clear();
         lifter.text.push_str(&sql[..end]);
     }
-    Some(Lifted { text: lifter.text, literals: lifter.literals })
+    Some(Lifted {
+        text: lifter.text,
+        literals: lifter.literals,
+    })
 }
 
 struct Lifter<'a> {
@@ -140,19 +158,28 @@ impl<'a> Lifter<'a> {
         if self.insert && current.is_word("values") {
             self.values = true;
         } else if current.kind == Kind::Word {
-            self.values = self.values && matches!(current.text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "default");
+            self.values = self.values
+                && matches!(
+                    current.text.to_ascii_lowercase().as_str(),
+                    "null" | "true" | "false" | "default"
+                );
         }
         let literal = match current.kind {
             Kind::Number => number(current.text),
             Kind::String => plain_string(current.text),
             _ => None,
         };
-        let Some(literal) = literal else { return Some(()) };
-        let compared = previous.kind == Kind::Operator && matches!(previous.text, "=" | "<" | ">" | "<=" | ">=" | "<>" | "!=");
-        let ends = matches!(next.kind, Kind::End | Kind::Semicolon | Kind::Word) || matches!(next.text, ")" | ",");
+        let Some(literal) = literal else {
+            return Some(());
+        };
+        let compared = previous.kind == Kind::Operator
+            && matches!(previous.text, "=" | "<" | ">" | "<=" | ">=" | "<>" | "!=");
+        let ends = matches!(next.kind, Kind::End | Kind::Semicolon | Kind::Word)
+            || matches!(next.text, ")" | ",");
         // A word after a comparison's literal must not turn it into something else, as `5 second` or `'x' collate` would.
         let safe_word = next.kind != Kind::Word || is_clause_word(next.text);
-        let in_tuple = self.values && matches!(previous.text, "(" | ",") && matches!(next.text, ")" | ",");
+        let in_tuple =
+            self.values && matches!(previous.text, "(" | ",") && matches!(next.text, ")" | ",");
         if !(in_tuple || compared && ends && safe_word) || self.literals.len() >= LITERALS_MAX {
             return Some(());
         }
@@ -170,9 +197,24 @@ fn itoa(n: usize) -> String {
 }
 
 fn is_clause_word(word: &str) -> bool {
-    ["and", "or", "order", "limit", "group", "where", "returning", "offset", "then", "end", "else", "union", "having", "as"]
-        .iter()
-        .any(|w| word.eq_ignore_ascii_case(w))
+    [
+        "and",
+        "or",
+        "order",
+        "limit",
+        "group",
+        "where",
+        "returning",
+        "offset",
+        "then",
+        "end",
+        "else",
+        "union",
+        "having",
+        "as",
+    ]
+    .iter()
+    .any(|w| word.eq_ignore_ascii_case(w))
 }
 
 fn number(text: &str) -> Option<Literal<'static>> {
@@ -228,40 +270,64 @@ impl<'a> Lexer<'a> {
         }
         let start = self.at;
         let Some(&first) = bytes.get(start) else {
-            return Some(Token { kind: Kind::End, text: "", start });
+            return Some(Token {
+                kind: Kind::End,
+                text: "",
+                start,
+            });
         };
         let (kind, length) = match first {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => self.word(start),
-            b'0'..=b'9' => (Kind::Number, run(&bytes[start..], |b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_')),
+            b'0'..=b'9' => (
+                Kind::Number,
+                run(&bytes[start..], |b| {
+                    b.is_ascii_alphanumeric() || b == b'.' || b == b'_'
+                }),
+            ),
             b'\'' => (Kind::String, quoted(&bytes[start..], b'\'')?),
             b'"' => (Kind::Word, quoted(&bytes[start..], b'"')?),
             b'(' | b')' | b',' | b'.' | b'[' | b']' | b':' => (Kind::Punctuation, 1),
             b';' => (Kind::Semicolon, 1),
             b'-' if bytes.get(start + 1) == Some(&b'-') => (Kind::Foreign, 1),
             b'/' if bytes.get(start + 1) == Some(&b'*') => (Kind::Foreign, 1),
-            b'=' | b'<' | b'>' | b'!' | b'+' | b'-' | b'*' | b'/' | b'%' | b'~' | b'|' | b'&' | b'#' | b'^' | b'@' => {
-                (Kind::Operator, run(&bytes[start..], |b| b"=<>!+-*/%~|&#^@".contains(&b)))
-            }
+            b'=' | b'<' | b'>' | b'!' | b'+' | b'-' | b'*' | b'/' | b'%' | b'~' | b'|' | b'&'
+            | b'#' | b'^' | b'@' => (
+                Kind::Operator,
+                run(&bytes[start..], |b| b"=<>!+-*/%~|&#^@".contains(&b)),
+            ),
             _ => (Kind::Foreign, 1),
         };
-        if kind == Kind::Operator && (self.sql[start..start + length].contains("--") || self.sql[start..start + length].contains("/*")) {
+        if kind == Kind::Operator
+            && (self.sql[start..start + length].contains("--")
+                || self.sql[start..start + length].contains("/*"))
+        {
             return None;
         }
         self.at = start + length;
-        Some(Token { kind, text: self.sql.get(start..start + length)?, start })
+        Some(Token {
+            kind,
+            text: self.sql.get(start..start + length)?,
+            start,
+        })
     }
 
     fn word(&self, start: usize) -> (Kind, usize) {
         let bytes = &self.sql.as_bytes()[start..];
-        let length = run(bytes, |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'$' || b >= 0x80);
+        let length = run(bytes, |b| {
+            b.is_ascii_alphanumeric() || b == b'_' || b == b'$' || b >= 0x80
+        });
         // E'..', B'..', U&'..': strings with rules of their own.
-        let prefixed = matches!(bytes.get(length), Some(b'\'')) || bytes.get(length) == Some(&b'&') && length == 1;
+        let prefixed = matches!(bytes.get(length), Some(b'\''))
+            || bytes.get(length) == Some(&b'&') && length == 1;
         (if prefixed { Kind::Foreign } else { Kind::Word }, length)
     }
 }
 
 fn run(bytes: &[u8], accept: impl Fn(u8) -> bool) -> usize {
-    bytes.iter().position(|b| !accept(*b)).unwrap_or(bytes.len())
+    bytes
+        .iter()
+        .position(|b| !accept(*b))
+        .unwrap_or(bytes.len())
 }
 
 /// Length of a quoted token, doubled quotes inside included.
@@ -287,12 +353,18 @@ mod tests {
 
     #[test]
     fn comparisons_and_values_are_lifted() {
-        assert_eq!(lifted("SELECT v FROM kv WHERE k = 17;"), ("SELECT v FROM kv WHERE k = $1".into(), 1));
+        assert_eq!(
+            lifted("SELECT v FROM kv WHERE k = 17;"),
+            ("SELECT v FROM kv WHERE k = $1".into(), 1)
+        );
         assert_eq!(
             lifted("insert into t values (1, 'x'), (-2, null)"),
             ("insert into t values ($1, $2), (-2, null)".into(), 2)
         );
-        assert_eq!(lifted("update t set v = v + 1 where k = 5 and s >= 'a'"), ("update t set v = v + 1 where k = $1 and s >= $2".into(), 2));
+        assert_eq!(
+            lifted("update t set v = v + 1 where k = 5 and s >= 'a'"),
+            ("update t set v = v + 1 where k = $1 and s >= $2".into(), 2)
+        );
     }
 
     #[test]
@@ -319,7 +391,16 @@ mod tests {
 
     #[test]
     fn anything_but_one_plain_statement_is_left_alone() {
-        for sql in ["select 1; select 2", "begin", "select $1", "select 1 -- x", "select /* x */ 1", "select $$a$$", "select 'open", ""] {
+        for sql in [
+            "select 1; select 2",
+            "begin",
+            "select $1",
+            "select 1 -- x",
+            "select /* x */ 1",
+            "select $$a$$",
+            "select 'open",
+            "",
+        ] {
             assert_eq!(lift(sql), None, "{sql}");
         }
     }

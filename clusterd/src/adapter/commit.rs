@@ -5,7 +5,9 @@
 
 use crate::adapter::error::{Result, SqlError};
 use crate::env::Env;
-use host::metrics::{BYTES_BUCKETS, BusyMeter, COUNT_BUCKETS, Histogram, IntGauge, SECONDS_BUCKETS, gauge, histogram};
+use host::metrics::{
+    BYTES_BUCKETS, BusyMeter, COUNT_BUCKETS, Histogram, IntGauge, SECONDS_BUCKETS, gauge, histogram,
+};
 use state::{Batch, Command, Outcome, Txn};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -32,14 +34,20 @@ pub struct Committer {
 
 /// Bytes that a transaction takes in an entry, roughly.
 pub fn txn_bytes(txn: &Txn) -> usize {
-    let writes: usize = txn.writes.iter().flat_map(|w| &w.updates).map(|(row, _)| row.byte_len() + 10).sum();
+    let writes: usize = txn
+        .writes
+        .iter()
+        .flat_map(|w| &w.updates)
+        .map(|(row, _)| row.byte_len() + 10)
+        .sum();
     let catalog = txn.catalog_ops.iter().map(catalog_bytes).sum::<usize>();
     256 + writes + catalog + txn.checks.len() * 48
 }
 
 fn catalog_bytes(op: &state::command::CatalogOp) -> usize {
     match op {
-        state::command::CatalogOp::CreateItem(item) | state::command::CatalogOp::UpdateItem(item) => {
+        state::command::CatalogOp::CreateItem(item)
+        | state::command::CatalogOp::UpdateItem(item) => {
             item.create_sql.len() + item.plan().map_or(0, |p| p.bytes.len()) + 1024
         }
         _ => 1024,
@@ -50,8 +58,14 @@ impl Committer {
     /// The committer and the task that serves it.
     pub fn new(env: Arc<Env>) -> (Committer, impl Future<Output = ()> + Send + 'static) {
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
-        let waiting = gauge("clusterd_commit_queue_length", "Transactions that wait for the next log entry.");
-        let committer = Committer { queue, waiting: waiting.clone() };
+        let waiting = gauge(
+            "clusterd_commit_queue_length",
+            "Transactions that wait for the next log entry.",
+        );
+        let committer = Committer {
+            queue,
+            waiting: waiting.clone(),
+        };
         (committer, Server::new(env, receiver, waiting).run())
     }
 
@@ -60,11 +74,18 @@ impl Committer {
         let bytes = txn_bytes(&txn);
         let (reply, answer) = oneshot::channel();
         self.waiting.inc();
-        if self.queue.send(Pending { txn, bytes, reply }).await.is_err() {
+        if self
+            .queue
+            .send(Pending { txn, bytes, reply })
+            .await
+            .is_err()
+        {
             self.waiting.dec();
             return Err(SqlError::shutdown());
         }
-        answer.await.unwrap_or_else(|_| Err(SqlError::unknown_outcome()))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(SqlError::unknown_outcome()))
     }
 }
 
@@ -86,9 +107,21 @@ impl Server {
             queue,
             held_back: None,
             waiting,
-            batch_txns: histogram("clusterd_commit_batch_txns", "Transactions per log entry.", COUNT_BUCKETS),
-            batch_bytes: histogram("clusterd_commit_batch_bytes", "Estimated bytes per log entry.", BYTES_BUCKETS),
-            seconds: histogram("clusterd_commit_seconds", "Time from proposing an entry to its being applied.", SECONDS_BUCKETS),
+            batch_txns: histogram(
+                "clusterd_commit_batch_txns",
+                "Transactions per log entry.",
+                COUNT_BUCKETS,
+            ),
+            batch_bytes: histogram(
+                "clusterd_commit_batch_bytes",
+                "Estimated bytes per log entry.",
+                BYTES_BUCKETS,
+            ),
+            seconds: histogram(
+                "clusterd_commit_seconds",
+                "Time from proposing an entry to its being applied.",
+                SECONDS_BUCKETS,
+            ),
         }
     }
 
@@ -134,7 +167,10 @@ impl Server {
     async fn commit(&mut self, batch: Vec<Pending>) {
         let timer = self.seconds.start_timer();
         let (txns, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.txn, p.reply)).unzip();
-        let command = Command::Batch(Batch { wall_us: self.env.wall_us(), txns });
+        let command = Command::Batch(Batch {
+            wall_us: self.env.wall_us(),
+            txns,
+        });
         match self.env.propose(&command).await {
             Ok(outcomes) => {
                 assert_eq!(outcomes.len(), replies.len(), "one outcome per transaction");

@@ -4,7 +4,8 @@ use crate::adapter::error::{Result, SqlError};
 use plan::scalar::Unmaterializable;
 use plan::{Finishing, Mir, ScalarExpr};
 use planner::optimize::{
-    CatalogOracle, Definitions, Execution, SelectExec, SelectOptions, SelectPath, TableAccess, optimize_select,
+    CatalogOracle, Definitions, Execution, SelectExec, SelectOptions, SelectPath, TableAccess,
+    optimize_select,
 };
 use planner::statement::{AsOfPlan, Effect, Returning};
 use planner::{Plan, PlanError, SessionView};
@@ -65,7 +66,12 @@ impl Compiled {
     /// Whether the plan can add a transaction's own writes to what it reads: reads of one table and constants can.
     pub fn overlays_writes(&self) -> bool {
         match self.exec().map(|e| &e.path) {
-            Some(SelectPath::Constant { .. } | SelectPath::Table { .. } | SelectPath::Interpret { .. }) | None => true,
+            Some(
+                SelectPath::Constant { .. }
+                | SelectPath::Table { .. }
+                | SelectPath::Interpret { .. },
+            )
+            | None => true,
             Some(SelectPath::Peek { .. } | SelectPath::Dataflow { .. }) => false,
         }
     }
@@ -73,7 +79,15 @@ impl Compiled {
     /// An INSERT that reads nothing: it needs no read point, its commit checks all that it relies on.
     pub fn is_blind_insert(&self) -> bool {
         match self {
-            Compiled::Dml(d) => d.kind == DmlKind::Insert && d.exec.shards.is_empty() && matches!(d.exec.path, SelectPath::Constant { .. } | SelectPath::Interpret { .. }) && d.exec.depends_on.is_empty(),
+            Compiled::Dml(d) => {
+                d.kind == DmlKind::Insert
+                    && d.exec.shards.is_empty()
+                    && matches!(
+                        d.exec.path,
+                        SelectPath::Constant { .. } | SelectPath::Interpret { .. }
+                    )
+                    && d.exec.depends_on.is_empty()
+            }
             Compiled::Select(_) | Compiled::Plan(_) => false,
         }
     }
@@ -104,14 +118,27 @@ impl Definitions for ViewDefinitions {
         planner::statement::plan_stored_query(catalog, id, sql).map(Arc::new)
     }
 
-    fn index_key(&self, catalog: &Catalog, on: GlobalId, sql: &str) -> Result<ScalarExpr, PlanError> {
+    fn index_key(
+        &self,
+        catalog: &Catalog,
+        on: GlobalId,
+        sql: &str,
+    ) -> Result<ScalarExpr, PlanError> {
         planner::statement::plan_stored_expr(catalog, on, sql)
     }
 }
 
 /// Compiles a plan. The flag tells whether values of this statement were baked in, so that the result must not be kept.
-pub fn compile(plan: Plan, values: &StatementValues<'_>, options: CompileOptions) -> Result<(Compiled, bool)> {
-    let mut compiler = Compiler { values, options, volatile: false };
+pub fn compile(
+    plan: Plan,
+    values: &StatementValues<'_>,
+    options: CompileOptions,
+) -> Result<(Compiled, bool)> {
+    let mut compiler = Compiler {
+        values,
+        options,
+        volatile: false,
+    };
     let compiled = compiler.compile(plan)?;
     Ok((compiled, compiler.volatile))
 }
@@ -143,8 +170,12 @@ impl Compiler<'_> {
                     desc: Arc::new(select.desc),
                 }))
             }
-            Plan::Insert(p) => self.dml(DmlKind::Insert, p.table, p.rows, p.not_null, p.returning)?,
-            Plan::Update(p) => self.dml(DmlKind::Update, p.table, p.rows, p.not_null, p.returning)?,
+            Plan::Insert(p) => {
+                self.dml(DmlKind::Insert, p.table, p.rows, p.not_null, p.returning)?
+            }
+            Plan::Update(p) => {
+                self.dml(DmlKind::Update, p.table, p.rows, p.not_null, p.returning)?
+            }
             Plan::Delete(p) => self.dml(DmlKind::Delete, p.table, p.rows, vec![], p.returning)?,
             other => Compiled::Plan(Arc::new(other)),
         })
@@ -161,7 +192,13 @@ impl Compiler<'_> {
         self.resolve_exprs(returning.iter_mut().flat_map(|r| r.exprs.iter_mut()));
         let finishing = Finishing::trivial(rows.arity());
         let exec = self.select(rows, finishing)?;
-        Ok(Compiled::Dml(Arc::new(CompiledDml { kind, table, exec, not_null, returning })))
+        Ok(Compiled::Dml(Arc::new(CompiledDml {
+            kind,
+            table,
+            exec,
+            not_null,
+            returning,
+        })))
     }
 
     fn select(&mut self, mut mir: Mir, finishing: Finishing) -> Result<SelectExec> {
@@ -184,7 +221,9 @@ impl Compiler<'_> {
     }
 
     fn resolve_mir(&mut self, mir: &mut Mir) {
-        mir.visit_mut_post(&mut |node| planner::transform::visit_scalars_mut(node, &mut |e| self.resolve(e)));
+        mir.visit_mut_post(&mut |node| {
+            planner::transform::visit_scalars_mut(node, &mut |e| self.resolve(e))
+        });
     }
 
     fn resolve_exprs<'e>(&mut self, exprs: impl Iterator<Item = &'e mut ScalarExpr>) {
@@ -194,7 +233,10 @@ impl Compiler<'_> {
     fn resolve(&mut self, expr: &mut ScalarExpr) {
         expr.visit_mut_post(&mut |e| {
             if let ScalarExpr::Unmaterializable(value) = e {
-                self.volatile |= matches!(value, Unmaterializable::MzNow | Unmaterializable::Now | Unmaterializable::BackendPid);
+                self.volatile |= matches!(
+                    value,
+                    Unmaterializable::MzNow | Unmaterializable::Now | Unmaterializable::BackendPid
+                );
                 *e = self.values.literal(value);
             }
         });
@@ -205,8 +247,12 @@ impl StatementValues<'_> {
     fn literal(&self, value: &Unmaterializable) -> ScalarExpr {
         let name = |text: &str| ScalarExpr::literal(Datum::String(text), SqlType::Name);
         match value {
-            Unmaterializable::MzNow => ScalarExpr::literal(Datum::MzTimestamp(self.ts), SqlType::MzTimestamp),
-            Unmaterializable::Now => ScalarExpr::literal(Datum::TimestampTz(self.now), SqlType::TimestampTz(None)),
+            Unmaterializable::MzNow => {
+                ScalarExpr::literal(Datum::MzTimestamp(self.ts), SqlType::MzTimestamp)
+            }
+            Unmaterializable::Now => {
+                ScalarExpr::literal(Datum::TimestampTz(self.now), SqlType::TimestampTz(None))
+            }
             Unmaterializable::CurrentDatabase => name(self.view.database),
             Unmaterializable::CurrentUser => name(self.view.current_user),
             Unmaterializable::SessionUser => name(self.view.session_user),
@@ -222,8 +268,12 @@ impl StatementValues<'_> {
                 let ty = SqlType::Array(Box::new(SqlType::Name));
                 ScalarExpr::Literal(Ok(packer.finish_row()), repr::ColumnType::new(ty, false))
             }
-            Unmaterializable::Version => ScalarExpr::literal(Datum::String(self.view.version), SqlType::Text),
-            Unmaterializable::BackendPid => ScalarExpr::literal(Datum::Int32(self.view.backend_pid), SqlType::Int32),
+            Unmaterializable::Version => {
+                ScalarExpr::literal(Datum::String(self.view.version), SqlType::Text)
+            }
+            Unmaterializable::BackendPid => {
+                ScalarExpr::literal(Datum::Int32(self.view.backend_pid), SqlType::Int32)
+            }
             Unmaterializable::Setting(name) => match self.view.settings.get(name) {
                 Some(value) => ScalarExpr::literal(Datum::String(&value), SqlType::Text),
                 None => ScalarExpr::null(SqlType::Text),
@@ -248,5 +298,11 @@ pub fn evaluate_constant<T>(
 
 /// The key reads of a plan, for conflict checks: `Some` only if it is an equality lookup on a whole key of a table.
 pub fn is_key_lookup(exec: &SelectExec) -> bool {
-    matches!(&exec.path, SelectPath::Table { access: TableAccess::Lookup { .. }, .. })
+    matches!(
+        &exec.path,
+        SelectPath::Table {
+            access: TableAccess::Lookup { .. },
+            ..
+        }
+    )
 }

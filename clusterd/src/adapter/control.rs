@@ -7,16 +7,22 @@ use crate::adapter::pgwire::writer::Notice;
 use crate::adapter::portal::Prepared;
 use crate::adapter::session::{Output, RowSet, Session};
 use crate::adapter::transaction::Block;
+use plan::ScalarExpr;
 use planner::Plan;
 use planner::ast::{Discard, IsolationLevel, SetValue, TransactionMode, TransactionScope};
-use plan::ScalarExpr;
 use repr::{Datum, Row};
 use std::sync::Arc;
 
 impl Session {
-    pub(crate) async fn run_control(&mut self, prepared: &Arc<Prepared>, params: &Params) -> Result<Output> {
+    pub(crate) async fn run_control(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        params: &Params,
+    ) -> Result<Output> {
         let Compiled::Plan(plan) = &prepared.compiled else {
-            return Err(SqlError::internal("a query was taken for a control statement"));
+            return Err(SqlError::internal(
+                "a query was taken for a control statement",
+            ));
         };
         match &**plan {
             Plan::Begin { modes } => self.begin(modes),
@@ -29,7 +35,11 @@ impl Session {
             Plan::ShowAll => Ok(self.show_all(prepared)),
             Plan::Prepare(prepare) => {
                 let statement = self
-                    .prepare_statement(prepare.statement.clone(), &prepare.text, prepare.declared.clone())
+                    .prepare_statement(
+                        prepare.statement.clone(),
+                        &prepare.text,
+                        prepare.declared.clone(),
+                    )
                     .await?;
                 self.name_statement(prepare.name.clone(), statement)?;
                 Ok(Output::Complete("PREPARE".to_owned()))
@@ -41,15 +51,25 @@ impl Session {
             Plan::Close { name } => self.close_cursor(name.as_deref()),
             Plan::NoOp { tag, notices } => {
                 self.planner_notices(notices);
-                Ok(if tag.is_empty() { Output::Empty } else { Output::Complete(tag.clone()) })
+                Ok(if tag.is_empty() {
+                    Output::Empty
+                } else {
+                    Output::Complete(tag.clone())
+                })
             }
-            _ => Err(SqlError::internal("a statement was taken for a control statement")),
+            _ => Err(SqlError::internal(
+                "a statement was taken for a control statement",
+            )),
         }
     }
 
     pub(crate) fn planner_notices(&mut self, notices: &[planner::Notice]) {
         for n in notices {
-            self.notice(Notice { severity: n.severity, sqlstate: n.sqlstate, message: n.message.clone() });
+            self.notice(Notice {
+                severity: n.severity,
+                sqlstate: n.sqlstate,
+                message: n.message.clone(),
+            });
         }
     }
 
@@ -58,14 +78,20 @@ impl Session {
     fn begin(&mut self, modes: &[TransactionMode]) -> Result<Output> {
         match self.txn.block {
             Block::Explicit => {
-                self.notice(Notice::warning("25001", "there is already a transaction in progress"));
+                self.notice(Notice::warning(
+                    "25001",
+                    "there is already a transaction in progress",
+                ));
             }
             // BEGIN inside a pipeline turns what it has done so far into the start of the block.
             Block::Implicit => self.txn.block = Block::Explicit,
             Block::Auto => {
                 self.reset_transaction(Block::Explicit);
                 self.settings.begin_transaction();
-                let default = self.settings.known("default_transaction_isolation").to_owned();
+                let default = self
+                    .settings
+                    .known("default_transaction_isolation")
+                    .to_owned();
                 self.settings.set("transaction_isolation", &default, true)?;
             }
         }
@@ -80,9 +106,13 @@ impl Session {
                 TransactionMode::ReadWrite => self.set_read_only(false)?,
                 TransactionMode::Isolation(level) => {
                     if self.txn.read_point.is_some() {
-                        return Err(SqlError::new("25001", "SET TRANSACTION ISOLATION LEVEL must be called before any query"));
+                        return Err(SqlError::new(
+                            "25001",
+                            "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+                        ));
                     }
-                    self.settings.set("transaction_isolation", isolation_setting(*level), true)?;
+                    self.settings
+                        .set("transaction_isolation", isolation_setting(*level), true)?;
                 }
                 TransactionMode::Deferrable(_) => {}
             }
@@ -92,17 +122,27 @@ impl Session {
 
     fn set_read_only(&mut self, read_only: bool) -> Result<()> {
         if self.txn.read_only && !read_only && self.txn.read_point.is_some() {
-            return Err(SqlError::new("25001", "transaction read-write mode must be set before any query"));
+            return Err(SqlError::new(
+                "25001",
+                "transaction read-write mode must be set before any query",
+            ));
         }
         self.txn.read_only = read_only;
-        self.settings.set("transaction_read_only", if read_only { "on" } else { "off" }, true)?;
+        self.settings.set(
+            "transaction_read_only",
+            if read_only { "on" } else { "off" },
+            true,
+        )?;
         Ok(())
     }
 
     async fn commit_block(&mut self, chain: bool) -> Result<Output> {
         let block = self.txn.block;
         if block == Block::Auto {
-            self.notice(Notice::warning("25P01", "there is no transaction in progress"));
+            self.notice(Notice::warning(
+                "25P01",
+                "there is no transaction in progress",
+            ));
             return Ok(Output::Complete("COMMIT".to_owned()));
         }
         if self.txn.failed {
@@ -119,7 +159,10 @@ impl Session {
 
     fn rollback_block(&mut self, chain: bool) -> Output {
         if self.txn.block == Block::Auto {
-            self.notice(Notice::warning("25P01", "there is no transaction in progress"));
+            self.notice(Notice::warning(
+                "25P01",
+                "there is no transaction in progress",
+            ));
         } else {
             self.end_block(false);
             // Beginning with default modes cannot fail.
@@ -135,10 +178,17 @@ impl Session {
         Ok(())
     }
 
-    fn set_transaction(&mut self, modes: &[TransactionMode], scope: TransactionScope) -> Result<Output> {
+    fn set_transaction(
+        &mut self,
+        modes: &[TransactionMode],
+        scope: TransactionScope,
+    ) -> Result<Output> {
         match scope {
             TransactionScope::Current if self.txn.block != Block::Explicit => {
-                self.notice(Notice::warning("25P01", "SET TRANSACTION can only be used in transaction blocks"));
+                self.notice(Notice::warning(
+                    "25P01",
+                    "SET TRANSACTION can only be used in transaction blocks",
+                ));
             }
             TransactionScope::Current => self.apply_modes(modes)?,
             TransactionScope::Session => {
@@ -146,7 +196,9 @@ impl Session {
                     let (name, value) = match mode {
                         TransactionMode::ReadOnly => ("default_transaction_read_only", "on"),
                         TransactionMode::ReadWrite => ("default_transaction_read_only", "off"),
-                        TransactionMode::Isolation(level) => ("default_transaction_isolation", isolation_setting(*level)),
+                        TransactionMode::Isolation(level) => {
+                            ("default_transaction_isolation", isolation_setting(*level))
+                        }
                         TransactionMode::Deferrable(_) => continue,
                     };
                     self.set_and_report(name, value, false)?;
@@ -162,7 +214,9 @@ impl Session {
         let before = self.settings.reported();
         let local = local || name.eq_ignore_ascii_case("transaction_isolation");
         self.settings.set(name, value, local)?;
-        if name.eq_ignore_ascii_case("default_transaction_isolation") && self.txn.block != Block::Explicit {
+        if name.eq_ignore_ascii_case("default_transaction_isolation")
+            && self.txn.block != Block::Explicit
+        {
             self.settings.set("transaction_isolation", value, false)?;
         }
         self.report_changes(&before);
@@ -171,14 +225,25 @@ impl Session {
 
     fn set_variable(&mut self, name: &str, value: &SetValue, local: bool) -> Result<Output> {
         if local && self.txn.block != Block::Explicit {
-            self.notice(Notice::warning("25P01", "SET LOCAL can only be used in transaction blocks"));
+            self.notice(Notice::warning(
+                "25P01",
+                "SET LOCAL can only be used in transaction blocks",
+            ));
             return Ok(Output::Complete("SET".to_owned()));
         }
         match value {
-            SetValue::Default => return self.reset_variable(Some(name)).map(|_| Output::Complete("SET".to_owned())),
+            SetValue::Default => {
+                return self
+                    .reset_variable(Some(name))
+                    .map(|_| Output::Complete("SET".to_owned()));
+            }
             SetValue::Values(values) => {
                 let text = if name.eq_ignore_ascii_case("search_path") {
-                    values.iter().map(|v| quote_identifier(v)).collect::<Vec<_>>().join(", ")
+                    values
+                        .iter()
+                        .map(|v| quote_identifier(v))
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 } else {
                     values.join(", ")
                 };
@@ -193,7 +258,15 @@ impl Session {
 
     fn warn_unknown_cluster(&mut self) {
         let name = self.settings.known("cluster").to_owned();
-        if self.adapter.env.storage().view().catalog().cluster_by_name(&name).is_none() {
+        if self
+            .adapter
+            .env
+            .storage()
+            .view()
+            .catalog()
+            .cluster_by_name(&name)
+            .is_none()
+        {
             self.notice(Notice::notice(format!("cluster \"{name}\" does not exist")));
         }
     }
@@ -212,10 +285,19 @@ impl Session {
 
     fn show_variable(&self, name: &str, prepared: &Prepared) -> Result<Output> {
         let Some(value) = self.settings.get(name) else {
-            return Err(SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\"")));
+            return Err(SqlError::new(
+                "42704",
+                format!("unrecognized configuration parameter \"{name}\""),
+            ));
         };
-        let desc = prepared.desc.clone().ok_or_else(|| SqlError::internal("SHOW without columns"))?;
-        Ok(Output::Rows(RowSet::new(desc, vec![Row::pack_slice(&[Datum::String(value)])], "SHOW").without_count()))
+        let desc = prepared
+            .desc
+            .clone()
+            .ok_or_else(|| SqlError::internal("SHOW without columns"))?;
+        Ok(Output::Rows(
+            RowSet::new(desc, vec![Row::pack_slice(&[Datum::String(value)])], "SHOW")
+                .without_count(),
+        ))
     }
 
     fn show_all(&self, prepared: &Prepared) -> Output {
@@ -223,7 +305,13 @@ impl Session {
             .settings
             .all()
             .iter()
-            .map(|(name, value, help)| Row::pack_slice(&[Datum::String(name), Datum::String(value), Datum::String(help)]))
+            .map(|(name, value, help)| {
+                Row::pack_slice(&[
+                    Datum::String(name),
+                    Datum::String(value),
+                    Datum::String(help),
+                ])
+            })
             .collect();
         let desc = prepared.desc.clone().unwrap_or_default();
         Output::Rows(RowSet::new(desc, rows, "SHOW").without_count())
@@ -231,11 +319,23 @@ impl Session {
 
     // Prepared statements by name.
 
-    async fn execute_named(&mut self, name: &str, args: &[ScalarExpr], params: &Params) -> Result<Output> {
+    async fn execute_named(
+        &mut self,
+        name: &str,
+        args: &[ScalarExpr],
+        params: &Params,
+    ) -> Result<Output> {
         let prepared = self.revalidated(name).await?;
         if args.len() != prepared.param_types.len() {
-            return Err(SqlError::new("42601", format!("wrong number of parameters for prepared statement \"{name}\""))
-                .detail(format!("Expected {} parameters but got {}.", prepared.param_types.len(), args.len())));
+            return Err(SqlError::new(
+                "42601",
+                format!("wrong number of parameters for prepared statement \"{name}\""),
+            )
+            .detail(format!(
+                "Expected {} parameters but got {}.",
+                prepared.param_types.len(),
+                args.len()
+            )));
         }
         let mut values = Vec::with_capacity(args.len());
         for (arg, ty) in args.iter().zip(&prepared.param_types) {
@@ -247,7 +347,12 @@ impl Session {
     }
 
     /// Evaluates an argument of EXECUTE as a value of the parameter's type.
-    fn convert_argument(&self, arg: &ScalarExpr, ty: &repr::SqlType, params: &Params) -> Result<Row> {
+    fn convert_argument(
+        &self,
+        arg: &ScalarExpr,
+        ty: &repr::SqlType,
+        params: &Params,
+    ) -> Result<Row> {
         let from = arg.typ(&[]).ty;
         evaluate_constant(arg, params, &self.eval, |datum| {
             if datum.is_null() || from == *ty {
@@ -267,9 +372,10 @@ impl Session {
 
     fn deallocate_named(&mut self, name: Option<&str>) -> Result<Output> {
         match name {
-            Some(name) if !self.deallocate(Some(name)) => {
-                Err(SqlError::new("26000", format!("prepared statement \"{name}\" does not exist")))
-            }
+            Some(name) if !self.deallocate(Some(name)) => Err(SqlError::new(
+                "26000",
+                format!("prepared statement \"{name}\" does not exist"),
+            )),
             Some(_) => Ok(Output::Complete("DEALLOCATE".to_owned())),
             None => {
                 self.deallocate(None);
@@ -282,7 +388,10 @@ impl Session {
         let tag = match what {
             Discard::All => {
                 if self.txn.block == Block::Explicit {
-                    return Err(SqlError::new("25001", "DISCARD ALL cannot run inside a transaction block"));
+                    return Err(SqlError::new(
+                        "25001",
+                        "DISCARD ALL cannot run inside a transaction block",
+                    ));
                 }
                 self.deallocate(None);
                 self.close_portals();
@@ -311,6 +420,12 @@ fn isolation_setting(level: IsolationLevel) -> &'static str {
 
 fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }

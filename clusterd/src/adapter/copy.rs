@@ -48,21 +48,32 @@ impl Session {
         let catalog = Arc::clone(self.txn.view(point).0.catalog());
         let item = catalog.item(plan.table).ok_or_else(SqlError::conflict)?;
         if !matches!(item.kind, ItemKind::Table(_)) {
-            return Err(SqlError::new("42809", format!("cannot copy to \"{}\": it is not a table", item.name)));
+            return Err(SqlError::new(
+                "42809",
+                format!("cannot copy to \"{}\": it is not a table", item.name),
+            ));
         }
         let decoder = LineDecoder::new(plan, &item.name, self.eval_context(&catalog));
-        Ok(CopyIn { columns: plan.desc.types.len(), decoder, point: point.clone(), item: Arc::clone(item) })
+        Ok(CopyIn {
+            columns: plan.desc.types.len(),
+            decoder,
+            point: point.clone(),
+            item: Arc::clone(item),
+        })
     }
 
     /// Takes all rows of a COPY FROM as one write; the number of rows.
     pub(crate) async fn finish_copy(&mut self, copy: CopyIn) -> Result<u64> {
         let rows = copy.decoder.finish()?;
         let ItemKind::Table(table) = &copy.item.kind else {
-            return Err(SqlError::internal("COPY into something that is not a table"));
+            return Err(SqlError::internal(
+                "COPY into something that is not a table",
+            ));
         };
         let count = rows.len() as u64;
         for row in &rows {
-            self.check_not_null(&row.row, &copy.item, table, &row_not_null(table)).map_err(|e| row.locate(e, &copy.item.name))?;
+            self.check_not_null(&row.row, &copy.item, table, &row_not_null(table))
+                .map_err(|e| row.locate(e, &copy.item.name))?;
         }
         let updates = rows.into_iter().map(|row| (row.row, 1)).collect();
         self.write(&copy.point, &copy.item, table.shard, updates, false)?;
@@ -83,20 +94,36 @@ impl Session {
         let (desc, source) = match &plan.source {
             CopyToSource::Subscribe(subscribe) => {
                 let subscription = self.subscribe(subscribe, params, point, None).await?;
-                (Arc::clone(&subscription.desc), CopyRows::Subscribe(subscription))
+                (
+                    Arc::clone(&subscription.desc),
+                    CopyRows::Subscribe(subscription),
+                )
             }
             CopyToSource::Select(select) => {
-                let (desc, rows) = self.run_here(planner::Plan::Select((**select).clone()), prepared, params, point).await?;
+                let (desc, rows) = self
+                    .run_here(
+                        planner::Plan::Select((**select).clone()),
+                        prepared,
+                        params,
+                        point,
+                    )
+                    .await?;
                 (desc, CopyRows::Rows(rows))
             }
             CopyToSource::Statement(plan) => {
-                let (desc, rows) = self.run_here((**plan).clone(), prepared, params, point).await?;
+                let (desc, rows) = self
+                    .run_here((**plan).clone(), prepared, params, point)
+                    .await?;
                 (desc, CopyRows::Rows(rows))
             }
         };
         let columns = desc.arity();
         let encoder = RowEncoder::new(desc, plan.options.clone(), self.format_context());
-        Ok(Output::CopyOut(CopyOut { columns, encoder, source }))
+        Ok(Output::CopyOut(CopyOut {
+            columns,
+            encoder,
+            source,
+        }))
     }
 
     /// Compiles and runs a plan that is part of another statement; its rows.
@@ -116,18 +143,29 @@ impl Session {
                 Output::Rows(rows) => Ok((Arc::clone(&rows.desc), rows.remaining().to_vec())),
                 _ => Err(SqlError::new("0A000", "COPY query must have a RETURNING clause").into()),
             },
-            Compiled::Plan(_) => Err(SqlError::internal("COPY of something that is not a query").into()),
+            Compiled::Plan(_) => {
+                Err(SqlError::internal("COPY of something that is not a query").into())
+            }
         }
     }
 }
 
 fn row_not_null(table: &state::catalog::Table) -> Vec<usize> {
-    table.columns.iter().enumerate().filter(|(_, c)| !c.nullable).map(|(i, _)| i).collect()
+    table
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, c)| !c.nullable)
+        .map(|(i, _)| i)
+        .collect()
 }
 
 fn refuse_binary(options: &CopyOptions) -> Result<()> {
     match options.format {
-        CopyFormat::Binary => Err(SqlError::unsupported("COPY in binary format", "Use FORMAT text or csv.")),
+        CopyFormat::Binary => Err(SqlError::unsupported(
+            "COPY in binary format",
+            "Use FORMAT text or csv.",
+        )),
         CopyFormat::Text | CopyFormat::Csv => Ok(()),
     }
 }

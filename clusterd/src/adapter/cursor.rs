@@ -43,13 +43,25 @@ impl Session {
         point: &ReadPoint,
     ) -> Result<Output, Failure> {
         if self.txn.block == Block::Auto && !declare.hold {
-            return Err(SqlError::new("25P01", "DECLARE CURSOR can only be used in transaction blocks").into());
+            return Err(SqlError::new(
+                "25P01",
+                "DECLARE CURSOR can only be used in transaction blocks",
+            )
+            .into());
         }
         if self.cursors.contains_key(&declare.name) {
-            return Err(SqlError::new("42P03", format!("cursor \"{}\" already exists", declare.name)).into());
+            return Err(SqlError::new(
+                "42P03",
+                format!("cursor \"{}\" already exists", declare.name),
+            )
+            .into());
         }
         if declare.binary {
-            return Err(SqlError::unsupported("DECLARE BINARY CURSOR", "Ask for binary results in the protocol instead.").into());
+            return Err(SqlError::unsupported(
+                "DECLARE BINARY CURSOR",
+                "Ask for binary results in the protocol instead.",
+            )
+            .into());
         }
         let source = match &declare.source {
             DeclareSource::Select(select) => {
@@ -65,18 +77,26 @@ impl Session {
                 Source::Subscribe(self.subscribe(subscribe, params, point, None).await?)
             }
         };
-        self.cursors.insert(declare.name.clone(), Cursor { hold: declare.hold, source });
+        self.cursors.insert(
+            declare.name.clone(),
+            Cursor {
+                hold: declare.hold,
+                source,
+            },
+        );
         Ok(Output::Complete("DECLARE CURSOR".to_owned()))
     }
 
     pub(crate) async fn fetch(&mut self, fetch: &FetchPlan) -> Result<Output> {
-        let unknown = || SqlError::new("34000", format!("cursor \"{}\" does not exist", fetch.name));
+        let unknown =
+            || SqlError::new("34000", format!("cursor \"{}\" does not exist", fetch.name));
         let cursor = self.cursors.get_mut(&fetch.name).ok_or_else(unknown)?;
         let max = match fetch.direction {
             FetchDirection::Forward(n) => usize::try_from(n).unwrap_or(usize::MAX),
             FetchDirection::All => usize::MAX,
             FetchDirection::Backward => {
-                return Err(SqlError::new("55000", "cursor can only scan forward").hint("Declare it again to start over."));
+                return Err(SqlError::new("55000", "cursor can only scan forward")
+                    .hint("Declare it again to start over."));
             }
         };
         let desc = cursor.desc();
@@ -101,7 +121,10 @@ impl Session {
             }
             Some(name) => match self.cursors.remove(name) {
                 Some(_) => Ok(Output::Complete("CLOSE CURSOR".to_owned())),
-                None => Err(SqlError::new("34000", format!("cursor \"{name}\" does not exist"))),
+                None => Err(SqlError::new(
+                    "34000",
+                    format!("cursor \"{name}\" does not exist"),
+                )),
             },
         }
     }

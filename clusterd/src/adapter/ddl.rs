@@ -9,7 +9,9 @@ use crate::adapter::transaction::Block;
 use plan::{Dataflow, Mir, ScalarExpr};
 use planner::Plan;
 use planner::ast::ObjectKind;
-use planner::optimize::{CatalogOracle, DataflowExec, ExportSpec, OptimizerCatalog, optimize_dataflow};
+use planner::optimize::{
+    CatalogOracle, DataflowExec, ExportSpec, OptimizerCatalog, optimize_dataflow,
+};
 use planner::statement::{CreateClusterPlan, DropPlan};
 use repr::{ClusterId, ColumnType, DatabaseId, GlobalId, ReplicaId, SchemaId};
 use state::catalog::{Cluster, Database, Item, ItemKind, Plan as StoredPlan, Schema};
@@ -37,12 +39,22 @@ impl Session {
             Plan::CreateCluster(_) => "CREATE CLUSTER",
             Plan::Drop(drop) => drop_tag(drop.kind),
             Plan::Rename { kind, .. } => alter_tag(*kind),
-            other => return Err(SqlError::internal(format!("{other:?} is not a catalog statement")).into()),
+            other => {
+                return Err(
+                    SqlError::internal(format!("{other:?} is not a catalog statement")).into(),
+                );
+            }
         };
         self.check_writable(tag)?;
         let ops = self.catalog_ops(plan, &catalog)?;
         if self.txn.block != Block::Auto {
-            self.apply_to_scratch(point, Txn { catalog_ops: ops.clone(), ..self.empty_txn() })?;
+            self.apply_to_scratch(
+                point,
+                Txn {
+                    catalog_ops: ops.clone(),
+                    ..self.empty_txn()
+                },
+            )?;
             let created = ops.iter().filter_map(|op| match op {
                 CatalogOp::CreateItem(item) if item.plan().is_some() => Some(item.id),
                 _ => None,
@@ -65,42 +77,85 @@ impl Session {
             }
             Plan::CreateMaterializedView(create) => {
                 let types = create.desc.types.clone();
-                let item = plan_materialized_view(catalog, create.item.clone(), create.mir.clone(), types, &BTreeSet::new())?;
+                let item = plan_materialized_view(
+                    catalog,
+                    create.item.clone(),
+                    create.mir.clone(),
+                    types,
+                    &BTreeSet::new(),
+                )?;
                 Ok(vec![CatalogOp::CreateItem(Arc::new(item))])
             }
             Plan::CreateIndex(create) => {
                 self.planner_notices(&create.notices);
-                let item = plan_index(catalog, create.item.clone(), create.on, &create.keys, &BTreeSet::new())?;
+                let item = plan_index(
+                    catalog,
+                    create.item.clone(),
+                    create.on,
+                    &create.keys,
+                    &BTreeSet::new(),
+                )?;
                 Ok(vec![CatalogOp::CreateItem(Arc::new(item))])
             }
             Plan::CreateSchema { name, notices } => {
                 self.planner_notices(notices);
-                let (database, owner) = self.with_view(catalog, |view| Ok::<_, SqlError>((view.database()?.id, view.role()?.id)))?;
-                let schema = Schema { id: SchemaId(catalog.next_id), database, name: name.clone(), owner };
+                let (database, owner) = self.with_view(catalog, |view| {
+                    Ok::<_, SqlError>((view.database()?.id, view.role()?.id))
+                })?;
+                let schema = Schema {
+                    id: SchemaId(catalog.next_id),
+                    database,
+                    name: name.clone(),
+                    owner,
+                };
                 Ok(vec![CatalogOp::CreateSchema(schema)])
             }
             Plan::CreateDatabase { name } => {
                 if self.txn.block != Block::Auto {
-                    return Err(SqlError::new("25001", "CREATE DATABASE cannot run inside a transaction block"));
+                    return Err(SqlError::new(
+                        "25001",
+                        "CREATE DATABASE cannot run inside a transaction block",
+                    ));
                 }
                 let owner = self.with_view(catalog, |view| view.role().map(|r| r.id))?;
                 let id = DatabaseId(catalog.next_id);
-                let public = Schema { id: SchemaId(catalog.next_id + 1), database: id, name: "public".to_owned(), owner };
-                Ok(vec![CatalogOp::CreateDatabase(Database { id, name: name.clone() }), CatalogOp::CreateSchema(public)])
+                let public = Schema {
+                    id: SchemaId(catalog.next_id + 1),
+                    database: id,
+                    name: "public".to_owned(),
+                    owner,
+                };
+                Ok(vec![
+                    CatalogOp::CreateDatabase(Database {
+                        id,
+                        name: name.clone(),
+                    }),
+                    CatalogOp::CreateSchema(public),
+                ])
             }
-            Plan::CreateCluster(create) => Ok(vec![CatalogOp::CreateCluster(self.new_cluster(create, catalog)?)]),
+            Plan::CreateCluster(create) => Ok(vec![CatalogOp::CreateCluster(
+                self.new_cluster(create, catalog)?,
+            )]),
             Plan::Drop(drop) => {
                 self.planner_notices(&drop.notices);
                 drop_ops(catalog, drop)
             }
-            Plan::Rename { id, name, .. } => Ok(vec![CatalogOp::RenameItem { id: *id, name: name.clone() }]),
-            other => Err(SqlError::internal(format!("{other:?} does not change the catalog"))),
+            Plan::Rename { id, name, .. } => Ok(vec![CatalogOp::RenameItem {
+                id: *id,
+                name: name.clone(),
+            }]),
+            other => Err(SqlError::internal(format!(
+                "{other:?} does not change the catalog"
+            ))),
         }
     }
 
     fn new_cluster(&self, create: &CreateClusterPlan, catalog: &Catalog) -> Result<Cluster> {
         if create.replication_factor.is_some_and(|n| n > 1) {
-            return Err(SqlError::unsupported("a REPLICATION FACTOR above 1 on a single node", "Leave it out or set it to 1."));
+            return Err(SqlError::unsupported(
+                "a REPLICATION FACTOR above 1 on a single node",
+                "Leave it out or set it to 1.",
+            ));
         }
         Ok(Cluster {
             id: ClusterId(catalog.next_id),
@@ -112,11 +167,18 @@ impl Session {
         })
     }
 
-    fn truncate(&mut self, tables: &[GlobalId], point: &ReadPoint, catalog: &Arc<Catalog>) -> Result<Output> {
+    fn truncate(
+        &mut self,
+        tables: &[GlobalId],
+        point: &ReadPoint,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Output> {
         self.check_writable("TRUNCATE TABLE")?;
         for id in tables {
             let item = catalog.item(*id).ok_or_else(SqlError::conflict)?;
-            let shard = item.shard().ok_or_else(|| SqlError::new("42809", format!("\"{}\" is not a table", item.name)))?;
+            let shard = item.shard().ok_or_else(|| {
+                SqlError::new("42809", format!("\"{}\" is not a table", item.name))
+            })?;
             self.write(point, item, shard, vec![], true)?;
         }
         Ok(Output::Complete("TRUNCATE TABLE".to_owned()))
@@ -134,7 +196,11 @@ fn plan_materialized_view(
     let ItemKind::MaterializedView(view) = &mut item.kind else {
         return Err(SqlError::internal("not a materialized view"));
     };
-    let spec = ExportSpec::MaterializedView { id: item.id, types, preferred_key: None };
+    let spec = ExportSpec::MaterializedView {
+        id: item.id,
+        types,
+        preferred_key: None,
+    };
     let exec = optimize(catalog, &item.name, mir, &spec, view.plan.cluster, hidden)?;
     view.arranged_by.clone_from(&exec.arranged_by);
     view.unique_keys.clone_from(&exec.unique_keys);
@@ -152,9 +218,19 @@ fn plan_index(
     let ItemKind::Index(index) = &mut item.kind else {
         return Err(SqlError::internal("not an index"));
     };
-    let types = column_types(catalog, on).ok_or_else(|| SqlError::internal("an index on something without columns"))?;
-    let mir = Mir::Get { id: plan::mir::Id::Global(on), types: types.clone(), keys: vec![] };
-    let spec = ExportSpec::Index { id: item.id, on, key: keys.to_vec(), types };
+    let types = column_types(catalog, on)
+        .ok_or_else(|| SqlError::internal("an index on something without columns"))?;
+    let mir = Mir::Get {
+        id: plan::mir::Id::Global(on),
+        types: types.clone(),
+        keys: vec![],
+    };
+    let spec = ExportSpec::Index {
+        id: item.id,
+        on,
+        key: keys.to_vec(),
+        types,
+    };
     let exec = optimize(catalog, &item.name, mir, &spec, index.plan.cluster, hidden)?;
     index.plan = stored_plan(&exec)?;
     Ok(item)
@@ -162,7 +238,12 @@ fn plan_index(
 
 fn column_types(catalog: &Catalog, id: GlobalId) -> Option<Vec<ColumnType>> {
     let columns = catalog.item(id)?.columns()?;
-    Some(columns.iter().map(|c| ColumnType::new(c.ty.clone(), c.nullable)).collect())
+    Some(
+        columns
+            .iter()
+            .map(|c| ColumnType::new(c.ty.clone(), c.nullable))
+            .collect(),
+    )
 }
 
 fn optimize(
@@ -193,11 +274,18 @@ fn stored_plan(exec: &DataflowExec) -> Result<StoredPlan> {
 fn drop_ops(catalog: &Catalog, drop: &DropPlan) -> Result<Vec<CatalogOp>> {
     let dropped: BTreeSet<GlobalId> = drop.ids.iter().copied().collect();
     let mut ops = vec![];
-    for item in catalog.items.values().filter(|item| !dropped.contains(&item.id)) {
+    for item in catalog
+        .items
+        .values()
+        .filter(|item| !dropped.contains(&item.id))
+    {
         let Some(plan) = item.plan() else { continue };
-        let dataflow = Dataflow::from_bytes(&plan.bytes).map_err(|e| SqlError::internal(e.to_string()))?;
+        let dataflow =
+            Dataflow::from_bytes(&plan.bytes).map_err(|e| SqlError::internal(e.to_string()))?;
         if dataflow.indexes.keys().any(|id| dropped.contains(id)) {
-            ops.push(CatalogOp::UpdateItem(Arc::new(plan_again(catalog, item, &dropped)?)));
+            ops.push(CatalogOp::UpdateItem(Arc::new(plan_again(
+                catalog, item, &dropped,
+            )?)));
         }
     }
     if !drop.ids.is_empty() {
@@ -213,7 +301,9 @@ fn plan_again(catalog: &Catalog, item: &Item, hidden: &BTreeSet<GlobalId>) -> Re
     match &item.kind {
         ItemKind::MaterializedView(_) => {
             let types = column_types(catalog, item.id).unwrap_or_default();
-            let mir = oracle.definition(item.id).ok_or_else(|| SqlError::internal("a view without a query"))??;
+            let mir = oracle
+                .definition(item.id)
+                .ok_or_else(|| SqlError::internal("a view without a query"))??;
             plan_materialized_view(catalog, item.clone(), Mir::clone(&mir), types, hidden)
         }
         ItemKind::Index(index) => {
@@ -225,7 +315,9 @@ fn plan_again(catalog: &Catalog, item: &Item, hidden: &BTreeSet<GlobalId>) -> Re
                 .ok_or_else(|| SqlError::internal("an index without a key"))?;
             plan_index(catalog, item.clone(), index.on, &keys, hidden)
         }
-        ItemKind::Table(_) | ItemKind::View(_) | ItemKind::Source(_) => Err(SqlError::internal("an object without a plan")),
+        ItemKind::Table(_) | ItemKind::View(_) | ItemKind::Source(_) => {
+            Err(SqlError::internal("an object without a plan"))
+        }
     }
 }
 

@@ -18,7 +18,12 @@ use std::sync::Arc;
 const SCRATCH_SEQ: u64 = 1 << 62;
 
 impl Session {
-    pub(crate) async fn dml(&mut self, dml: &CompiledDml, params: &Params, point: &ReadPoint) -> Result<Output, Failure> {
+    pub(crate) async fn dml(
+        &mut self,
+        dml: &CompiledDml,
+        params: &Params,
+        point: &ReadPoint,
+    ) -> Result<Output, Failure> {
         let name = match dml.kind {
             DmlKind::Insert => "INSERT",
             DmlKind::Update => "UPDATE",
@@ -33,7 +38,11 @@ impl Session {
             return Err(SqlError::new("42809", format!("\"{}\" is not a table", item.name)).into());
         };
         let arity = table.columns.len();
-        let mut changed = Changed { updates: Vec::with_capacity(rows.len()), count: 0, returned: vec![] };
+        let mut changed = Changed {
+            updates: Vec::with_capacity(rows.len()),
+            count: 0,
+            returned: vec![],
+        };
         for (row, diff) in rows {
             changed.add(dml, row, diff, arity);
         }
@@ -53,26 +62,41 @@ impl Session {
             (Some(rows), DmlKind::Insert) => Output::Rows(rows.with_tag("INSERT 0")),
             (Some(rows), _) => Output::Rows(rows.with_tag(name)),
             (None, DmlKind::Insert) => Output::Complete(format!("INSERT 0 {count}")),
-            (None, DmlKind::Update | DmlKind::Delete) => Output::Complete(format!("{name} {count}")),
+            (None, DmlKind::Update | DmlKind::Delete) => {
+                Output::Complete(format!("{name} {count}"))
+            }
         })
     }
 
     pub(crate) fn check_writable(&self, statement: &str) -> Result<()> {
         if self.txn.read_only {
-            return Err(SqlError::new("25006", format!("cannot execute {statement} in a read-only transaction")));
+            return Err(SqlError::new(
+                "25006",
+                format!("cannot execute {statement} in a read-only transaction"),
+            ));
         }
         Ok(())
     }
 
-    pub(crate) fn check_not_null(&self, row: &Row, item: &Item, table: &Table, columns: &[usize]) -> Result<()> {
+    pub(crate) fn check_not_null(
+        &self,
+        row: &Row,
+        item: &Item,
+        table: &Table,
+        columns: &[usize],
+    ) -> Result<()> {
         for column in columns {
             if row.column(*column).is_null() {
                 let values: Vec<_> = row
                     .iter()
                     .zip(&table.columns)
-                    .map(|(datum, column)| (!datum.is_null()).then(|| self.text_of(&column.ty, datum)))
+                    .map(|(datum, column)| {
+                        (!datum.is_null()).then(|| self.text_of(&column.ty, datum))
+                    })
                     .collect();
-                return Err(not_null_violation(&item.name, &table.columns[*column].name, &values).into());
+                return Err(
+                    not_null_violation(&item.name, &table.columns[*column].name, &values).into(),
+                );
             }
         }
         Ok(())
@@ -82,7 +106,12 @@ impl Session {
         repr::format::to_text(ty, datum, &self.eval.format)
     }
 
-    fn returning(&self, returning: &Returning, rows: &[(Row, Diff)], params: &Params) -> Result<RowSet> {
+    fn returning(
+        &self,
+        returning: &Returning,
+        rows: &[(Row, Diff)],
+        params: &Params,
+    ) -> Result<RowSet> {
         let exprs: Vec<_> = returning
             .exprs
             .iter()
@@ -96,11 +125,18 @@ impl Session {
         for (row, count) in rows {
             let arena = RowArena::new();
             let columns = row.unpack();
-            let values = exprs.iter().map(|e| e.eval(&self.eval, &columns, &arena)).collect::<Result<Vec<_>, _>>()?;
+            let values = exprs
+                .iter()
+                .map(|e| e.eval(&self.eval, &columns, &arena))
+                .collect::<Result<Vec<_>, _>>()?;
             let row = Row::pack_slice(&values);
             out.extend((0..*count).map(|_| row.clone()));
         }
-        Ok(RowSet::new(Arc::new(returning.desc.clone()), out, "INSERT 0"))
+        Ok(RowSet::new(
+            Arc::new(returning.desc.clone()),
+            out,
+            "INSERT 0",
+        ))
     }
 
     /// Adds changes to the transaction. In a block they are applied to its scratch state too, so that later statements see them and a violated key is
@@ -118,12 +154,25 @@ impl Session {
         }
         let bytes: usize = updates.iter().map(|(row, _)| row.byte_len() + 16).sum();
         if self.txn.write_bytes + bytes > TRANSACTION_BYTES_MAX {
-            return Err(SqlError::new("53400", "the transaction is too large")
-                .hint(format!("A transaction may write at most {TRANSACTION_BYTES_MAX} bytes; split it.")));
+            return Err(
+                SqlError::new("53400", "the transaction is too large").hint(format!(
+                    "A transaction may write at most {TRANSACTION_BYTES_MAX} bytes; split it."
+                )),
+            );
         }
         if self.txn.block != Block::Auto {
-            let write = Write { shard, updates: crate::adapter::transaction::consolidate(updates.clone()), truncate };
-            self.apply_to_scratch(point, Txn { writes: vec![write], ..self.empty_txn() })?;
+            let write = Write {
+                shard,
+                updates: crate::adapter::transaction::consolidate(updates.clone()),
+                truncate,
+            };
+            self.apply_to_scratch(
+                point,
+                Txn {
+                    writes: vec![write],
+                    ..self.empty_txn()
+                },
+            )?;
         }
         self.txn.write_bytes += bytes;
         // What this transaction has created or changed itself is covered by the check of the catalog's version.
@@ -143,12 +192,27 @@ impl Session {
     /// Applies a step of this transaction to its own copy of the state.
     pub(crate) fn apply_to_scratch(&mut self, point: &ReadPoint, step: Txn) -> Result<()> {
         // Each step has a token of its own, else S would take it for a repetition.
-        let step = Txn { token: Token { seq: SCRATCH_SEQ + self.txn.steps, ..step.token }, ..step };
+        let step = Txn {
+            token: Token {
+                seq: SCRATCH_SEQ + self.txn.steps,
+                ..step.token
+            },
+            ..step
+        };
         self.txn.steps += 1;
-        let base = self.txn.scratch.get_or_insert_with(|| Arc::clone(&point.state));
+        let base = self
+            .txn
+            .scratch
+            .get_or_insert_with(|| Arc::clone(&point.state));
         let scratch = Arc::make_mut(base);
         let index = scratch.applied() + 1;
-        let applied = scratch.apply(index, &Command::Batch(Batch { wall_us: 0, txns: vec![step] }));
+        let applied = scratch.apply(
+            index,
+            &Command::Batch(Batch {
+                wall_us: 0,
+                txns: vec![step],
+            }),
+        );
         let catalog = Arc::clone(scratch.catalog());
         match applied.outcomes.into_iter().next() {
             Some(Outcome::Committed { .. }) => Ok(()),
@@ -158,9 +222,23 @@ impl Session {
     }
 
     pub(crate) fn empty_txn(&self) -> Txn {
-        let session = state::command::Session { gateway: self.adapter.gateway, number: self.key.number };
-        let token = Token { session, seq: SCRATCH_SEQ, base: u64::MAX };
-        Txn { token, schema: vec![], catalog_ops: vec![], checks: vec![], writes: vec![], staged: 0 }
+        let session = state::command::Session {
+            gateway: self.adapter.gateway,
+            number: self.key.number,
+        };
+        let token = Token {
+            session,
+            seq: SCRATCH_SEQ,
+            base: u64::MAX,
+        };
+        Txn {
+            token,
+            schema: vec![],
+            catalog_ops: vec![],
+            checks: vec![],
+            writes: vec![],
+            staged: 0,
+        }
     }
 
     /// The error for a rejected step.
@@ -168,8 +246,12 @@ impl Session {
         match outcome {
             Outcome::Committed { .. } => SqlError::internal("a commit was taken for a rejection"),
             Outcome::Conflict { .. } | Outcome::CatalogMoved => SqlError::conflict(),
-            Outcome::UniqueViolation { shard, space, key } => self.unique_violation(catalog, shard, space, &key),
-            Outcome::NameTaken { name } => SqlError::new("42P07", format!("relation \"{name}\" already exists")),
+            Outcome::UniqueViolation { shard, space, key } => {
+                self.unique_violation(catalog, shard, space, &key)
+            }
+            Outcome::NameTaken { name } => {
+                SqlError::new("42P07", format!("relation \"{name}\" already exists"))
+            }
             Outcome::TokenExpired => SqlError::unknown_outcome(),
             Outcome::Invalid { reason } => SqlError::internal(reason),
             Outcome::TooLarge { limit_bytes } => SqlError::new("53100", "the environment is full")
@@ -179,7 +261,13 @@ impl Session {
     }
 
     /// 23505 as PostgreSQL words it.
-    fn unique_violation(&self, catalog: &Catalog, shard: ShardId, space: u32, key: &Row) -> SqlError {
+    fn unique_violation(
+        &self,
+        catalog: &Catalog,
+        shard: ShardId,
+        space: u32,
+        key: &Row,
+    ) -> SqlError {
         let found = catalog.items.values().find_map(|item| match &item.kind {
             ItemKind::Table(table) if table.shard == shard => Some((item, table)),
             _ => None,
@@ -192,11 +280,27 @@ impl Session {
         };
         let columns = || constraint.columns.iter().map(|c| &table.columns[*c]);
         let names: Vec<_> = columns().map(|c| c.name.as_str()).collect();
-        let values: Vec<_> = columns().zip(key.iter()).map(|(c, datum)| self.text_of(&c.ty, datum)).collect();
-        let mut error = SqlError::new("23505", format!("duplicate key value violates unique constraint \"{}\"", constraint.name))
-            .detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")));
+        let values: Vec<_> = columns()
+            .zip(key.iter())
+            .map(|(c, datum)| self.text_of(&c.ty, datum))
+            .collect();
+        let mut error = SqlError::new(
+            "23505",
+            format!(
+                "duplicate key value violates unique constraint \"{}\"",
+                constraint.name
+            ),
+        )
+        .detail(format!(
+            "Key ({})=({}) already exists.",
+            names.join(", "),
+            values.join(", ")
+        ));
         error.constraint = Some(ConstraintName {
-            schema: catalog.schemas.get(&item.schema).map_or_else(String::new, |s| s.name.clone()),
+            schema: catalog
+                .schemas
+                .get(&item.schema)
+                .map_or_else(String::new, |s| s.name.clone()),
             table: item.name.clone(),
             constraint: constraint.name.clone(),
         });
@@ -216,7 +320,10 @@ impl Session {
         let checks = self.txn.checks();
         self.token_seq += 1;
         let token = Token {
-            session: state::command::Session { gateway: self.adapter.gateway, number: self.key.number },
+            session: state::command::Session {
+                gateway: self.adapter.gateway,
+                number: self.key.number,
+            },
             seq: self.token_seq,
             base: self.adapter.env.storage().view().applied(),
         };
@@ -249,7 +356,10 @@ impl Session {
             self.reset_transaction(Block::Auto);
         } else {
             // Its effects are in the log (or rejected): nothing is left to be committed by the end of the block.
-            self.txn = Transaction { failed: failed.is_some(), ..Transaction::new(self.txn.block, self.txn.read_only) };
+            self.txn = Transaction {
+                failed: failed.is_some(),
+                ..Transaction::new(self.txn.block, self.txn.read_only)
+            };
         }
         failed.map_or(Ok(()), Err)
     }
@@ -266,14 +376,22 @@ impl Session {
                 bytes += row.byte_len() + 16;
                 updates.push((row, diff));
                 if bytes >= ENTRY_BYTES_MAX - 64 * 1024 {
-                    chunk.push(Write { shard: write.shard, updates: std::mem::take(&mut updates), truncate });
+                    chunk.push(Write {
+                        shard: write.shard,
+                        updates: std::mem::take(&mut updates),
+                        truncate,
+                    });
                     truncate = false;
                     self.send_chunk(txn, std::mem::take(&mut chunk)).await?;
                     bytes = 0;
                 }
             }
             if truncate || !updates.is_empty() {
-                chunk.push(Write { shard: write.shard, updates, truncate });
+                chunk.push(Write {
+                    shard: write.shard,
+                    updates,
+                    truncate,
+                });
             }
         }
         if !chunk.is_empty() {
@@ -283,7 +401,11 @@ impl Session {
     }
 
     async fn send_chunk(&self, txn: &mut Txn, writes: Vec<Write>) -> Result<()> {
-        let command = Command::Stage { token: txn.token, number: txn.staged, writes };
+        let command = Command::Stage {
+            token: txn.token,
+            number: txn.staged,
+            writes,
+        };
         txn.staged += 1;
         match self.adapter.env.propose(&command).await?.into_iter().next() {
             None | Some(Outcome::Committed { .. }) => Ok(()),

@@ -46,7 +46,10 @@ impl SqlError {
     }
 
     pub fn fatal(sqlstate: &str, message: impl Into<String>) -> Self {
-        SqlError { fatal: true, ..Self::new(sqlstate, message) }
+        SqlError {
+            fatal: true,
+            ..Self::new(sqlstate, message)
+        }
     }
 
     #[must_use]
@@ -78,13 +81,19 @@ impl SqlError {
     }
 
     pub fn shutdown() -> Self {
-        Self::fatal("57P01", "terminating connection due to administrator command")
+        Self::fatal(
+            "57P01",
+            "terminating connection due to administrator command",
+        )
     }
 
     /// A serialization failure: the transaction may be tried again as a whole.
     pub fn conflict() -> Self {
-        Self::new("40001", "could not serialize access due to concurrent update")
-            .hint("The transaction might succeed if retried.")
+        Self::new(
+            "40001",
+            "could not serialize access due to concurrent update",
+        )
+        .hint("The transaction might succeed if retried.")
     }
 
     /// The process lost sight of a write: it may or may not have been done.
@@ -97,8 +106,17 @@ impl SqlError {
 
 impl From<EvalError> for SqlError {
     fn from(error: EvalError) -> Self {
-        let EvalError { sqlstate, message, detail, hint } = error;
-        SqlError { detail, hint, ..Self::new(&sqlstate, message) }
+        let EvalError {
+            sqlstate,
+            message,
+            detail,
+            hint,
+        } = error;
+        SqlError {
+            detail,
+            hint,
+            ..Self::new(&sqlstate, message)
+        }
     }
 }
 

@@ -40,7 +40,8 @@ impl Failure {
         match self {
             Failure::Sql(error) => error,
             Failure::Conflict(_) => SqlError::conflict(),
-            Failure::CatalogMoved => SqlError::conflict().detail("An object was changed or dropped by another transaction."),
+            Failure::CatalogMoved => SqlError::conflict()
+                .detail("An object was changed or dropped by another transaction."),
         }
     }
 }
@@ -70,13 +71,20 @@ impl Guard {
             () = &mut limit => SqlError::timeout(),
             () = &mut self.stop => SqlError::shutdown(),
         };
-        if self.cancel.is_committing() { statement.await } else { Err(reason) }
+        if self.cancel.is_committing() {
+            statement.await
+        } else {
+            Err(reason)
+        }
     }
 }
 
 impl Session {
     pub(crate) fn guard_without_timeout(&self) -> Guard {
-        Guard { timeout: None, ..self.guard() }
+        Guard {
+            timeout: None,
+            ..self.guard()
+        }
     }
 
     pub(crate) fn guard(&self) -> Guard {
@@ -101,7 +109,11 @@ impl Session {
         result
     }
 
-    pub(crate) async fn run_inner(&mut self, prepared: Arc<Prepared>, params: Params) -> Result<Output> {
+    pub(crate) async fn run_inner(
+        &mut self,
+        prepared: Arc<Prepared>,
+        params: Params,
+    ) -> Result<Output> {
         let mut fair = None;
         // A blind insert is planned at the local catalog first; whatever goes wrong then is tried again behind the barrier.
         let mut blind = self.txn.block == Block::Auto && prepared.compiled.is_blind_insert();
@@ -128,12 +140,21 @@ impl Session {
         Err(SqlError::conflict())
     }
 
-    async fn attempt(&mut self, prepared: &Arc<Prepared>, params: &Params, blind: bool) -> Result<Output, Failure> {
+    async fn attempt(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        params: &Params,
+        blind: bool,
+    ) -> Result<Output, Failure> {
         self.txn.statements += 1;
         if !needs_read_point(&prepared.statement) {
             return Ok(self.run_control(prepared, params).await?);
         }
-        let point = if blind { self.local_read_point() } else { self.statement_read_point().await? };
+        let point = if blind {
+            self.local_read_point()
+        } else {
+            self.statement_read_point().await?
+        };
         let current = self.current_plan(prepared, &point)?;
         let output = match &current.compiled {
             Compiled::Select(select) => self.select(select, params, &point).await?,
@@ -141,7 +162,9 @@ impl Session {
             Compiled::Plan(plan) => self.run_plan(plan, &current, params, &point).await?,
         };
         // COPY FROM and SUBSCRIBE go on after this; they end their transaction themselves.
-        if self.txn.block == Block::Auto && !matches!(output, Output::CopyIn(_) | Output::Subscribe(_)) {
+        if self.txn.block == Block::Auto
+            && !matches!(output, Output::CopyIn(_) | Output::Subscribe(_))
+        {
             self.commit().await?;
         }
         Ok(output)
@@ -154,14 +177,28 @@ impl Session {
         } else {
             let text = Arc::clone(&prepared.text);
             let statement = Arc::clone(&prepared.statement);
-            let (again, _) =
-                self.plan_with(point, statement, text, prepared.declared.clone(), self.execution(), false)?;
-            if again.param_types != prepared.param_types || again.desc.as_ref().map(|d| &d.types) != prepared.desc.as_ref().map(|d| &d.types) {
-                return Err(SqlError::new("0A000", "cached plan must not change result type"));
+            let (again, _) = self.plan_with(
+                point,
+                statement,
+                text,
+                prepared.declared.clone(),
+                self.execution(),
+                false,
+            )?;
+            if again.param_types != prepared.param_types
+                || again.desc.as_ref().map(|d| &d.types) != prepared.desc.as_ref().map(|d| &d.types)
+            {
+                return Err(SqlError::new(
+                    "0A000",
+                    "cached plan must not change result type",
+                ));
             }
             Arc::new(again)
         };
-        let own = current.compiled.shards().is_some_and(|shards| self.txn.has_own(shards, point));
+        let own = current
+            .compiled
+            .shards()
+            .is_some_and(|shards| self.txn.has_own(shards, point));
         if !own || current.compiled.overlays_writes() {
             return Ok(current);
         }
@@ -184,7 +221,11 @@ impl Session {
         if let Some(point) = &self.txn.read_point {
             return Ok(point.clone());
         }
-        let point = if self.settings.relaxed_reads() { self.local_read_point() } else { self.adapter.read_points.join().await? };
+        let point = if self.settings.relaxed_reads() {
+            self.local_read_point()
+        } else {
+            self.adapter.read_points.join().await?
+        };
         self.fix_read_point(point.clone());
         Ok(point)
     }
@@ -202,7 +243,10 @@ impl Session {
 
     pub(crate) fn latest_state(&self) -> ReadPoint {
         let state = self.adapter.env.storage().view();
-        ReadPoint { ts: state.last_ts(), state }
+        ReadPoint {
+            ts: state.last_ts(),
+            state,
+        }
     }
 
     fn local_read_point(&mut self) -> ReadPoint {
@@ -247,7 +291,11 @@ impl Session {
             return Ok(());
         }
         let failed = self.txn.failed;
-        let done = if failed { Ok(()) } else { self.commit_or_error().await };
+        let done = if failed {
+            Ok(())
+        } else {
+            self.commit_or_error().await
+        };
         self.end_block(!failed && done.is_ok());
         done
     }
@@ -289,7 +337,9 @@ impl Session {
         point: &ReadPoint,
     ) -> Result<Output, Failure> {
         match &**plan {
-            Plan::Subscribe(subscribe) => Ok(Output::Subscribe(self.subscribe(subscribe, params, point, None).await?)),
+            Plan::Subscribe(subscribe) => Ok(Output::Subscribe(
+                self.subscribe(subscribe, params, point, None).await?,
+            )),
             Plan::CopyFrom(copy) => Ok(Output::CopyIn(self.copy_from(copy, point)?)),
             Plan::CopyTo(copy) => Ok(self.copy_to(copy, prepared, params, point).await?),
             Plan::Explain(explain) => Ok(self.explain(explain, params, point).await?),
@@ -324,7 +374,10 @@ pub(crate) fn needs_read_point(statement: &Statement) -> bool {
         | Statement::Subscribe(_)
         | Statement::Explain(_)
         | Statement::Declare(_) => true,
-        Statement::Show(show) => !matches!(show, planner::ast::Show::Variable(_) | planner::ast::Show::All),
+        Statement::Show(show) => !matches!(
+            show,
+            planner::ast::Show::Variable(_) | planner::ast::Show::All
+        ),
         Statement::Fetch(_)
         | Statement::Close { .. }
         | Statement::Prepare(_)

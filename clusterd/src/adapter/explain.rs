@@ -5,33 +5,55 @@ use crate::adapter::error::{Result, SqlError};
 use crate::adapter::execute::{Failure, Params};
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, RowSet, Session};
-use planner::ast::{ExplainFormat, ExplainStage};
 use plan::explain::{Names, explain_dataflow};
-use planner::optimize::{CatalogOracle, SelectExec, SelectPath, TableAccess, explain_optimized, explain_physical};
-use planner::statement::ExplainPlan;
 use planner::Plan;
+use planner::ast::{ExplainFormat, ExplainStage};
+use planner::optimize::{
+    CatalogOracle, SelectExec, SelectPath, TableAccess, explain_optimized, explain_physical,
+};
+use planner::statement::ExplainPlan;
 use repr::{Datum, RelationDesc, Row, ShardId, SqlType, Timestamp};
 use std::fmt::Write;
 use std::sync::Arc;
 
 impl Session {
-    pub(crate) async fn explain(&mut self, explain: &ExplainPlan, _params: &Params, point: &ReadPoint) -> Result<Output, Failure> {
+    pub(crate) async fn explain(
+        &mut self,
+        explain: &ExplainPlan,
+        _params: &Params,
+        point: &ReadPoint,
+    ) -> Result<Output, Failure> {
         let text = match explain.stage {
-            ExplainStage::Raw => explain.raw.clone().ok_or_else(|| SqlError::internal("EXPLAIN without a raw plan"))?,
+            ExplainStage::Raw => explain
+                .raw
+                .clone()
+                .ok_or_else(|| SqlError::internal("EXPLAIN without a raw plan"))?,
             ExplainStage::Decorrelated => match query_of(&explain.target) {
                 Some(mir) => plan::explain::explain_mir(mir, &CatalogNames(point.state.catalog())),
                 None => return Err(not_explained(&explain.target).into()),
             },
-            ExplainStage::Optimized | ExplainStage::Physical => self.explain_plan(explain, point)?,
+            ExplainStage::Optimized | ExplainStage::Physical => {
+                self.explain_plan(explain, point)?
+            }
             ExplainStage::Timestamp => self.explain_timestamp(explain, point)?,
         };
         let text = match explain.format {
             ExplainFormat::Text => text,
-            ExplainFormat::Json => serde_json::json!([{ "Plan": text.lines().collect::<Vec<_>>() }]).to_string(),
+            ExplainFormat::Json => {
+                serde_json::json!([{ "Plan": text.lines().collect::<Vec<_>>() }]).to_string()
+            }
         };
-        let desc = RelationDesc::from_columns([("QUERY PLAN", repr::ColumnType::new(SqlType::Text, false))]);
-        let rows = text.lines().map(|line| Row::pack_slice(&[Datum::String(line)])).collect();
-        Ok(Output::Rows(RowSet::new(Arc::new(desc), rows, "EXPLAIN").without_count()))
+        let desc = RelationDesc::from_columns([(
+            "QUERY PLAN",
+            repr::ColumnType::new(SqlType::Text, false),
+        )]);
+        let rows = text
+            .lines()
+            .map(|line| Row::pack_slice(&[Datum::String(line)]))
+            .collect();
+        Ok(Output::Rows(
+            RowSet::new(Arc::new(desc), rows, "EXPLAIN").without_count(),
+        ))
     }
 
     fn compiled_query(&self, explain: &ExplainPlan, point: &ReadPoint) -> Result<Compiled> {
@@ -50,7 +72,13 @@ impl Session {
                 Plan::Select(select) => Some(&select.finishing),
                 _ => None,
             };
-            return Ok(explain_optimized(mir.clone(), finishing, &oracle, cluster, &names)?);
+            return Ok(explain_optimized(
+                mir.clone(),
+                finishing,
+                &oracle,
+                cluster,
+                &names,
+            )?);
         }
         if let Plan::CreateMaterializedView(create) = &*explain.target {
             let spec = planner::optimize::ExportSpec::MaterializedView {
@@ -58,7 +86,13 @@ impl Session {
                 types: create.desc.types.clone(),
                 preferred_key: None,
             };
-            let exec = planner::optimize::optimize_dataflow(&create.item.name, create.mir.clone(), &spec, &oracle, cluster)?;
+            let exec = planner::optimize::optimize_dataflow(
+                &create.item.name,
+                create.mir.clone(),
+                &spec,
+                &oracle,
+                cluster,
+            )?;
             return Ok(explain_dataflow(&exec.dataflow, &names));
         }
         let compiled = self.compiled_query(explain, point)?;
@@ -77,12 +111,30 @@ impl Session {
         };
         let env = &self.adapter.env;
         let mut text = String::new();
-        let mode = if self.settings.relaxed_reads() { "newest local state, no read point" } else { "read point: ReadIndex at ENV's leader" };
+        let mode = if self.settings.relaxed_reads() {
+            "newest local state, no read point"
+        } else {
+            "read point: ReadIndex at ENV's leader"
+        };
         let _ = writeln!(text, "                query timestamp: {}", point.ts);
         let _ = writeln!(text, "         how it was determined: {mode}");
-        let _ = writeln!(text, "                      gateway: node {}, incarnation {}", self.adapter.gateway.node.0, self.adapter.gateway.incarnation);
-        let _ = writeln!(text, "                   ENV leader: node {}, term {}, applied index {}", env.leader().map_or(0, |n| n.0), env.term(), point.state.applied());
-        let _ = writeln!(text, "              catalog version: {}", point.state.catalog().version);
+        let _ = writeln!(
+            text,
+            "                      gateway: node {}, incarnation {}",
+            self.adapter.gateway.node.0, self.adapter.gateway.incarnation
+        );
+        let _ = writeln!(
+            text,
+            "                   ENV leader: node {}, term {}, applied index {}",
+            env.leader().map_or(0, |n| n.0),
+            env.term(),
+            point.state.applied()
+        );
+        let _ = writeln!(
+            text,
+            "              catalog version: {}",
+            point.state.catalog().version
+        );
         self.explain_inputs(&select.exec, point, &mut text);
         Ok(text)
     }
@@ -91,22 +143,44 @@ impl Session {
         let served = match &exec.path {
             SelectPath::Constant { .. } => "constant".to_owned(),
             SelectPath::Interpret { .. } => "interpreter on the gateway".to_owned(),
-            SelectPath::Table { access: TableAccess::Lookup { .. }, .. } => "key lookup in the gateway's storage".to_owned(),
-            SelectPath::Table { access: TableAccess::Scan, .. } => "scan of the gateway's storage".to_owned(),
-            SelectPath::Peek { cluster, export, .. } => {
+            SelectPath::Table {
+                access: TableAccess::Lookup { .. },
+                ..
+            } => "key lookup in the gateway's storage".to_owned(),
+            SelectPath::Table {
+                access: TableAccess::Scan,
+                ..
+            } => "scan of the gateway's storage".to_owned(),
+            SelectPath::Peek {
+                cluster, export, ..
+            } => {
                 let (since, upper) = self.adapter.clusters.frontiers(*cluster, *export);
-                let _ = writeln!(text, "{}", collection_line(&export.to_string(), since, upper));
-                format!("peek of {export}; {}", self.adapter.clusters.describe(*cluster))
+                let _ = writeln!(
+                    text,
+                    "{}",
+                    collection_line(&export.to_string(), since, upper)
+                );
+                format!(
+                    "peek of {export}; {}",
+                    self.adapter.clusters.describe(*cluster)
+                )
             }
             SelectPath::Dataflow { cluster, .. } => {
-                format!("temporary dataflow; {}", self.adapter.clusters.describe(*cluster))
+                format!(
+                    "temporary dataflow; {}",
+                    self.adapter.clusters.describe(*cluster)
+                )
             }
         };
         let _ = writeln!(text, "                    served by: {served}");
         for shard in &exec.shards {
             let ShardId(id) = shard;
             let since = point.state.since(*shard);
-            let _ = writeln!(text, "{}", collection_line(&format!("shard {id}"), since, Some(point.state.upper())));
+            let _ = writeln!(
+                text,
+                "{}",
+                collection_line(&format!("shard {id}"), since, Some(point.state.upper()))
+            );
         }
     }
 }
@@ -127,7 +201,9 @@ impl Names for CatalogNames<'_> {
 
     fn columns(&self, id: repr::GlobalId) -> Option<Vec<String>> {
         match self.0.item(id) {
-            Some(item) => item.columns().map(|columns| columns.iter().map(|c| c.name.clone()).collect()),
+            Some(item) => item
+                .columns()
+                .map(|columns| columns.iter().map(|c| c.name.clone()).collect()),
             None => planner::builtin::by_id(id).map(|r| r.desc.names.clone()),
         }
     }
@@ -152,5 +228,8 @@ fn query_of(plan: &Plan) -> Option<&plan::Mir> {
 
 fn not_explained(plan: &Plan) -> SqlError {
     let _ = plan;
-    SqlError::unsupported("EXPLAIN of this statement", "EXPLAIN a query, INSERT, UPDATE, DELETE or CREATE MATERIALIZED VIEW.")
+    SqlError::unsupported(
+        "EXPLAIN of this statement",
+        "EXPLAIN a query, INSERT, UPDATE, DELETE or CREATE MATERIALIZED VIEW.",
+    )
 }

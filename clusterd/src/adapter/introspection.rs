@@ -11,8 +11,16 @@ use std::sync::Arc;
 
 impl Session {
     /// The rows of a built-in relation.
-    pub(crate) fn system_rows(&self, id: GlobalId, catalog: &Arc<Catalog>, view: &TableView) -> Result<Vec<(Row, Diff)>> {
-        let ctx = BuiltinCtx { catalog, database: &self.database };
+    pub(crate) fn system_rows(
+        &self,
+        id: GlobalId,
+        catalog: &Arc<Catalog>,
+        view: &TableView,
+    ) -> Result<Vec<(Row, Diff)>> {
+        let ctx = BuiltinCtx {
+            catalog,
+            database: &self.database,
+        };
         let rows = match builtin::rows(id, &ctx) {
             Some(rows) => rows,
             None => self.node_rows(id, catalog, view)?,
@@ -53,10 +61,20 @@ impl Session {
         let oid = |id: u64| u32::try_from(id).map_or(Datum::Null, Datum::Oid);
         for activity in self.adapter.sessions.activity() {
             table.add(&[
-                ("datid", catalog.database_by_name(&activity.database).map_or(Datum::Null, |d| oid(d.id.0))),
+                (
+                    "datid",
+                    catalog
+                        .database_by_name(&activity.database)
+                        .map_or(Datum::Null, |d| oid(d.id.0)),
+                ),
                 ("datname", Datum::String(&activity.database)),
                 ("pid", Datum::Int32(activity.pid)),
-                ("usesysid", catalog.role_by_name(&activity.user).map_or(Datum::Null, |r| oid(r.id.0))),
+                (
+                    "usesysid",
+                    catalog
+                        .role_by_name(&activity.user)
+                        .map_or(Datum::Null, |r| oid(r.id.0)),
+                ),
                 ("usename", Datum::String(&activity.user)),
                 ("backend_type", Datum::String("client backend")),
             ]);
@@ -69,7 +87,12 @@ impl Session {
             let Some(shard) = item.shard() else { continue };
             table.add(&[
                 ("object_id", Datum::String(&item.id.to_string())),
-                ("read_frontier", view.state.since(shard).map_or(Datum::Null, Datum::MzTimestamp)),
+                (
+                    "read_frontier",
+                    view.state
+                        .since(shard)
+                        .map_or(Datum::Null, Datum::MzTimestamp),
+                ),
                 ("write_frontier", Datum::MzTimestamp(view.state.upper())),
             ]);
         }
@@ -80,9 +103,15 @@ impl Session {
             }
             table.add(&[
                 ("object_id", Datum::String(&id.to_string())),
-                ("cluster_id", i64::try_from(cluster.0).map_or(Datum::Null, Datum::Int64)),
+                (
+                    "cluster_id",
+                    i64::try_from(cluster.0).map_or(Datum::Null, Datum::Int64),
+                ),
                 ("read_frontier", Datum::MzTimestamp(frontier.since)),
-                ("write_frontier", frontier.upper.map_or(Datum::Null, Datum::MzTimestamp)),
+                (
+                    "write_frontier",
+                    frontier.upper.map_or(Datum::Null, Datum::MzTimestamp),
+                ),
             ]);
         }
     }
@@ -90,19 +119,34 @@ impl Session {
     /// The functions that look into a catalog, for one statement.
     pub(crate) fn catalog_functions(&self, catalog: &Arc<Catalog>) -> Arc<dyn CatalogFns> {
         let settings = Arc::new(self.settings.clone());
-        CatalogFunctions::with_settings(Arc::clone(catalog), &self.database, &self.search_path, &self.user, settings)
+        CatalogFunctions::with_settings(
+            Arc::clone(catalog),
+            &self.database,
+            &self.search_path,
+            &self.user,
+            settings,
+        )
     }
 
     /// The object that a text names, if the type is one whose values are written by name.
     pub(crate) fn parse_name(&self, ty: &SqlType, text: &str) -> Result<Option<Datum<'static>>> {
-        let Some(kind) = RegKind::of(ty) else { return Ok(None) };
+        let Some(kind) = RegKind::of(ty) else {
+            return Ok(None);
+        };
         let functions = self.catalog_functions(self.adapter.env.storage().view().catalog());
-        Ok(Some(Datum::Oid(catalog_fns::parse(&*functions, kind, text)?)))
+        Ok(Some(Datum::Oid(catalog_fns::parse(
+            &*functions,
+            kind,
+            text,
+        )?)))
     }
 
     /// What gives OIDs their names in the answer, if it has columns of a type that is shown by name.
     pub(crate) fn names_for(&self, desc: &RelationDesc) -> Option<Arc<dyn CatalogFns>> {
-        let named = desc.types.iter().any(|column| RegKind::of(&column.ty).is_some());
+        let named = desc
+            .types
+            .iter()
+            .any(|column| RegKind::of(&column.ty).is_some());
         named.then(|| self.catalog_functions(self.adapter.env.storage().view().catalog()))
     }
 }

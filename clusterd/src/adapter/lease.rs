@@ -36,12 +36,18 @@ impl Leases {
 }
 
 /// Renews the lease in ENV for as long as the process lives.
-pub async fn keep(leases: impl Fn() -> Option<Timestamp>, env: Arc<Env>, gateway: Gateway, clock: Arc<dyn Clock>) {
+pub async fn keep(
+    leases: impl Fn() -> Option<Timestamp>,
+    env: Arc<Env>,
+    gateway: Gateway,
+    clock: Arc<dyn Clock>,
+) {
     let mut held = None;
     loop {
         clock.sleep(RENEW_EVERY).await;
         // Young transactions are covered by the read window.
-        let oldest = leases().filter(|ts| *ts + RENEW_EVERY.as_micros() as u64 <= env.storage().view().last_ts());
+        let oldest = leases()
+            .filter(|ts| *ts + RENEW_EVERY.as_micros() as u64 <= env.storage().view().last_ts());
         if oldest == held {
             continue;
         }

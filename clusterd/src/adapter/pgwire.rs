@@ -15,10 +15,17 @@ use crate::adapter::session::{Output, Session};
 use crate::adapter::{Adapter, SessionStart};
 use bytes::BytesMut;
 use pgwire::messages::data::{NoData, ParameterDescription};
-use pgwire::messages::extendedquery::{Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended};
+use pgwire::messages::extendedquery::{
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete,
+    PortalSuspended,
+};
 use pgwire::messages::response::TransactionStatus;
-use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey};
-use pgwire::messages::{DecodeContext, PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend};
+use pgwire::messages::startup::{
+    Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey,
+};
+use pgwire::messages::{
+    DecodeContext, PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -83,16 +90,25 @@ fn session_start(parameters: &startup::StartParameters) -> Result<SessionStart> 
             "user" => start.user = value.clone(),
             "database" => start.database = Some(value.clone()),
             "replication" if ["off", "false", "no", "0"].contains(&value.as_str()) => {}
-            "replication" => return Err(SqlError::fatal("0A000", "replication connections are not supported")),
+            "replication" => {
+                return Err(SqlError::fatal(
+                    "0A000",
+                    "replication connections are not supported",
+                ));
+            }
             "options" => {
-                let settings = startup::parse_options(value).map_err(|e| SqlError::fatal("22023", e.to_string()))?;
+                let settings = startup::parse_options(value)
+                    .map_err(|e| SqlError::fatal("22023", e.to_string()))?;
                 start.settings.extend(settings);
             }
             _ => start.settings.push((key.clone(), value.clone())),
         }
     }
     if start.user.is_empty() {
-        return Err(SqlError::fatal("28000", "no PostgreSQL user name specified in startup packet"));
+        return Err(SqlError::fatal(
+            "28000",
+            "no PostgreSQL user name specified in startup packet",
+        ));
     }
     Ok(start)
 }
@@ -135,8 +151,13 @@ impl Connection {
         };
         let farewell = match ended {
             Ok(()) | Err(Ended::Closed | Ended::Io(_)) => None,
-            Err(Ended::Protocol(violation)) => Some(SqlError::fatal(violation.sqlstate, violation.message)),
-            Err(Ended::Fatal(error)) => Some(SqlError { fatal: true, ..error }),
+            Err(Ended::Protocol(violation)) => {
+                Some(SqlError::fatal(violation.sqlstate, violation.message))
+            }
+            Err(Ended::Fatal(error)) => Some(SqlError {
+                fatal: true,
+                ..error
+            }),
         };
         if let Some(error) = farewell {
             let _ = self.writer.error(&error);
@@ -148,14 +169,21 @@ impl Connection {
     async fn greet(&mut self, parameters: &startup::StartParameters) -> std::io::Result<()> {
         if parameters.minor > 0 || !parameters.unknown_options.is_empty() {
             let options = parameters.unknown_options.clone();
-            self.writer.message(Backend::NegotiateProtocolVersion(NegotiateProtocolVersion::new(0, options)))?;
+            self.writer.message(Backend::NegotiateProtocolVersion(
+                NegotiateProtocolVersion::new(0, options),
+            ))?;
         }
-        self.writer.message(Backend::Authentication(Authentication::Ok))?;
+        self.writer
+            .message(Backend::Authentication(Authentication::Ok))?;
         for (name, value) in self.session.settings().reported() {
             self.writer.parameter(name, &value)?;
         }
         let (pid, secret) = self.session.key();
-        self.writer.message(Backend::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(secret))))?;
+        self.writer
+            .message(Backend::BackendKeyData(BackendKeyData::new(
+                pid,
+                SecretKey::I32(secret),
+            )))?;
         self.send_notices()?;
         self.writer.ready(TransactionStatus::Idle)?;
         self.writer.flush().await
@@ -163,7 +191,9 @@ impl Connection {
 
     async fn serve(&mut self) -> std::result::Result<(), Ended> {
         loop {
-            let Some(message) = self.next_message().await? else { return Ok(()) };
+            let Some(message) = self.next_message().await? else {
+                return Ok(());
+            };
             match message {
                 Frontend::Terminate(_) => return Ok(()),
                 Frontend::Query(query) => self.query(&query.query).await?,
@@ -182,7 +212,10 @@ impl Connection {
                 | Frontend::CancelRequest(_)
                 | Frontend::PasswordMessageFamily(_)
                 | Frontend::PortalSuspended(_) => {
-                    return Err(Ended::Fatal(SqlError::fatal("08P01", "unexpected message from the client")));
+                    return Err(Ended::Fatal(SqlError::fatal(
+                        "08P01",
+                        "unexpected message from the client",
+                    )));
                 }
             }
         }
@@ -293,7 +326,12 @@ impl Connection {
     }
 
     /// Sends the result of one statement.
-    async fn send(&mut self, output: Output, formats: &[i16], protocol: Protocol) -> std::result::Result<Result<()>, Ended> {
+    async fn send(
+        &mut self,
+        output: Output,
+        formats: &[i16],
+        protocol: Protocol,
+    ) -> std::result::Result<Result<()>, Ended> {
         self.send_notices()?;
         match output {
             Output::Complete(tag) => self.writer.complete(&tag)?,
@@ -308,7 +346,9 @@ impl Connection {
             }
             Output::CopyIn(copy) => return self.copy_in(copy).await,
             Output::CopyOut(out) => return self.copy_out(out).await,
-            Output::Subscribe(subscription) => return self.subscribe(subscription, formats, protocol).await,
+            Output::Subscribe(subscription) => {
+                return self.subscribe(subscription, formats, protocol).await;
+            }
         }
         Ok(Ok(()))
     }
@@ -324,7 +364,14 @@ impl Connection {
         let names = self.session.names_for(&rows.desc);
         for _ in 0..max {
             let Some(row) = rows.next_row() else { break };
-            if let Err(error) = rows::data_row_with_names(&rows.desc, &row, formats, &context, names.as_deref(), self.writer.buffer()) {
+            if let Err(error) = rows::data_row_with_names(
+                &rows.desc,
+                &row,
+                formats,
+                &context,
+                names.as_deref(),
+                self.writer.buffer(),
+            ) {
                 return Ok(Err(error));
             }
             self.writer.relieve().await?;
@@ -356,8 +403,14 @@ impl Connection {
 
     async fn parse(&mut self, parse: Parse) -> std::result::Result<(), Ended> {
         let name = parse.name.unwrap_or_default();
-        match self.session.prepare(name, &parse.query, &parse.type_oids).await {
-            Ok(()) => Ok(self.writer.message(Backend::ParseComplete(ParseComplete::new()))?),
+        match self
+            .session
+            .prepare(name, &parse.query, &parse.type_oids)
+            .await
+        {
+            Ok(()) => Ok(self
+                .writer
+                .message(Backend::ParseComplete(ParseComplete::new()))?),
             Err(error) => self.extended_error(error),
         }
     }
@@ -373,7 +426,9 @@ impl Connection {
             bind.result_column_format_codes,
         );
         match bound {
-            Ok(()) => Ok(self.writer.message(Backend::BindComplete(BindComplete::new()))?),
+            Ok(()) => Ok(self
+                .writer
+                .message(Backend::BindComplete(BindComplete::new()))?),
             Err(error) => self.extended_error(error),
         }
     }
@@ -392,8 +447,16 @@ impl Connection {
 
     async fn describe_statement(&mut self, name: &str) -> Result<std::io::Result<()>> {
         let prepared = self.session.revalidated(name).await?;
-        let oids = prepared.param_types.iter().map(repr::SqlType::oid).collect();
-        let sent = self.writer.message(Backend::ParameterDescription(ParameterDescription::new(oids)));
+        let oids = prepared
+            .param_types
+            .iter()
+            .map(repr::SqlType::oid)
+            .collect();
+        let sent = self
+            .writer
+            .message(Backend::ParameterDescription(ParameterDescription::new(
+                oids,
+            )));
         Ok(sent.and_then(|()| self.send_description(&prepared, &[])))
     }
 
@@ -423,7 +486,10 @@ impl Connection {
 
     async fn execute(&mut self, execute: Execute) -> std::result::Result<(), Ended> {
         let name = execute.name.unwrap_or_default();
-        let max = usize::try_from(execute.max_rows).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+        let max = usize::try_from(execute.max_rows)
+            .ok()
+            .filter(|n| *n > 0)
+            .unwrap_or(usize::MAX);
         // A Sync right behind this message: the statement is a transaction of its own and may be retried.
         let alone = self.input.first() == Some(&b'S') && !self.session.in_pipeline();
         if !alone {
@@ -441,7 +507,11 @@ impl Connection {
         }
     }
 
-    async fn execute_portal(&mut self, portal: &mut Portal, max: usize) -> std::result::Result<Result<()>, Ended> {
+    async fn execute_portal(
+        &mut self,
+        portal: &mut Portal,
+        max: usize,
+    ) -> std::result::Result<Result<()>, Ended> {
         if portal.rows.is_none() && !portal.done {
             match self.session.run_portal(portal).await {
                 Err(error) => return Ok(Err(error)),
@@ -467,7 +537,8 @@ impl Connection {
             self.writer.complete(&rows.tag())?;
         } else {
             portal.rows = Some(rows);
-            self.writer.message(Backend::PortalSuspended(PortalSuspended::new()))?;
+            self.writer
+                .message(Backend::PortalSuspended(PortalSuspended::new()))?;
         }
         Ok(Ok(()))
     }
@@ -478,7 +549,9 @@ impl Connection {
             b'S' => self.session.close_statement(&name),
             _ => self.session.close_portal(&name),
         }
-        Ok(self.writer.message(Backend::CloseComplete(CloseComplete::new()))?)
+        Ok(self
+            .writer
+            .message(Backend::CloseComplete(CloseComplete::new()))?)
     }
 }
 

@@ -25,13 +25,27 @@ const INLINE_SCAN_ROWS: u64 = 10_000;
 type Rows = Vec<(Row, Diff)>;
 
 impl Session {
-    pub(crate) async fn select(&mut self, select: &CompiledSelect, params: &Params, point: &ReadPoint) -> Result<Output> {
+    pub(crate) async fn select(
+        &mut self,
+        select: &CompiledSelect,
+        params: &Params,
+        point: &ReadPoint,
+    ) -> Result<Output> {
         let rows = self.select_rows(select, params, point).await?;
-        Ok(Output::Rows(RowSet::new(Arc::clone(&select.desc), rows, "SELECT")))
+        Ok(Output::Rows(RowSet::new(
+            Arc::clone(&select.desc),
+            rows,
+            "SELECT",
+        )))
     }
 
     /// The finished rows of a query.
-    pub(crate) async fn select_rows(&mut self, select: &CompiledSelect, params: &Params, point: &ReadPoint) -> Result<Vec<Row>> {
+    pub(crate) async fn select_rows(
+        &mut self,
+        select: &CompiledSelect,
+        params: &Params,
+        point: &ReadPoint,
+    ) -> Result<Vec<Row>> {
         for effect in &select.effects {
             self.effect(effect, params).await?;
         }
@@ -72,7 +86,9 @@ impl Session {
     async fn effect(&mut self, effect: &Effect, params: &Params) -> Result<()> {
         match effect {
             Effect::Sleep(seconds) => {
-                let seconds = evaluate_constant(seconds, params, &self.eval, |d| Ok(if d.is_null() { 0.0 } else { d.unwrap_float64() }))?;
+                let seconds = evaluate_constant(seconds, params, &self.eval, |d| {
+                    Ok(if d.is_null() { 0.0 } else { d.unwrap_float64() })
+                })?;
                 if seconds > 0.0 {
                     tokio::time::sleep(Duration::from_secs_f64(seconds.min(1e9))).await;
                 }
@@ -82,7 +98,10 @@ impl Session {
             Effect::Cancel { pid, terminate } => {
                 let pid = evaluate_constant(pid, params, &self.eval, |d| Ok(d.unwrap_int32()))?;
                 if *terminate {
-                    return Err(SqlError::unsupported("pg_terminate_backend", "pg_cancel_backend ends the running statement."));
+                    return Err(SqlError::unsupported(
+                        "pg_terminate_backend",
+                        "pg_cancel_backend ends the running statement.",
+                    ));
                 }
                 self.adapter.sessions.cancel_by_pid(pid);
                 Ok(())
@@ -91,25 +110,45 @@ impl Session {
     }
 
     /// The time of an AS OF clause. A time in the future is waited for.
-    pub(crate) async fn as_of(&self, as_of: &AsOfPlan, params: &Params, point: &ReadPoint) -> Result<Timestamp> {
+    pub(crate) async fn as_of(
+        &self,
+        as_of: &AsOfPlan,
+        params: &Params,
+        point: &ReadPoint,
+    ) -> Result<Timestamp> {
         let asked = evaluate_constant(&as_of.time, params, &self.eval, |datum| match datum {
-            Datum::Null => Err(SqlError::new("22023", "AS OF requires a time that is not null")),
+            Datum::Null => Err(SqlError::new(
+                "22023",
+                "AS OF requires a time that is not null",
+            )),
             datum => Ok(datum.unwrap_mz_timestamp()),
         })?;
-        let ts = if as_of.at_least { asked.max(point.ts) } else { asked };
+        let ts = if as_of.at_least {
+            asked.max(point.ts)
+        } else {
+            asked
+        };
         self.adapter.env.wait_for_time(ts).await?;
         Ok(ts)
     }
 
     /// The rows of a plan before finishing, at `as_of` or else at the transaction's own view. Remembers what was read.
-    pub(crate) async fn rows(&mut self, exec: &SelectExec, params: &Params, point: &ReadPoint, as_of: Option<Timestamp>) -> Result<Rows> {
+    pub(crate) async fn rows(
+        &mut self,
+        exec: &SelectExec,
+        params: &Params,
+        point: &ReadPoint,
+        as_of: Option<Timestamp>,
+    ) -> Result<Rows> {
         let mut bound = exec.bind(params, &self.eval)?;
         bound.fix_time(as_of.unwrap_or(point.ts));
         self.check_readable(exec)?;
         self.remember_reads(exec, &bound.path);
         match bound.path {
             BoundPath::Constant { rows } => Ok(rows?),
-            BoundPath::Table { shard, access, mfp, .. } => {
+            BoundPath::Table {
+                shard, access, mfp, ..
+            } => {
                 let view = self.table_view(point, as_of).await?;
                 self.read_table(&view, shard, &access, &mfp)
             }
@@ -117,11 +156,22 @@ impl Session {
                 let view = self.table_view(point, as_of).await?;
                 self.interpret(&mir, view)
             }
-            BoundPath::Peek { export, cluster, keys, mfp, .. } => {
+            BoundPath::Peek {
+                export,
+                cluster,
+                keys,
+                mfp,
+                ..
+            } => {
                 if keys.as_ref().is_some_and(Vec::is_empty) {
                     return Ok(vec![]);
                 }
-                let limit = bound.finishing.order_by.is_empty().then_some(bound.finishing.limit).flatten();
+                let limit = bound
+                    .finishing
+                    .order_by
+                    .is_empty()
+                    .then_some(bound.finishing.limit)
+                    .flatten();
                 let request = PeekRequest {
                     export,
                     keys,
@@ -131,9 +181,18 @@ impl Session {
                     bytes_max: RESULT_BYTES_MAX,
                     catalog_version: point.state.catalog().version,
                 };
-                self.adapter.clusters.peek(cluster, request).await.map_err(|error| self.snapshot_lost(error, as_of))
+                self.adapter
+                    .clusters
+                    .peek(cluster, request)
+                    .await
+                    .map_err(|error| self.snapshot_lost(error, as_of))
             }
-            BoundPath::Dataflow { dataflow, arity, cluster, .. } => {
+            BoundPath::Dataflow {
+                dataflow,
+                arity,
+                cluster,
+                ..
+            } => {
                 let query = TransientQuery {
                     // Executions of one cached plan may overlap: each runs under an id of its own.
                     id: self.adapter.transient_id(),
@@ -143,7 +202,11 @@ impl Session {
                     bytes_max: RESULT_BYTES_MAX,
                     catalog_version: point.state.catalog().version,
                 };
-                self.adapter.clusters.query(cluster, query).await.map_err(|error| self.snapshot_lost(error, as_of))
+                self.adapter
+                    .clusters
+                    .query(cluster, query)
+                    .await
+                    .map_err(|error| self.snapshot_lost(error, as_of))
             }
         }
     }
@@ -151,14 +214,20 @@ impl Session {
     /// History that a transaction's own snapshot needs is gone: its lease was lost.
     fn snapshot_lost(&self, error: SqlError, as_of: Option<Timestamp>) -> SqlError {
         match error.sqlstate.as_str() {
-            "22023" if as_of.is_none() => SqlError::new("40001", "snapshot too old").detail(error.message),
+            "22023" if as_of.is_none() => {
+                SqlError::new("40001", "snapshot too old").detail(error.message)
+            }
             _ => error,
         }
     }
 
     /// Objects created in this transaction that only a dataflow could read do not exist yet.
     fn check_readable(&self, exec: &SelectExec) -> Result<()> {
-        if exec.depends_on.iter().any(|id| self.txn.unreadable.contains(id)) {
+        if exec
+            .depends_on
+            .iter()
+            .any(|id| self.txn.unreadable.contains(id))
+        {
             return Err(SqlError::unsupported(
                 "reading a view in the transaction that creates it",
                 "COMMIT first; the view's dataflow is started by the commit.",
@@ -175,11 +244,21 @@ impl Session {
         }
         self.txn.reads.catalog |= exec.depends_on.iter().any(|id| id.is_system());
         match path {
-            BoundPath::Table { shard, access: BoundAccess::Lookup { space, keys }, .. } => {
-                self.txn.reads.keys.extend(keys.iter().map(|key| (*shard, *space, key.clone())));
+            BoundPath::Table {
+                shard,
+                access: BoundAccess::Lookup { space, keys },
+                ..
+            } => {
+                self.txn
+                    .reads
+                    .keys
+                    .extend(keys.iter().map(|key| (*shard, *space, key.clone())));
             }
             BoundPath::Constant { .. }
-            | BoundPath::Table { access: BoundAccess::Scan, .. }
+            | BoundPath::Table {
+                access: BoundAccess::Scan,
+                ..
+            }
             | BoundPath::Interpret { .. }
             | BoundPath::Peek { .. }
             | BoundPath::Dataflow { .. } => {
@@ -192,28 +271,70 @@ impl Session {
     async fn table_view(&self, point: &ReadPoint, as_of: Option<Timestamp>) -> Result<TableView> {
         let Some(ts) = as_of else {
             let (state, ts) = self.txn.view(point);
-            return Ok(TableView { state: Arc::clone(state), ts, check_since: false });
+            return Ok(TableView {
+                state: Arc::clone(state),
+                ts,
+                check_since: false,
+            });
         };
-        Ok(TableView { state: self.adapter.env.storage().view(), ts, check_since: true })
+        Ok(TableView {
+            state: self.adapter.env.storage().view(),
+            ts,
+            check_since: true,
+        })
     }
 
-    fn read_table(&self, view: &TableView, shard: ShardId, access: &BoundAccess, mfp: &Mfp) -> Result<Rows> {
+    fn read_table(
+        &self,
+        view: &TableView,
+        shard: ShardId,
+        access: &BoundAccess,
+        mfp: &Mfp,
+    ) -> Result<Rows> {
         let plan = MfpPlan::with_ctx(mfp.clone(), self.eval.clone());
         match access {
             BoundAccess::Lookup { space, keys } => view.lookup(shard, *space, keys, &plan),
-            BoundAccess::Scan if view.row_count(shard) <= INLINE_SCAN_ROWS => view.scan(shard, &plan, &self.cancel),
-            BoundAccess::Scan => tokio::task::block_in_place(|| view.scan(shard, &plan, &self.cancel)),
+            BoundAccess::Scan if view.row_count(shard) <= INLINE_SCAN_ROWS => {
+                view.scan(shard, &plan, &self.cancel)
+            }
+            BoundAccess::Scan => {
+                tokio::task::block_in_place(|| view.scan(shard, &plan, &self.cancel))
+            }
         }
     }
 
     pub(crate) fn interpret(&self, mir: &plan::Mir, view: TableView) -> Result<Rows> {
         let catalog = Arc::clone(view.state.catalog());
         let ctx = self.eval_context(&catalog);
-        let collections = GatewayCollections { session: self, view: &view, catalog: &catalog };
-        let check = || if self.cancel.is_cancelled() { Err(EvalError::new("57014", "canceling statement due to user request")) } else { Ok(()) };
-        let limits = Limits { rows_max: usize::MAX, bytes_max: RESULT_BYTES_MAX as usize, check: &check };
-        let env = plan::eval::Env { collections: &collections, ctx: &ctx, limits, time: Some(view.ts) };
-        Ok(tokio::task::block_in_place(|| plan::eval::eval_in_order(mir, &env))?)
+        let collections = GatewayCollections {
+            session: self,
+            view: &view,
+            catalog: &catalog,
+        };
+        let check = || {
+            if self.cancel.is_cancelled() {
+                Err(EvalError::new(
+                    "57014",
+                    "canceling statement due to user request",
+                ))
+            } else {
+                Ok(())
+            }
+        };
+        let limits = Limits {
+            rows_max: usize::MAX,
+            bytes_max: RESULT_BYTES_MAX as usize,
+            check: &check,
+        };
+        let env = plan::eval::Env {
+            collections: &collections,
+            ctx: &ctx,
+            limits,
+            time: Some(view.ts),
+        };
+        Ok(tokio::task::block_in_place(|| {
+            plan::eval::eval_in_order(mir, &env)
+        })?)
     }
 }
 
@@ -227,7 +348,10 @@ pub(crate) struct TableView {
 
 impl TableView {
     fn check(&self, shard: ShardId) -> Result<&Arc<state::shard::Shard>> {
-        let found = self.state.shard(shard).ok_or_else(|| SqlError::new("42P01", "the table was dropped"))?;
+        let found = self
+            .state
+            .shard(shard)
+            .ok_or_else(|| SqlError::new("42P01", "the table was dropped"))?;
         let since = self.state.since(shard).unwrap_or(0);
         if self.check_since && self.ts < since {
             return Err(too_old(self.ts, since));
@@ -243,12 +367,19 @@ impl TableView {
         let shard = self.check(shard)?;
         let mut reader = RowReader::new(plan);
         for key in keys {
-            shard.lookup(space as usize, key.as_ref(), self.ts, |row, diff| reader.read(row, diff));
+            shard.lookup(space as usize, key.as_ref(), self.ts, |row, diff| {
+                reader.read(row, diff)
+            });
         }
         reader.finish()
     }
 
-    fn scan(&self, shard: ShardId, plan: &MfpPlan, cancel: &crate::adapter::registry::CancelHandle) -> Result<Rows> {
+    fn scan(
+        &self,
+        shard: ShardId,
+        plan: &MfpPlan,
+        cancel: &crate::adapter::registry::CancelHandle,
+    ) -> Result<Rows> {
         let shard = self.check(shard)?;
         let mut reader = RowReader::new(plan);
         let mut cursor = shard.cursor(self.ts);
@@ -269,15 +400,19 @@ impl TableView {
     /// All rows of a shard.
     pub fn all(&self, shard: ShardId) -> Result<Rows> {
         let mut rows = vec![];
-        self.check(shard)?.for_each(self.ts, |row, diff| rows.push((row.to_row(), diff)));
+        self.check(shard)?
+            .for_each(self.ts, |row, diff| rows.push((row.to_row(), diff)));
         Ok(rows)
     }
 }
 
 /// 22000-class refusal of a time that has been forgotten.
 pub(crate) fn too_old(ts: Timestamp, since: Timestamp) -> SqlError {
-    SqlError::new("22023", format!("timestamp {ts} is not valid: history has been compacted up to {since}"))
-        .hint("Read AS OF a later time, or AS OF AT LEAST this one.")
+    SqlError::new(
+        "22023",
+        format!("timestamp {ts} is not valid: history has been compacted up to {since}"),
+    )
+    .hint("Read AS OF a later time, or AS OF AT LEAST this one.")
 }
 
 /// Passes stored rows through a map-filter-project block. An error among them fails the read; the least one, to be deterministic.
@@ -291,7 +426,13 @@ struct RowReader<'a> {
 
 impl<'a> RowReader<'a> {
     fn new(plan: &'a MfpPlan) -> Self {
-        RowReader { plan, scratch: MfpScratch::new(), rows: vec![], bytes: 0, error: None }
+        RowReader {
+            plan,
+            scratch: MfpScratch::new(),
+            rows: vec![],
+            bytes: 0,
+            error: None,
+        }
     }
 
     fn read(&mut self, row: repr::RowRef<'_>, diff: Diff) {
@@ -326,7 +467,11 @@ impl<'a> RowReader<'a> {
 }
 
 pub(crate) fn result_too_large() -> SqlError {
-    SqlError::new("53400", format!("the answer is larger than {RESULT_BYTES_MAX} bytes")).hint("Use LIMIT, or a cursor over parts of it.")
+    SqlError::new(
+        "53400",
+        format!("the answer is larger than {RESULT_BYTES_MAX} bytes"),
+    )
+    .hint("Use LIMIT, or a cursor over parts of it.")
 }
 
 /// What the interpreter reads: system relations from the catalog, tables from storage.
@@ -346,6 +491,11 @@ impl Collections for GatewayCollections<'_> {
                 None => Err(SqlError::internal(format!("{id} has no rows of its own"))),
             }
         };
-        found.map(Arc::new).map_err(|e| EvalError { sqlstate: e.sqlstate, message: e.message, detail: e.detail, hint: e.hint })
+        found.map(Arc::new).map_err(|e| EvalError {
+            sqlstate: e.sqlstate,
+            message: e.message,
+            detail: e.detail,
+            hint: e.hint,
+        })
     }
 }

@@ -40,8 +40,16 @@ impl ReadPoints {
             waiting: Mutex::new(Vec::new()),
             arrived: Notify::new(),
             env,
-            batch_size: histogram("clusterd_read_point_batch_size", "Statements that shared one read point round.", COUNT_BUCKETS),
-            round_seconds: histogram("clusterd_read_point_round_seconds", "Time of one read point round.", SECONDS_BUCKETS),
+            batch_size: histogram(
+                "clusterd_read_point_batch_size",
+                "Statements that shared one read point round.",
+                COUNT_BUCKETS,
+            ),
+            round_seconds: histogram(
+                "clusterd_read_point_round_seconds",
+                "Time of one read point round.",
+                SECONDS_BUCKETS,
+            ),
         })
     }
 
@@ -51,7 +59,10 @@ impl ReadPoints {
         {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= WAITING_MAX {
-                return Err(SqlError::new("53300", "too many statements wait for a read point"));
+                return Err(SqlError::new(
+                    "53300",
+                    "too many statements wait for a read point",
+                ));
             }
             waiting.push(sender);
             if waiting.len() == 1 {
@@ -78,7 +89,10 @@ impl ReadPoints {
             let timer = self.round_seconds.start_timer();
             let answer = self.env.read_index().await.map(|()| {
                 let state = self.env.storage().view();
-                ReadPoint { ts: state.last_ts(), state }
+                ReadPoint {
+                    ts: state.last_ts(),
+                    state,
+                }
             });
             timer.observe_duration();
             for member in members {

@@ -116,7 +116,12 @@ struct Registry {
 impl Sessions {
     pub fn new(rng: Arc<dyn Rng>, slot: u32) -> Self {
         let open = gauge("clusterd_sessions", "Open SQL sessions.");
-        Sessions { entries: Mutex::default(), rng, slot, open }
+        Sessions {
+            entries: Mutex::default(),
+            rng,
+            slot,
+            open,
+        }
     }
 
     pub fn register(&self, user: &str, database: &str) -> Result<(SessionKey, Arc<CancelHandle>)> {
@@ -132,10 +137,25 @@ impl Sessions {
                 break (registry.next, pid);
             }
         };
-        let key = SessionKey { pid, secret: self.rng.next_u64() as i32, number };
+        let key = SessionKey {
+            pid,
+            secret: self.rng.next_u64() as i32,
+            number,
+        };
         let handle = Arc::new(CancelHandle::default());
-        let activity = Activity { pid, user: user.to_owned(), database: database.to_owned() };
-        registry.by_pid.insert(pid, Entry { secret: key.secret, handle: Arc::clone(&handle), activity });
+        let activity = Activity {
+            pid,
+            user: user.to_owned(),
+            database: database.to_owned(),
+        };
+        registry.by_pid.insert(
+            pid,
+            Entry {
+                secret: key.secret,
+                handle: Arc::clone(&handle),
+                activity,
+            },
+        );
         self.open.set(registry.by_pid.len() as i64);
         Ok((key, handle))
     }
@@ -167,7 +187,12 @@ impl Sessions {
     }
 
     pub fn activity(&self) -> Vec<Activity> {
-        self.entries.lock().by_pid.values().map(|e| e.activity.clone()).collect()
+        self.entries
+            .lock()
+            .by_pid
+            .values()
+            .map(|e| e.activity.clone())
+            .collect()
     }
 }
 

@@ -8,8 +8,8 @@ use crate::adapter::compile::{CompileOptions, Compiled, StatementValues, compile
 use crate::adapter::copy::{CopyIn, CopyOut};
 use crate::adapter::cursor::Cursor;
 use crate::adapter::error::{Result, SqlError};
-use crate::adapter::portal::{Portal, Prepared, format_of};
 use crate::adapter::pgwire::writer::Notice;
+use crate::adapter::portal::{Portal, Prepared, format_of};
 use crate::adapter::registry::{CancelHandle, SessionKey};
 use crate::adapter::settings::Settings;
 use crate::adapter::subscribe::Subscription;
@@ -61,7 +61,14 @@ pub struct RowSet {
 impl RowSet {
     /// `tag` is the command tag without the row count, for example `SELECT` or `INSERT 0`.
     pub fn new(desc: Arc<RelationDesc>, rows: Vec<Row>, tag: &'static str) -> Self {
-        RowSet { desc, rows: rows.into_iter(), tag, counted: true, sent: 0, total: 0 }
+        RowSet {
+            desc,
+            rows: rows.into_iter(),
+            tag,
+            counted: true,
+            sent: 0,
+            total: 0,
+        }
     }
 
     pub fn next_row(&mut self) -> Option<Row> {
@@ -94,7 +101,11 @@ impl RowSet {
     }
 
     pub fn tag(&self) -> String {
-        if self.counted { format!("{} {}", self.tag, self.total) } else { self.tag.to_owned() }
+        if self.counted {
+            format!("{} {}", self.tag, self.total)
+        } else {
+            self.tag.to_owned()
+        }
     }
 
     pub fn remaining(&self) -> &[Row] {
@@ -131,14 +142,24 @@ impl Session {
         let catalog = point.state.catalog();
         if catalog.role_by_name(&start.user).is_none() {
             let names: Vec<_> = catalog.roles.values().map(|r| r.name.as_str()).collect();
-            return Err(SqlError::fatal("28000", format!("role \"{}\" does not exist", start.user))
-                .hint(format!("Connect as one of: {}.", names.join(", "))));
+            return Err(SqlError::fatal(
+                "28000",
+                format!("role \"{}\" does not exist", start.user),
+            )
+            .hint(format!("Connect as one of: {}.", names.join(", "))));
         }
         let database = start.database.unwrap_or_else(|| start.user.clone());
         if catalog.database_by_name(&database).is_none() {
-            let names: Vec<_> = catalog.databases.values().map(|d| d.name.as_str()).collect();
-            return Err(SqlError::fatal("3D000", format!("database \"{database}\" does not exist"))
-                .hint(format!("Connect to one of: {}.", names.join(", "))));
+            let names: Vec<_> = catalog
+                .databases
+                .values()
+                .map(|d| d.name.as_str())
+                .collect();
+            return Err(SqlError::fatal(
+                "3D000",
+                format!("database \"{database}\" does not exist"),
+            )
+            .hint(format!("Connect to one of: {}.", names.join(", "))));
         }
         let mut settings = Settings::new(&start.user);
         let mut notices = vec![];
@@ -146,7 +167,10 @@ impl Session {
             match settings.set_base(name, value) {
                 Ok(()) => {}
                 Err(error) if error.sqlstate == "42704" => {
-                    notices.push(Notice::warning("42704", format!("{}: ignored", error.message)));
+                    notices.push(Notice::warning(
+                        "42704",
+                        format!("{}: ignored", error.message),
+                    ));
                 }
                 Err(error) => return Err(error),
             }
@@ -201,7 +225,9 @@ impl Session {
     }
 
     pub fn idle_limit(&self) -> Option<Duration> {
-        (self.txn.block == Block::Explicit).then(|| self.settings.idle_in_transaction_timeout()).flatten()
+        (self.txn.block == Block::Explicit)
+            .then(|| self.settings.idle_in_transaction_timeout())
+            .flatten()
     }
 
     /// Resolves when the server stops.
@@ -232,7 +258,13 @@ impl Session {
     /// Tells the client about every reported setting that differs from `before`.
     pub(crate) fn report_changes(&mut self, before: &[(&'static str, String)]) {
         let after = self.settings.reported();
-        self.parameter_changes.extend(after.into_iter().zip(before).filter(|(a, b)| a != *b).map(|(a, _)| a));
+        self.parameter_changes.extend(
+            after
+                .into_iter()
+                .zip(before)
+                .filter(|(a, b)| a != *b)
+                .map(|(a, _)| a),
+        );
         self.derive_settings();
     }
 
@@ -243,10 +275,21 @@ impl Session {
         }
         self.derived_at = Some(self.settings.generation());
         self.search_path = split_identifiers(self.settings.known("search_path"));
-        self.eval = EvalCtx { format: format_context(&self.settings), ..EvalCtx::default() };
+        self.eval = EvalCtx {
+            format: format_context(&self.settings),
+            ..EvalCtx::default()
+        };
         let mut hasher = DefaultHasher::new();
         (&self.database, &self.user).hash(&mut hasher);
-        for name in ["search_path", "timezone", "datestyle", "cluster", "clusterd.execution", "extra_float_digits", "bytea_output"] {
+        for name in [
+            "search_path",
+            "timezone",
+            "datestyle",
+            "cluster",
+            "clusterd.execution",
+            "extra_float_digits",
+            "bytea_output",
+        ] {
             self.settings.known(name).hash(&mut hasher);
         }
         self.context = hasher.finish();
@@ -260,7 +303,11 @@ impl Session {
     }
 
     /// Calls `f` with the session's view of a catalog.
-    pub(crate) fn with_view<T>(&self, catalog: &Arc<Catalog>, f: impl FnOnce(&SessionView<'_>) -> T) -> T {
+    pub(crate) fn with_view<T>(
+        &self,
+        catalog: &Arc<Catalog>,
+        f: impl FnOnce(&SessionView<'_>) -> T,
+    ) -> T {
         let eval = self.eval_context(catalog);
         f(&SessionView {
             catalog,
@@ -294,7 +341,12 @@ impl Session {
             Some(point) => point.state.catalog().version,
             None => self.latest_state().state.catalog().version,
         };
-        let prepared = match self.adapter.plans.get(&key).filter(|p| p.catalog_version == newest) {
+        let prepared = match self
+            .adapter
+            .plans
+            .get(&key)
+            .filter(|p| p.catalog_version == newest)
+        {
             Some(prepared) => prepared,
             None => {
                 let prepared = self.plan_lifted(&lifted).await?;
@@ -313,13 +365,24 @@ impl Session {
     /// Plans a lifted statement; `None` if it cannot be shared (errors are found again by the plain path).
     async fn plan_lifted(&mut self, lifted: &cache::Lifted<'_>) -> Option<Arc<Prepared>> {
         let [parsed] = <[Parsed; 1]>::try_from(planner::parse(&lifted.text).ok()?).ok()?;
-        let declared = lifted.literals.iter().map(cache::Literal::declared).collect();
+        let declared = lifted
+            .literals
+            .iter()
+            .map(cache::Literal::declared)
+            .collect();
         let point = self.statement_read_point().await.ok()?;
-        let (prepared, volatile) = self.plan(&point, parsed.statement, &lifted.text, declared).ok()?;
-        (!volatile && prepared.param_types.len() == lifted.literals.len()).then(|| Arc::new(prepared))
+        let (prepared, volatile) = self
+            .plan(&point, parsed.statement, &lifted.text, declared)
+            .ok()?;
+        (!volatile && prepared.param_types.len() == lifted.literals.len())
+            .then(|| Arc::new(prepared))
     }
 
-    fn literal_params(&self, literals: &[cache::Literal<'_>], types: &[SqlType]) -> Result<Vec<(Row, SqlType)>> {
+    fn literal_params(
+        &self,
+        literals: &[cache::Literal<'_>],
+        types: &[SqlType],
+    ) -> Result<Vec<(Row, SqlType)>> {
         let arena = RowArena::new();
         literals
             .iter()
@@ -328,7 +391,9 @@ impl Session {
                 let datum = match literal {
                     cache::Literal::Int4(n) => repr::Datum::Int32(*n),
                     cache::Literal::Int8(n) => repr::Datum::Int64(*n),
-                    cache::Literal::Unknown(text) => repr::format::parse_datum(ty, text, &self.eval.format, &arena)?,
+                    cache::Literal::Unknown(text) => {
+                        repr::format::parse_datum(ty, text, &self.eval.format, &arena)?
+                    }
                 };
                 Ok((Row::pack_slice(&[datum]), ty.clone()))
             })
@@ -343,7 +408,14 @@ impl Session {
         text: &str,
         declared: Vec<Option<SqlType>>,
     ) -> Result<(Prepared, bool)> {
-        self.plan_with(point, Arc::new(statement), Arc::from(text), declared, self.execution(), false)
+        self.plan_with(
+            point,
+            Arc::new(statement),
+            Arc::from(text),
+            declared,
+            self.execution(),
+            false,
+        )
     }
 
     pub(crate) fn plan_with(
@@ -362,11 +434,25 @@ impl Session {
             let plan = planner::plan_statement(view, &statement, &mut params)?;
             let param_types = params.finish()?;
             let desc = plan.desc().map(Arc::new);
-            if desc.as_ref().is_some_and(|d| d.arity() > RESULT_COLUMNS_MAX) {
-                return Err(SqlError::new("54011", format!("target lists can have at most {RESULT_COLUMNS_MAX} entries")));
+            if desc
+                .as_ref()
+                .is_some_and(|d| d.arity() > RESULT_COLUMNS_MAX)
+            {
+                return Err(SqlError::new(
+                    "54011",
+                    format!("target lists can have at most {RESULT_COLUMNS_MAX} entries"),
+                ));
             }
-            let values = StatementValues { view, ts: point.ts, now: self.statement_time() };
-            let options = CompileOptions { execution, inline_materialized, transient: self.adapter.transient_id() };
+            let values = StatementValues {
+                view,
+                ts: point.ts,
+                now: self.statement_time(),
+            };
+            let options = CompileOptions {
+                execution,
+                inline_materialized,
+                transient: self.adapter.transient_id(),
+            };
             let (compiled, volatile) = compile(plan, &values, options)?;
             let prepared = Prepared {
                 text,
@@ -376,7 +462,11 @@ impl Session {
                 desc,
                 compiled,
                 // Plans over a transaction's own DDL are never reused.
-                catalog_version: if self.txn.catalog_ops.is_empty() && !volatile { catalog.version } else { u64::MAX },
+                catalog_version: if self.txn.catalog_ops.is_empty() && !volatile {
+                    catalog.version
+                } else {
+                    u64::MAX
+                },
                 context: self.context,
             };
             Ok((prepared, volatile))
@@ -390,18 +480,22 @@ impl Session {
             return Err(failed_transaction());
         }
         if !name.is_empty() && self.statements.contains_key(&name) {
-            return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
+            return Err(SqlError::new(
+                "42P05",
+                format!("prepared statement \"{name}\" already exists"),
+            ));
         }
         if self.statements.len() >= NAMED_OBJECTS_MAX {
-            return Err(SqlError::new("53400", "too many prepared statements").hint("DEALLOCATE those that are not needed."));
+            return Err(SqlError::new("53400", "too many prepared statements")
+                .hint("DEALLOCATE those that are not needed."));
         }
         let declared = type_oids
             .iter()
             .map(|oid| match oid {
                 0 | 705 => Ok(None),
-                oid => SqlType::from_oid(*oid, -1)
-                    .map(Some)
-                    .ok_or_else(|| SqlError::new("42704", format!("type with OID {oid} does not exist"))),
+                oid => SqlType::from_oid(*oid, -1).map(Some).ok_or_else(|| {
+                    SqlError::new("42704", format!("type with OID {oid} does not exist"))
+                }),
             })
             .collect::<Result<Vec<_>>>()?;
         let prepared = self.prepare_text(sql, declared).await?;
@@ -409,14 +503,24 @@ impl Session {
         Ok(())
     }
 
-    async fn prepare_text(&mut self, sql: &str, declared: Vec<Option<SqlType>>) -> Result<Arc<Prepared>> {
+    async fn prepare_text(
+        &mut self,
+        sql: &str,
+        declared: Vec<Option<SqlType>>,
+    ) -> Result<Arc<Prepared>> {
         let mut parsed = planner::parse(sql)?;
         if parsed.len() > 1 {
-            return Err(SqlError::new("42601", "cannot insert multiple commands into a prepared statement"));
+            return Err(SqlError::new(
+                "42601",
+                "cannot insert multiple commands into a prepared statement",
+            ));
         }
         match parsed.pop() {
             None => Ok(Arc::new(Prepared::empty())),
-            Some(parsed) => self.prepare_statement(parsed.statement, sql, declared).await,
+            Some(parsed) => {
+                self.prepare_statement(parsed.statement, sql, declared)
+                    .await
+            }
         }
     }
 
@@ -442,15 +546,23 @@ impl Session {
         if self.is_current(&prepared, &point) {
             return Ok(prepared);
         }
-        let (mut again, _) =
-            self.plan(&point, Statement::clone(&prepared.statement), &prepared.text, prepared.declared.clone())?;
+        let (mut again, _) = self.plan(
+            &point,
+            Statement::clone(&prepared.statement),
+            &prepared.text,
+            prepared.declared.clone(),
+        )?;
         again.desc = self.session_desc(&again)?.or(again.desc);
         let again = Arc::new(again);
         self.statements.insert(name.to_owned(), Arc::clone(&again));
         Ok(again)
     }
 
-    pub(crate) fn is_current(&self, prepared: &Prepared, point: &crate::adapter::read_point::ReadPoint) -> bool {
+    pub(crate) fn is_current(
+        &self,
+        prepared: &Prepared,
+        point: &crate::adapter::read_point::ReadPoint,
+    ) -> bool {
         self.txn.catalog_ops.is_empty()
             && prepared.catalog_version == point.state.catalog().version
             && prepared.context == self.context
@@ -458,14 +570,21 @@ impl Session {
 
     pub(crate) fn statement(&self, name: &str) -> Result<Arc<Prepared>> {
         self.statements.get(name).cloned().ok_or_else(|| {
-            let what = if name.is_empty() { "unnamed prepared statement".to_owned() } else { format!("prepared statement \"{name}\"") };
+            let what = if name.is_empty() {
+                "unnamed prepared statement".to_owned()
+            } else {
+                format!("prepared statement \"{name}\"")
+            };
             SqlError::new("26000", format!("{what} does not exist"))
         })
     }
 
     pub(crate) fn name_statement(&mut self, name: String, prepared: Arc<Prepared>) -> Result<()> {
         if self.statements.contains_key(&name) {
-            return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
+            return Err(SqlError::new(
+                "42P05",
+                format!("prepared statement \"{name}\" already exists"),
+            ));
         }
         self.statements.insert(name, prepared);
         Ok(())
@@ -507,21 +626,42 @@ impl Session {
         if param_formats.len() > 1 && param_formats.len() != values.len() {
             return Err(SqlError::new(
                 "08P01",
-                format!("bind message has {} parameter formats but {} parameters", param_formats.len(), values.len()),
+                format!(
+                    "bind message has {} parameter formats but {} parameters",
+                    param_formats.len(),
+                    values.len()
+                ),
             ));
         }
         if !portal.is_empty() && self.portals.contains_key(&portal) {
-            return Err(SqlError::new("42P03", format!("portal \"{portal}\" already exists")));
+            return Err(SqlError::new(
+                "42P03",
+                format!("portal \"{portal}\" already exists"),
+            ));
         }
         if self.portals.len() >= NAMED_OBJECTS_MAX {
             return Err(SqlError::new("53400", "too many portals"));
         }
         let params = self.decode_params(&prepared.param_types, param_formats, values)?;
-        self.portals.insert(portal, Portal { prepared, params, formats, rows: None, done: false });
+        self.portals.insert(
+            portal,
+            Portal {
+                prepared,
+                params,
+                formats,
+                rows: None,
+                done: false,
+            },
+        );
         Ok(())
     }
 
-    fn decode_params(&self, types: &[SqlType], formats: &[i16], values: &[Option<Bytes>]) -> Result<Vec<(Row, SqlType)>> {
+    fn decode_params(
+        &self,
+        types: &[SqlType],
+        formats: &[i16],
+        values: &[Option<Bytes>],
+    ) -> Result<Vec<(Row, SqlType)>> {
         let arena = RowArena::new();
         let mut params = Vec::with_capacity(values.len());
         for (i, (value, ty)) in values.iter().zip(types).enumerate() {
@@ -529,10 +669,14 @@ impl Session {
                 None => repr::Datum::Null,
                 Some(bytes) => match format_of(formats, i) {
                     0 => {
-                        let text = std::str::from_utf8(bytes)
-                            .map_err(|_| SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\""))?;
+                        let text = std::str::from_utf8(bytes).map_err(|_| {
+                            SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\"")
+                        })?;
                         if text.contains('\0') {
-                            return Err(SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\": 0x00"));
+                            return Err(SqlError::new(
+                                "22021",
+                                "invalid byte sequence for encoding \"UTF8\": 0x00",
+                            ));
                         }
                         match self.parse_name(ty, text)? {
                             Some(oid) => oid,
@@ -540,7 +684,12 @@ impl Session {
                         }
                     }
                     1 => repr::format::parse_binary(ty, bytes, &arena)?,
-                    code => return Err(SqlError::new("22023", format!("unsupported format code: {code}"))),
+                    code => {
+                        return Err(SqlError::new(
+                            "22023",
+                            format!("unsupported format code: {code}"),
+                        ));
+                    }
                 },
             };
             params.push((Row::pack_slice(&[datum]), ty.clone()));
@@ -583,7 +732,8 @@ impl Session {
         if portal.prepared.is_empty() {
             return Ok(Output::Empty);
         }
-        self.run(Arc::clone(&portal.prepared), portal.params.clone()).await
+        self.run(Arc::clone(&portal.prepared), portal.params.clone())
+            .await
     }
 
     /// Plans and runs one statement of a simple query.
@@ -593,7 +743,9 @@ impl Session {
         }
         let guard = self.guard();
         let text = parsed.text;
-        let prepared = guard.run(self.prepare_statement(parsed.statement, &text, vec![])).await;
+        let prepared = guard
+            .run(self.prepare_statement(parsed.statement, &text, vec![]))
+            .await;
         match prepared {
             Ok(prepared) => self.run(prepared, vec![]).await,
             Err(error) => {
@@ -636,14 +788,27 @@ impl Session {
     }
 
     /// Compiles a plan for this transaction; its own writes are seen.
-    pub(crate) fn compile_at(&self, plan: planner::Plan, point: &crate::adapter::read_point::ReadPoint) -> Result<Compiled> {
+    pub(crate) fn compile_at(
+        &self,
+        plan: planner::Plan,
+        point: &crate::adapter::read_point::ReadPoint,
+    ) -> Result<Compiled> {
         let catalog = Arc::clone(self.txn.view(point).0.catalog());
         self.with_view(&catalog, |view| {
-            let values = StatementValues { view, ts: point.ts, now: self.statement_time() };
-            let mut options =
-                CompileOptions { execution: self.execution(), inline_materialized: false, transient: self.adapter.transient_id() };
+            let values = StatementValues {
+                view,
+                ts: point.ts,
+                now: self.statement_time(),
+            };
+            let mut options = CompileOptions {
+                execution: self.execution(),
+                inline_materialized: false,
+                transient: self.adapter.transient_id(),
+            };
             let (compiled, _) = compile(plan.clone(), &values, options)?;
-            let own = compiled.shards().is_some_and(|shards| self.txn.has_own(shards, point));
+            let own = compiled
+                .shards()
+                .is_some_and(|shards| self.txn.has_own(shards, point));
             if !own || compiled.overlays_writes() {
                 return Ok(compiled);
             }
@@ -662,15 +827,22 @@ impl Session {
     }
 
     pub(crate) fn eval_context(&self, catalog: &Arc<Catalog>) -> EvalCtx {
-        EvalCtx { catalog: Some(self.catalog_functions(catalog)), ..self.eval.clone() }
+        EvalCtx {
+            catalog: Some(self.catalog_functions(catalog)),
+            ..self.eval.clone()
+        }
     }
 
     /// Columns of statements whose rows only the session knows: FETCH and EXECUTE.
     fn session_desc(&self, prepared: &Prepared) -> Result<Option<Arc<RelationDesc>>> {
-        let Compiled::Plan(plan) = &prepared.compiled else { return Ok(None) };
+        let Compiled::Plan(plan) = &prepared.compiled else {
+            return Ok(None);
+        };
         match &**plan {
             planner::Plan::Execute { name, .. } => Ok(self.statement(name)?.desc.clone()),
-            planner::Plan::Fetch(fetch) if !fetch.is_move => Ok(self.cursors.get(&fetch.name).map(|c| c.desc())),
+            planner::Plan::Fetch(fetch) if !fetch.is_move => {
+                Ok(self.cursors.get(&fetch.name).map(|c| c.desc()))
+            }
             _ => Ok(None),
         }
     }
@@ -679,7 +851,10 @@ impl Session {
 impl Prepared {
     /// The empty query string.
     pub fn empty() -> Self {
-        let nothing = planner::Plan::NoOp { tag: String::new(), notices: vec![] };
+        let nothing = planner::Plan::NoOp {
+            tag: String::new(),
+            notices: vec![],
+        };
         Prepared {
             text: Arc::from(""),
             statement: Arc::new(Statement::Rollback { chain: false }),
@@ -703,7 +878,10 @@ impl Prepared {
 
 /// Statements that a failed transaction still accepts.
 pub(crate) fn ends_transaction(statement: &Statement) -> bool {
-    matches!(statement, Statement::Commit { .. } | Statement::Rollback { .. } | Statement::RollbackTo { .. })
+    matches!(
+        statement,
+        Statement::Commit { .. } | Statement::Rollback { .. } | Statement::RollbackTo { .. }
+    )
 }
 
 fn is_end_of_transaction(sql: &str) -> bool {
@@ -711,7 +889,10 @@ fn is_end_of_transaction(sql: &str) -> bool {
 }
 
 pub(crate) fn failed_transaction() -> SqlError {
-    SqlError::new("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+    SqlError::new(
+        "25P02",
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
 }
 
 fn no_portal(name: &str) -> SqlError {
@@ -748,7 +929,11 @@ fn format_context(settings: &Settings) -> FormatCtx {
         timezone: TimeZone::parse_setting(settings.known("timezone")).unwrap_or(TimeZone::UTC),
         date_order,
         extra_float_digits: settings.known("extra_float_digits").parse().unwrap_or(1),
-        bytea_output: if settings.known("bytea_output") == "escape" { ByteaOutput::Escape } else { ByteaOutput::Hex },
+        bytea_output: if settings.known("bytea_output") == "escape" {
+            ByteaOutput::Escape
+        } else {
+            ByteaOutput::Hex
+        },
         ..FormatCtx::default()
     }
 }
@@ -759,7 +944,10 @@ mod tests {
 
     #[test]
     fn search_path_names_fold_unless_quoted() {
-        assert_eq!(split_identifiers("\"$user\", Public, \"A b\""), ["$user", "public", "A b"]);
+        assert_eq!(
+            split_identifiers("\"$user\", Public, \"A b\""),
+            ["$user", "public", "A b"]
+        );
         assert!(split_identifiers("").is_empty());
     }
 }

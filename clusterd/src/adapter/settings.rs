@@ -20,7 +20,10 @@ enum Kind {
     Bool,
     /// Milliseconds, with PostgreSQL's units; 0 turns the limit off.
     Millis,
-    Integer { min: i64, max: i64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     /// One of these words; the first column is what the user may say, the second what it means.
     Words(&'static [(&'static str, &'static str)]),
     TimeZone,
@@ -38,48 +41,276 @@ const ISOLATION: &[(&str, &str)] = &[
 
 macro_rules! setting {
     ($name:literal, $default:literal, $kind:expr, $reported:literal, $help:literal) => {
-        SettingDef { name: $name, default: $default, help: $help, kind: $kind, reported: $reported }
+        SettingDef {
+            name: $name,
+            default: $default,
+            help: $help,
+            kind: $kind,
+            reported: $reported,
+        }
     };
 }
 
 /// All settings, sorted by lower-case name.
 static SETTINGS: &[SettingDef] = &[
-    setting!("application_name", "", Kind::Text, true, "Sets the application name to be reported in statistics and logs."),
-    setting!("backslash_quote", "safe_encoding", Kind::Text, false, "Accepted for compatibility."),
-    setting!("bytea_output", "hex", Kind::Words(&[("hex", "hex"), ("escape", "escape")]), false, "Sets the output format for bytea."),
-    setting!("check_function_bodies", "on", Kind::Bool, false, "Accepted for compatibility."),
-    setting!("client_encoding", "UTF8", Kind::Utf8, true, "Sets the client's character set encoding; only UTF8."),
-    setting!("client_min_messages", "notice", Kind::Words(&[("debug5", "debug5"), ("debug4", "debug4"), ("debug3", "debug3"), ("debug2", "debug2"), ("debug1", "debug1"), ("debug", "debug2"), ("log", "log"), ("notice", "notice"), ("info", "info"), ("warning", "warning"), ("error", "error")]), false, "Sets the message levels that are sent to the client."),
-    setting!("cluster", "quickstart", Kind::Text, false, "CLUSTER that runs new dataflows and queries of the session."),
-    setting!("clusterd.execution", "auto", Kind::Words(&[("auto", "auto"), ("interpreter", "interpreter")]), false, "How one-shot queries are computed; interpreter forces the reference evaluator."),
-    setting!("datestyle", "ISO, MDY", Kind::DateStyle, true, "Sets the display format for date and time values."),
-    setting!("default_table_access_method", "heap", Kind::Text, false, "Accepted for compatibility."),
-    setting!("default_transaction_isolation", "strict serializable", Kind::Words(ISOLATION), false, "Isolation level of new transactions."),
-    setting!("default_transaction_read_only", "off", Kind::Bool, true, "Sets the default read-only status of new transactions."),
-    setting!("extra_float_digits", "1", Kind::Integer { min: -15, max: 3 }, false, "Sets the number of digits displayed for floating-point values."),
-    setting!("idle_in_transaction_session_timeout", "0", Kind::Millis, false, "Ends a session that idles in a transaction for this long."),
+    setting!(
+        "application_name",
+        "",
+        Kind::Text,
+        true,
+        "Sets the application name to be reported in statistics and logs."
+    ),
+    setting!(
+        "backslash_quote",
+        "safe_encoding",
+        Kind::Text,
+        false,
+        "Accepted for compatibility."
+    ),
+    setting!(
+        "bytea_output",
+        "hex",
+        Kind::Words(&[("hex", "hex"), ("escape", "escape")]),
+        false,
+        "Sets the output format for bytea."
+    ),
+    setting!(
+        "check_function_bodies",
+        "on",
+        Kind::Bool,
+        false,
+        "Accepted for compatibility."
+    ),
+    setting!(
+        "client_encoding",
+        "UTF8",
+        Kind::Utf8,
+        true,
+        "Sets the client's character set encoding; only UTF8."
+    ),
+    setting!(
+        "client_min_messages",
+        "notice",
+        Kind::Words(&[
+            ("debug5", "debug5"),
+            ("debug4", "debug4"),
+            ("debug3", "debug3"),
+            ("debug2", "debug2"),
+            ("debug1", "debug1"),
+            ("debug", "debug2"),
+            ("log", "log"),
+            ("notice", "notice"),
+            ("info", "info"),
+            ("warning", "warning"),
+            ("error", "error")
+        ]),
+        false,
+        "Sets the message levels that are sent to the client."
+    ),
+    setting!(
+        "cluster",
+        "quickstart",
+        Kind::Text,
+        false,
+        "CLUSTER that runs new dataflows and queries of the session."
+    ),
+    setting!(
+        "clusterd.execution",
+        "auto",
+        Kind::Words(&[("auto", "auto"), ("interpreter", "interpreter")]),
+        false,
+        "How one-shot queries are computed; interpreter forces the reference evaluator."
+    ),
+    setting!(
+        "datestyle",
+        "ISO, MDY",
+        Kind::DateStyle,
+        true,
+        "Sets the display format for date and time values."
+    ),
+    setting!(
+        "default_table_access_method",
+        "heap",
+        Kind::Text,
+        false,
+        "Accepted for compatibility."
+    ),
+    setting!(
+        "default_transaction_isolation",
+        "strict serializable",
+        Kind::Words(ISOLATION),
+        false,
+        "Isolation level of new transactions."
+    ),
+    setting!(
+        "default_transaction_read_only",
+        "off",
+        Kind::Bool,
+        true,
+        "Sets the default read-only status of new transactions."
+    ),
+    setting!(
+        "extra_float_digits",
+        "1",
+        Kind::Integer { min: -15, max: 3 },
+        false,
+        "Sets the number of digits displayed for floating-point values."
+    ),
+    setting!(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Kind::Millis,
+        false,
+        "Ends a session that idles in a transaction for this long."
+    ),
     setting!("in_hot_standby", "off", Kind::ReadOnly, true, "Always off."),
-    setting!("integer_datetimes", "on", Kind::ReadOnly, true, "Always on."),
-    setting!("intervalstyle", "postgres", Kind::Words(&[("postgres", "postgres")]), true, "Sets the display format for interval values."),
-    setting!("is_superuser", "on", Kind::ReadOnly, true, "Whether the session's role is a superuser."),
-    setting!("lc_collate", "C", Kind::ReadOnly, false, "Text sorts by bytes."),
-    setting!("lc_ctype", "C", Kind::ReadOnly, false, "Character classes of the C locale."),
-    setting!("lock_timeout", "0", Kind::Millis, false, "Accepted for compatibility: there are no locks."),
-    setting!("max_identifier_length", "63", Kind::ReadOnly, false, "Longest identifier, in bytes."),
-    setting!("row_security", "on", Kind::Bool, false, "Accepted for compatibility."),
-    setting!("search_path", "\"$user\", public", Kind::Text, false, "Sets the schema search order for names that are not schema-qualified."),
-    setting!("server_encoding", "UTF8", Kind::ReadOnly, true, "Always UTF8."),
-    setting!("server_version", "15.0", Kind::ReadOnly, true, "The PostgreSQL version whose behaviour clients may expect."),
-    setting!("server_version_num", "150000", Kind::ReadOnly, false, "The same as an integer."),
-    setting!("session_authorization", "", Kind::ReadOnly, true, "The session's role."),
-    setting!("ssl", "off", Kind::ReadOnly, false, "Whether SQL connections may use TLS."),
-    setting!("standard_conforming_strings", "on", Kind::Words(&[("on", "on")]), true, "Backslashes in ordinary strings are literal."),
-    setting!("statement_timeout", "0", Kind::Millis, false, "Ends a statement that runs for this long."),
-    setting!("synchronize_seqscans", "on", Kind::Bool, false, "Accepted for compatibility."),
-    setting!("timezone", "UTC", Kind::TimeZone, true, "Sets the time zone for displaying and interpreting time stamps."),
-    setting!("transaction_deferrable", "off", Kind::Bool, false, "Accepted for compatibility."),
-    setting!("transaction_isolation", "strict serializable", Kind::Words(ISOLATION), false, "Isolation level of the current transaction."),
-    setting!("transaction_read_only", "off", Kind::Bool, false, "Read-only status of the current transaction."),
+    setting!(
+        "integer_datetimes",
+        "on",
+        Kind::ReadOnly,
+        true,
+        "Always on."
+    ),
+    setting!(
+        "intervalstyle",
+        "postgres",
+        Kind::Words(&[("postgres", "postgres")]),
+        true,
+        "Sets the display format for interval values."
+    ),
+    setting!(
+        "is_superuser",
+        "on",
+        Kind::ReadOnly,
+        true,
+        "Whether the session's role is a superuser."
+    ),
+    setting!(
+        "lc_collate",
+        "C",
+        Kind::ReadOnly,
+        false,
+        "Text sorts by bytes."
+    ),
+    setting!(
+        "lc_ctype",
+        "C",
+        Kind::ReadOnly,
+        false,
+        "Character classes of the C locale."
+    ),
+    setting!(
+        "lock_timeout",
+        "0",
+        Kind::Millis,
+        false,
+        "Accepted for compatibility: there are no locks."
+    ),
+    setting!(
+        "max_identifier_length",
+        "63",
+        Kind::ReadOnly,
+        false,
+        "Longest identifier, in bytes."
+    ),
+    setting!(
+        "row_security",
+        "on",
+        Kind::Bool,
+        false,
+        "Accepted for compatibility."
+    ),
+    setting!(
+        "search_path",
+        "\"$user\", public",
+        Kind::Text,
+        false,
+        "Sets the schema search order for names that are not schema-qualified."
+    ),
+    setting!(
+        "server_encoding",
+        "UTF8",
+        Kind::ReadOnly,
+        true,
+        "Always UTF8."
+    ),
+    setting!(
+        "server_version",
+        "15.0",
+        Kind::ReadOnly,
+        true,
+        "The PostgreSQL version whose behaviour clients may expect."
+    ),
+    setting!(
+        "server_version_num",
+        "150000",
+        Kind::ReadOnly,
+        false,
+        "The same as an integer."
+    ),
+    setting!(
+        "session_authorization",
+        "",
+        Kind::ReadOnly,
+        true,
+        "The session's role."
+    ),
+    setting!(
+        "ssl",
+        "off",
+        Kind::ReadOnly,
+        false,
+        "Whether SQL connections may use TLS."
+    ),
+    setting!(
+        "standard_conforming_strings",
+        "on",
+        Kind::Words(&[("on", "on")]),
+        true,
+        "Backslashes in ordinary strings are literal."
+    ),
+    setting!(
+        "statement_timeout",
+        "0",
+        Kind::Millis,
+        false,
+        "Ends a statement that runs for this long."
+    ),
+    setting!(
+        "synchronize_seqscans",
+        "on",
+        Kind::Bool,
+        false,
+        "Accepted for compatibility."
+    ),
+    setting!(
+        "timezone",
+        "UTC",
+        Kind::TimeZone,
+        true,
+        "Sets the time zone for displaying and interpreting time stamps."
+    ),
+    setting!(
+        "transaction_deferrable",
+        "off",
+        Kind::Bool,
+        false,
+        "Accepted for compatibility."
+    ),
+    setting!(
+        "transaction_isolation",
+        "strict serializable",
+        Kind::Words(ISOLATION),
+        false,
+        "Isolation level of the current transaction."
+    ),
+    setting!(
+        "transaction_read_only",
+        "off",
+        Kind::Bool,
+        false,
+        "Read-only status of the current transaction."
+    ),
 ];
 
 /// The settings' spelling in SHOW ALL, ParameterStatus and error messages.
@@ -111,7 +342,13 @@ impl Settings {
     pub fn new(role: &str) -> Self {
         let mut base = BTreeMap::new();
         base.insert("session_authorization", role.to_owned());
-        Settings { current: base.clone(), base, local: BTreeMap::new(), saved: None, generation: 0 }
+        Settings {
+            current: base.clone(),
+            base,
+            local: BTreeMap::new(),
+            saved: None,
+            generation: 0,
+        }
     }
 
     /// A value of the connection's start packet or its `options`: becomes the session's default.
@@ -168,17 +405,27 @@ impl Settings {
     }
 
     fn value(&self, def: &'static SettingDef) -> &str {
-        self.local.get(def.name).or_else(|| self.current.get(def.name)).map_or(def.default, String::as_str)
+        self.local
+            .get(def.name)
+            .or_else(|| self.current.get(def.name))
+            .map_or(def.default, String::as_str)
     }
 
     /// (display name, value, help) of all settings, for SHOW ALL and pg_settings.
     pub fn all(&self) -> Vec<(&'static str, String, &'static str)> {
-        SETTINGS.iter().map(|def| (display_name(def.name), self.value(def).to_owned(), def.help)).collect()
+        SETTINGS
+            .iter()
+            .map(|def| (display_name(def.name), self.value(def).to_owned(), def.help))
+            .collect()
     }
 
     /// (name, value) of the settings that clients are told about.
     pub fn reported(&self) -> Vec<(&'static str, String)> {
-        SETTINGS.iter().filter(|d| d.reported).map(|d| (display_name(d.name), self.value(d).to_owned())).collect()
+        SETTINGS
+            .iter()
+            .filter(|d| d.reported)
+            .map(|d| (display_name(d.name), self.value(d).to_owned()))
+            .collect()
     }
 
     pub fn generation(&self) -> u64 {
@@ -238,7 +485,10 @@ fn find(name: &str) -> Result<&'static SettingDef> {
     };
     match SETTINGS.binary_search_by(|def| def.name.cmp(lower)) {
         Ok(i) => Ok(&SETTINGS[i]),
-        Err(_) => Err(SqlError::new("42704", format!("unrecognized configuration parameter \"{name}\""))),
+        Err(_) => Err(SqlError::new(
+            "42704",
+            format!("unrecognized configuration parameter \"{name}\""),
+        )),
     }
 }
 
@@ -248,11 +498,20 @@ impl SettingDef {
     }
 
     fn read_only(&self) -> SqlError {
-        SqlError::new("55P02", format!("parameter \"{}\" cannot be changed", self.display_name()))
+        SqlError::new(
+            "55P02",
+            format!("parameter \"{}\" cannot be changed", self.display_name()),
+        )
     }
 
     fn invalid(&self, value: &str) -> SqlError {
-        SqlError::new("22023", format!("invalid value for parameter \"{}\": \"{value}\"", self.display_name()))
+        SqlError::new(
+            "22023",
+            format!(
+                "invalid value for parameter \"{}\": \"{value}\"",
+                self.display_name()
+            ),
+        )
     }
 
     /// The canonical form of a new value.
@@ -307,7 +566,9 @@ fn parse_bool(value: &str) -> Option<bool> {
 /// Milliseconds of a duration with PostgreSQL's units (section 20.1.1).
 fn parse_millis(value: &str) -> Option<u64> {
     let value = value.trim();
-    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let digits = value
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(value.len());
     let number: f64 = value[..digits].parse().ok()?;
     let factor = match value[digits..].trim() {
         "us" => 0.001,
@@ -324,12 +585,21 @@ fn parse_millis(value: &str) -> Option<u64> {
 
 /// The largest unit that shows the value exactly, as SHOW does.
 fn show_millis(ms: u64) -> String {
-    for (factor, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")] {
+    for (factor, unit) in [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "min"),
+        (1_000, "s"),
+    ] {
         if ms > 0 && ms.is_multiple_of(factor) {
             return format!("{}{unit}", ms / factor);
         }
     }
-    if ms == 0 { "0".to_owned() } else { format!("{ms}ms") }
+    if ms == 0 {
+        "0".to_owned()
+    } else {
+        format!("{ms}ms")
+    }
 }
 
 fn check_time_zone(value: &str) -> Option<String> {
@@ -337,7 +607,9 @@ fn check_time_zone(value: &str) -> Option<String> {
     if value.eq_ignore_ascii_case("default") || value.eq_ignore_ascii_case("local") {
         return Some("UTC".to_owned());
     }
-    repr::TimeZone::parse_setting(value).ok().map(|zone| zone.to_string())
+    repr::TimeZone::parse_setting(value)
+        .ok()
+        .map(|zone| zone.to_string())
 }
 
 /// `ISO, MDY` and its variants: the style must be ISO, the order is kept.
@@ -370,9 +642,15 @@ mod tests {
         s.begin_transaction();
         s.set("statement_timeout", "5000", false).unwrap();
         s.set("application_name", "x", true).unwrap();
-        assert_eq!((s.known("statement_timeout"), s.known("application_name")), ("5s", "x"));
+        assert_eq!(
+            (s.known("statement_timeout"), s.known("application_name")),
+            ("5s", "x")
+        );
         s.end_transaction(false);
-        assert_eq!((s.known("statement_timeout"), s.known("application_name")), ("0", ""));
+        assert_eq!(
+            (s.known("statement_timeout"), s.known("application_name")),
+            ("0", "")
+        );
         s.begin_transaction();
         s.set("statement_timeout", "2min", false).unwrap();
         s.end_transaction(true);
@@ -383,8 +661,20 @@ mod tests {
     fn bad_values_are_named() {
         let mut s = Settings::new("me");
         assert_eq!(s.set("nosuch", "1", false).err().unwrap().sqlstate, "42704");
-        assert_eq!(s.set("statement_timeout", "5 parsecs", false).err().unwrap().sqlstate, "22023");
-        assert_eq!(s.set("server_version", "9", false).err().unwrap().sqlstate, "55P02");
-        assert_eq!(s.set("datestyle", "klingon", false).err().unwrap().sqlstate, "22023");
+        assert_eq!(
+            s.set("statement_timeout", "5 parsecs", false)
+                .err()
+                .unwrap()
+                .sqlstate,
+            "22023"
+        );
+        assert_eq!(
+            s.set("server_version", "9", false).err().unwrap().sqlstate,
+            "55P02"
+        );
+        assert_eq!(
+            s.set("datestyle", "klingon", false).err().unwrap().sqlstate,
+            "22023"
+        );
     }
 }

@@ -38,7 +38,11 @@ impl Session {
         _limit: Option<usize>,
     ) -> Result<Subscription, Failure> {
         if self.txn.has_effects() {
-            return Err(SqlError::unsupported("SUBSCRIBE in a transaction that has written", "COMMIT first.").into());
+            return Err(SqlError::unsupported(
+                "SUBSCRIBE in a transaction that has written",
+                "COMMIT first.",
+            )
+            .into());
         }
         let as_of = match &plan.as_of {
             Some(as_of) => self.as_of(as_of, params, point).await?,
@@ -57,15 +61,29 @@ impl Session {
         let catalog = Arc::clone(point.state.catalog());
         let cluster = self.with_view(&catalog, |view| view.cluster(None).map(|c| c.id))?;
         let id = self.adapter.transient_id();
-        let spec = ExportSpec::Subscribe { id, types: plan.desc.types.clone(), with_snapshot: plan.snapshot };
+        let spec = ExportSpec::Subscribe {
+            id,
+            types: plan.desc.types.clone(),
+            with_snapshot: plan.snapshot,
+        };
         let mut dataflow = {
             let oracle = CatalogOracle::new(&catalog, &ViewDefinitions);
-            optimize_dataflow(&format!("subscribe {id}"), plan.mir.clone(), &spec, &oracle, cluster)?.dataflow
+            optimize_dataflow(
+                &format!("subscribe {id}"),
+                plan.mir.clone(),
+                &spec,
+                &oracle,
+                cluster,
+            )?
+            .dataflow
         };
         dataflow.as_of = Some(as_of);
         dataflow.until = up_to;
-        let handle =
-            self.adapter.clusters.subscribe(cluster, id, Arc::new(dataflow), catalog.version).await?;
+        let handle = self
+            .adapter
+            .clusters
+            .subscribe(cluster, id, Arc::new(dataflow), catalog.version)
+            .await?;
         Ok(Subscription {
             desc: Arc::new(plan.output_desc()),
             progress: plan.progress,
@@ -78,15 +96,29 @@ impl Session {
         })
     }
 
-    fn resolve_time(&self, expr: &plan::ScalarExpr, params: &Params, point: &ReadPoint) -> Result<Timestamp> {
+    fn resolve_time(
+        &self,
+        expr: &plan::ScalarExpr,
+        params: &Params,
+        point: &ReadPoint,
+    ) -> Result<Timestamp> {
         let mut expr = expr.clone();
         expr.visit_mut_post(&mut |e| {
-            if matches!(e, plan::ScalarExpr::Unmaterializable(plan::scalar::Unmaterializable::MzNow)) {
-                *e = plan::ScalarExpr::literal(Datum::MzTimestamp(point.ts), repr::SqlType::MzTimestamp);
+            if matches!(
+                e,
+                plan::ScalarExpr::Unmaterializable(plan::scalar::Unmaterializable::MzNow)
+            ) {
+                *e = plan::ScalarExpr::literal(
+                    Datum::MzTimestamp(point.ts),
+                    repr::SqlType::MzTimestamp,
+                );
             }
         });
         evaluate_constant(&expr, params, &self.eval, |datum| match datum {
-            Datum::Null => Err(SqlError::new("22023", "UP TO requires a time that is not null")),
+            Datum::Null => Err(SqlError::new(
+                "22023",
+                "UP TO requires a time that is not null",
+            )),
             datum => Ok(datum.unwrap_mz_timestamp()),
         })
     }
@@ -165,7 +197,9 @@ impl Subscription {
             }
             self.ready.push_back(self.packer.finish_row());
         }
-        let complete = batch.upper.is_none_or(|upper| self.up_to.is_some_and(|up_to| upper >= up_to));
+        let complete = batch
+            .upper
+            .is_none_or(|upper| self.up_to.is_some_and(|up_to| upper >= up_to));
         self.ended |= complete;
         Ok(())
     }

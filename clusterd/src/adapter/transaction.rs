@@ -2,8 +2,8 @@
 
 use crate::adapter::read_point::ReadPoint;
 use repr::{Diff, GlobalId, Row, ShardId, Timestamp};
-use state::command::{CatalogOp, Check, Write};
 use state::State;
+use state::command::{CatalogOp, Check, Write};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -105,21 +105,45 @@ impl Transaction {
 
     /// Whether any of the shards holds something that only this transaction sees: its writes, or the shard itself.
     pub fn has_own(&self, shards: &BTreeSet<ShardId>, point: &ReadPoint) -> bool {
-        shards.iter().any(|s| self.writes.contains_key(s) || self.scratch.is_some() && point.state.shard(*s).is_none())
+        shards.iter().any(|s| {
+            self.writes.contains_key(s) || self.scratch.is_some() && point.state.shard(*s).is_none()
+        })
     }
 
     /// The conditions of the commit. A transaction without effects has none.
     pub fn checks(&self) -> Vec<Check> {
-        let Some(point) = &self.read_point else { return vec![] };
+        let Some(point) = &self.read_point else {
+            return vec![];
+        };
         let since = point.ts;
         // A table that this transaction has created was read by nobody else.
         let existed = |shard: &ShardId| point.state.shard(*shard).is_some();
-        let shards = self.reads.shards.iter().filter(|shard| existed(shard)).map(|shard| Check::ShardUnchanged { shard: *shard, since });
-        let keys = self.reads.keys.iter().filter(|(shard, ..)| existed(shard) && !self.reads.shards.contains(shard)).map(|(shard, space, key)| {
-            Check::KeyUnchanged { shard: *shard, space: *space, key: key.clone(), since }
-        });
+        let shards = self
+            .reads
+            .shards
+            .iter()
+            .filter(|shard| existed(shard))
+            .map(|shard| Check::ShardUnchanged {
+                shard: *shard,
+                since,
+            });
+        let keys = self
+            .reads
+            .keys
+            .iter()
+            .filter(|(shard, ..)| existed(shard) && !self.reads.shards.contains(shard))
+            .map(|(shard, space, key)| Check::KeyUnchanged {
+                shard: *shard,
+                space: *space,
+                key: key.clone(),
+                since,
+            });
         let catalog = (self.reads.catalog || !self.catalog_ops.is_empty())
-            .then(|| self.read_point.as_ref().map(|p| Check::CatalogUnchanged { version: p.state.catalog().version }))
+            .then(|| {
+                self.read_point.as_ref().map(|p| Check::CatalogUnchanged {
+                    version: p.state.catalog().version,
+                })
+            })
             .flatten();
         shards.chain(keys).chain(catalog).collect()
     }
@@ -127,7 +151,11 @@ impl Transaction {
     pub fn take_writes(&mut self) -> Vec<Write> {
         std::mem::take(&mut self.writes)
             .into_iter()
-            .map(|(shard, w)| Write { shard, updates: consolidate(w.updates), truncate: w.truncate })
+            .map(|(shard, w)| Write {
+                shard,
+                updates: consolidate(w.updates),
+                truncate: w.truncate,
+            })
             .filter(|w| w.truncate || !w.updates.is_empty())
             .collect()
     }
@@ -159,7 +187,13 @@ mod tests {
     #[test]
     fn updates_that_cancel_are_not_written() {
         let row = |n| Row::pack_slice(&[Datum::Int32(n)]);
-        let left = consolidate(vec![(row(1), 1), (row(2), 1), (row(1), -1), (row(3), 2), (row(2), 1)]);
+        let left = consolidate(vec![
+            (row(1), 1),
+            (row(2), 1),
+            (row(1), -1),
+            (row(3), 2),
+            (row(2), 1),
+        ]);
         assert_eq!(left, [(row(2), 2), (row(3), 2)]);
     }
 }

@@ -38,8 +38,15 @@ pub(crate) enum LeadEvent {
     Response(ReplicaId, Response),
     Granted(BTreeMap<GlobalId, Timestamp>),
     /// `done` is answered once the replicas have been told.
-    Create { id: GlobalId, dataflow: Arc<Dataflow>, owner: Owner, done: oneshot::Sender<()> },
-    Drop { id: GlobalId },
+    Create {
+        id: GlobalId,
+        dataflow: Arc<Dataflow>,
+        owner: Owner,
+        done: oneshot::Sender<()>,
+    },
+    Drop {
+        id: GlobalId,
+    },
 }
 
 /// Starts replicas, group and driver of a CLUSTER.
@@ -50,8 +57,12 @@ pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
         let sink = events.clone();
         let id = *id;
         // The driver may have ended already when the process stops.
-        let responses = Arc::new(move |response| drop(sink.send(LeadEvent::Response(id, response))));
-        replicas.insert(id, replica::start(shared.env.storage(), &shared.host, cluster, responses)?);
+        let responses =
+            Arc::new(move |response| drop(sink.send(LeadEvent::Response(id, response))));
+        replicas.insert(
+            id,
+            replica::start(shared.env.storage(), &shared.host, cluster, responses)?,
+        );
     }
     let granted = events.clone();
     let group = ClusterGroup::start(
@@ -64,7 +75,9 @@ pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
         Box::new(move |grants| drop(granted.send(LeadEvent::Granted(grants)))),
     )
     .await?;
-    let controller = Controller::new(Config { read_window_us: READ_WINDOW_US });
+    let controller = Controller::new(Config {
+        read_window_us: READ_WINDOW_US,
+    });
     let (seen_sender, seen) = watch::channel(Seen::default());
     let frontiers = Arc::new(Mutex::new(BTreeMap::new()));
     let lead = Lead {
@@ -89,11 +102,19 @@ pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
         owners: BTreeMap::new(),
         desired: BTreeMap::new(),
         holds: BTreeMap::new(),
-        created: counter("clusterd_controller_dataflows_created_total", "Dataflows that replicas were told to build because they did not have them."),
+        created: counter(
+            "clusterd_controller_dataflows_created_total",
+            "Dataflows that replicas were told to build because they did not have them.",
+        ),
         created_before: 0,
         meter: BusyMeter::named("controller"),
     };
-    drop(shared.host.spawn.spawn("controller", Box::pin(driver.run(receiver))));
+    drop(
+        shared
+            .host
+            .spawn
+            .spawn("controller", Box::pin(driver.run(receiver))),
+    );
     Ok(lead)
 }
 
@@ -125,8 +146,15 @@ impl Driver {
         };
         let (_, mut listener) = self.shared.env.storage().listen();
         self.follow_state();
-        self.step(Event::GrantCommitted { grants: self.group.grants() });
-        self.step(Event::BecameLeader { epoch: Epoch { incarnation: self.incarnation, term } });
+        self.step(Event::GrantCommitted {
+            grants: self.group.grants(),
+        });
+        self.step(Event::BecameLeader {
+            epoch: Epoch {
+                incarnation: self.incarnation,
+                term,
+            },
+        });
         let replicas: Vec<_> = self.replicas.keys().copied().collect();
         for replica in replicas {
             self.step(Event::ReplicaConnected { replica });
@@ -169,7 +197,10 @@ impl Driver {
             storage::Event::Jump(_) => true,
         });
         let state = self.shared.env.storage().view();
-        let holds_moved = state.holds().get(&self.cluster).is_some_and(|hold| hold.frontiers != self.holds);
+        let holds_moved = state
+            .holds()
+            .get(&self.cluster)
+            .is_some_and(|hold| hold.frontiers != self.holds);
         if changed || holds_moved {
             self.follow_state();
         }
@@ -182,24 +213,29 @@ impl Driver {
             && hold.frontiers != self.holds
         {
             self.holds.clone_from(&hold.frontiers);
-            self.step(Event::HoldsApplied { holds: self.holds.clone() });
+            self.step(Event::HoldsApplied {
+                holds: self.holds.clone(),
+            });
         }
         let catalog = state.catalog();
         if self.seen.borrow().catalog_version == catalog.version {
             return;
         }
-        let (desired, unreadable) = controller::desired::from_catalog(catalog, self.cluster, &self.desired);
+        let (desired, unreadable) =
+            controller::desired::from_catalog(catalog, self.cluster, &self.desired);
         for (id, error) in unreadable {
             tracing::error!(%id, %error, "a stored plan cannot be read by this binary");
         }
         self.desired.clone_from(&desired);
         self.step(Event::CatalogChanged { dataflows: desired });
-        self.seen.send_modify(|seen| seen.catalog_version = catalog.version);
+        self.seen
+            .send_modify(|seen| seen.catalog_version = catalog.version);
     }
 
     fn publish(&mut self) {
         let ready = !self.controller.routes().all().is_empty();
-        self.seen.send_if_modified(|seen| std::mem::replace(&mut seen.ready, ready) != ready);
+        self.seen
+            .send_if_modified(|seen| std::mem::replace(&mut seen.ready, ready) != ready);
         let created = self.controller.dataflows_created();
         self.created.inc_by(created - self.created_before);
         self.created_before = created;
@@ -207,11 +243,22 @@ impl Driver {
 
     fn handle(&mut self, event: LeadEvent) {
         match event {
-            LeadEvent::Response(replica, response) => self.step(Event::Response { replica, response }),
+            LeadEvent::Response(replica, response) => {
+                self.step(Event::Response { replica, response })
+            }
             LeadEvent::Granted(grants) => self.step(Event::GrantCommitted { grants }),
-            LeadEvent::Create { id, dataflow, owner, done } => {
+            LeadEvent::Create {
+                id,
+                dataflow,
+                owner,
+                done,
+            } => {
                 self.owners.insert(id, owner);
-                self.step(Event::CreateTransient { id, hash: id.0, dataflow });
+                self.step(Event::CreateTransient {
+                    id,
+                    hash: id.0,
+                    dataflow,
+                });
                 // A statement that was cancelled meanwhile drops the dataflow again.
                 let _ = done.send(());
             }
@@ -242,14 +289,22 @@ impl Driver {
             }
             Action::ProposeGrants(grants) => self.propose(Entry::Grants(grants)),
             Action::ForgetGrants(ids) => self.propose(Entry::Forget(ids)),
-            Action::ProposeHolds { incarnation, frontiers } => self.propose_holds(incarnation, frontiers),
+            Action::ProposeHolds {
+                incarnation,
+                frontiers,
+            } => self.propose_holds(incarnation, frontiers),
             Action::Frontiers(moved) => self.frontiers.lock().extend(moved),
             Action::Subscribe { id, batch } => {
                 if let Some(Owner::Subscribe(queue)) = self.owners.get(&id) {
                     queue.push(batch);
                 }
             }
-            Action::Failed { id, replica, error, last } => self.failed(id, replica, error, last),
+            Action::Failed {
+                id,
+                replica,
+                error,
+                last,
+            } => self.failed(id, replica, error, last),
         }
     }
 
@@ -260,17 +315,34 @@ impl Driver {
                 tracing::warn!(%cluster, %error, "an entry of the cluster's group was not committed");
             }
         };
-        drop(self.shared.host.spawn.spawn("cluster-propose", Box::pin(propose)));
+        drop(
+            self.shared
+                .host
+                .spawn
+                .spawn("cluster-propose", Box::pin(propose)),
+        );
     }
 
     fn propose_holds(&self, incarnation: u64, frontiers: BTreeMap<ShardId, Timestamp>) {
         let (env, cluster) = (Arc::clone(&self.shared.env), self.cluster);
         let propose = async move {
-            if let Err(error) = env.propose(&Command::Holds { cluster, incarnation, frontiers }).await {
+            if let Err(error) = env
+                .propose(&Command::Holds {
+                    cluster,
+                    incarnation,
+                    frontiers,
+                })
+                .await
+            {
                 tracing::warn!(%cluster, %error, "input holds were not raised");
             }
         };
-        drop(self.shared.host.spawn.spawn("hold-propose", Box::pin(propose)));
+        drop(
+            self.shared
+                .host
+                .spawn
+                .spawn("hold-propose", Box::pin(propose)),
+        );
     }
 
     fn failed(&mut self, id: GlobalId, replica: ReplicaId, error: plan::EvalError, last: bool) {

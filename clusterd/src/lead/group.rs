@@ -4,7 +4,10 @@ use bytes::Bytes;
 use controller::log::{Entry, LogState};
 use host::Host;
 use parking_lot::Mutex;
-use raft::{Committed, Election, GroupClass, GroupConfig, GroupError, GroupId, NoPeers, RaftGroup, SnapshotWriter, StateMachine, Wal};
+use raft::{
+    Committed, Election, GroupClass, GroupConfig, GroupError, GroupId, NoPeers, RaftGroup,
+    SnapshotWriter, StateMachine, Wal,
+};
 use repr::{ClusterId, GlobalId, Timestamp};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -34,7 +37,9 @@ impl StateMachine for Machine {
                     }
                 }
                 // Soft state: what cannot be read is as good as lost, and is proposed again by the next tick.
-                Err(error) => tracing::error!(%error, index = entry.pos.index, "an entry of a cluster's group cannot be read"),
+                Err(error) => {
+                    tracing::error!(%error, index = entry.pos.index, "an entry of a cluster's group cannot be read")
+                }
             }
         }
         vec![(); run.len()]
@@ -82,14 +87,24 @@ impl ClusterGroup {
         granted: GrantSink,
     ) -> Result<ClusterGroup, GroupError> {
         let state = Arc::new(Mutex::new(LogState::default()));
-        let machine = Machine { state: Arc::clone(&state), granted };
+        let machine = Machine {
+            state: Arc::clone(&state),
+            granted,
+        };
         let dir = snapshots.join(format!("cluster-{}", cluster.0));
         let mut config = GroupConfig::new(GroupId(cluster.0), node.0, GroupClass::Cluster, dir);
         config.election = election;
         config.snapshot_log_bytes = SNAPSHOT_LOG_BYTES;
         config.log_keep_bytes = SNAPSHOT_LOG_BYTES;
-        let group =
-            RaftGroup::start(config, host, Arc::clone(wal), machine, Arc::new(NoPeers), crate::server::fatal_hook()).await?;
+        let group = RaftGroup::start(
+            config,
+            host,
+            Arc::clone(wal),
+            machine,
+            Arc::new(NoPeers),
+            crate::server::fatal_hook(),
+        )
+        .await?;
         group.found_alone("").await?;
         Ok(ClusterGroup { group, state })
     }
@@ -105,7 +120,10 @@ impl ClusterGroup {
     }
 
     pub async fn propose(&self, entry: &Entry) -> Result<(), raft::ProposeError> {
-        self.group.propose(Bytes::from(entry.encode())).await.map(drop)
+        self.group
+            .propose(Bytes::from(entry.encode()))
+            .await
+            .map(drop)
     }
 
     pub fn oldest_lease(&self) -> Option<Timestamp> {

@@ -34,14 +34,25 @@ pub(crate) struct Receiver {
 }
 
 fn batch_bytes(batch: &SubscribeBatch) -> usize {
-    64 + batch.updates.as_ref().map_or(0, |updates| updates.iter().map(|(_, row, _)| row.byte_len() + 32).sum())
+    64 + batch.updates.as_ref().map_or(0, |updates| {
+        updates.iter().map(|(_, row, _)| row.byte_len() + 32).sum()
+    })
 }
 
 impl SubscribeQueue {
     pub fn new() -> (SubscribeQueue, Receiver) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let waiting = Arc::new(Waiting::default());
-        (SubscribeQueue { batches: sender, waiting: Arc::clone(&waiting) }, Receiver { batches: receiver, waiting })
+        (
+            SubscribeQueue {
+                batches: sender,
+                waiting: Arc::clone(&waiting),
+            },
+            Receiver {
+                batches: receiver,
+                waiting,
+            },
+        )
     }
 
     pub fn push(&self, batch: SubscribeBatch) {
@@ -49,7 +60,9 @@ impl SubscribeQueue {
             return;
         }
         let bytes = batch_bytes(&batch);
-        if self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > SUBSCRIBE_BUFFER_BYTES_MAX {
+        if self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
+            > SUBSCRIBE_BUFFER_BYTES_MAX
+        {
             self.waiting.overflowed.store(true, Ordering::Relaxed);
             self.fail(
                 SqlError::new("53400", "the subscription's client is too slow")
@@ -69,14 +82,20 @@ impl SubscribeQueue {
 
 impl SubscribeHandle {
     pub(crate) fn new(batches: Receiver, transient: Transient) -> Self {
-        SubscribeHandle { batches, _transient: transient }
+        SubscribeHandle {
+            batches,
+            _transient: transient,
+        }
     }
 
     /// The next batch; `None` when the node stops. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Option<Result<SubscribeBatch>> {
         let batch = self.batches.batches.recv().await?;
         if let Ok(batch) = &batch {
-            self.batches.waiting.bytes.fetch_sub(batch_bytes(batch), Ordering::Relaxed);
+            self.batches
+                .waiting
+                .bytes
+                .fetch_sub(batch_bytes(batch), Ordering::Relaxed);
         }
         Some(batch)
     }

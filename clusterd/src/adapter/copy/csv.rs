@@ -67,9 +67,13 @@ pub fn split(record: &str, delimiter: u8, quote: u8, escape: u8) -> Result<Vec<F
             }
             Some(b) if b != delimiter => value.push(b),
             end => {
-                let text = String::from_utf8(std::mem::take(&mut value))
-                    .map_err(|_| SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\""))?;
-                fields.push(Field { value: text, quoted: std::mem::take(&mut was_quoted) });
+                let text = String::from_utf8(std::mem::take(&mut value)).map_err(|_| {
+                    SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\"")
+                })?;
+                fields.push(Field {
+                    value: text,
+                    quoted: std::mem::take(&mut was_quoted),
+                });
                 if end.is_none() {
                     return Ok(fields);
                 }
@@ -81,9 +85,15 @@ pub fn split(record: &str, delimiter: u8, quote: u8, escape: u8) -> Result<Vec<F
 
 /// Writes a value, quoted where it must be or `force` asks for it. `only`: it is alone on its line.
 pub fn write(value: &str, options: &CopyOptions, force: bool, only: bool, out: &mut Vec<u8>) {
-    let CopyOptions { delimiter, quote, escape, .. } = *options;
+    let CopyOptions {
+        delimiter,
+        quote,
+        escape,
+        ..
+    } = *options;
     let special = |b: u8| b == delimiter || b == quote || b == b'\n' || b == b'\r';
-    let needs = force || value == options.null || value.bytes().any(special) || only && value == "\\.";
+    let needs =
+        force || value == options.null || value.bytes().any(special) || only && value == "\\.";
     if !needs {
         out.extend_from_slice(value.as_bytes());
         return;
@@ -103,13 +113,25 @@ mod tests {
     use super::*;
 
     fn cut(record: &str) -> Vec<(String, bool)> {
-        split(record, b',', b'"', b'"').unwrap().into_iter().map(|f| (f.value, f.quoted)).collect()
+        split(record, b',', b'"', b'"')
+            .unwrap()
+            .into_iter()
+            .map(|f| (f.value, f.quoted))
+            .collect()
     }
 
     #[test]
     fn quotes_delimiters_and_empty_fields() {
         let f = |v: &str, q| (v.to_owned(), q);
-        assert_eq!(cut(r#"a,"b,""c""",,"""#.trim_end_matches('"')), [f("a", false), f("b,\"c\"", true), f("", false), f("", false)]);
+        assert_eq!(
+            cut(r#"a,"b,""c""",,"""#.trim_end_matches('"')),
+            [
+                f("a", false),
+                f("b,\"c\"", true),
+                f("", false),
+                f("", false)
+            ]
+        );
         assert_eq!(cut("\"\""), [f("", true)]);
         assert!(split("\"open", b',', b'"', b'"').is_err());
     }

@@ -48,7 +48,11 @@ pub struct LineDecoder {
 impl LineDecoder {
     pub fn new(plan: &CopyFromPlan, table: &str, ctx: EvalCtx) -> Self {
         let identity = plan.row.len() == plan.desc.types.len()
-            && plan.row.iter().enumerate().all(|(i, e)| *e == ScalarExpr::Column(i));
+            && plan
+                .row
+                .iter()
+                .enumerate()
+                .all(|(i, e)| *e == ScalarExpr::Column(i));
         LineDecoder {
             table: table.to_owned(),
             desc: plan.desc.clone(),
@@ -82,11 +86,17 @@ impl LineDecoder {
         let buffer = std::mem::take(&mut self.buffer);
         let mut start = 0;
         while !self.ended && start < buffer.len() {
-            let Some((length, end)) = self.line_end(&buffer[start..], complete) else { break };
+            let Some((length, end)) = self.line_end(&buffer[start..], complete) else {
+                break;
+            };
             self.line += 1;
             let line = &buffer[start..start + length];
-            let line = std::str::from_utf8(line)
-                .map_err(|_| self.locate(SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\""), None))?;
+            let line = std::str::from_utf8(line).map_err(|_| {
+                self.locate(
+                    SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\""),
+                    None,
+                )
+            })?;
             self.accept(line)?;
             start += length + end;
         }
@@ -96,7 +106,13 @@ impl LineDecoder {
         self.buffer = buffer;
         self.buffer.drain(..start);
         if self.buffer.len() > LINE_BYTES_MAX {
-            return Err(self.locate(SqlError::new("54000", format!("a line is longer than {LINE_BYTES_MAX} bytes")), None));
+            return Err(self.locate(
+                SqlError::new(
+                    "54000",
+                    format!("a line is longer than {LINE_BYTES_MAX} bytes"),
+                ),
+                None,
+            ));
         }
         Ok(())
     }
@@ -128,18 +144,32 @@ impl LineDecoder {
         }
         match self.options.format {
             CopyFormat::Csv => {
-                let record = csv::split(line, self.options.delimiter, self.options.quote, self.options.escape)
-                    .map_err(|e| self.locate(e, None))?;
+                let record = csv::split(
+                    line,
+                    self.options.delimiter,
+                    self.options.quote,
+                    self.options.escape,
+                )
+                .map_err(|e| self.locate(e, None))?;
                 let fields: Vec<_> = record
                     .iter()
                     .enumerate()
-                    .map(|(i, field)| self.is_value(i, field).then_some(Cow::Borrowed(field.value.as_str())))
+                    .map(|(i, field)| {
+                        self.is_value(i, field)
+                            .then_some(Cow::Borrowed(field.value.as_str()))
+                    })
                     .collect();
                 self.decode(&fields)
             }
             CopyFormat::Text | CopyFormat::Binary => {
                 let mut fields = Vec::with_capacity(self.desc.types.len());
-                text::split(line, self.options.delimiter, &self.options.null, &mut fields).map_err(|e| self.locate(e, None))?;
+                text::split(
+                    line,
+                    self.options.delimiter,
+                    &self.options.null,
+                    &mut fields,
+                )
+                .map_err(|e| self.locate(e, None))?;
                 self.decode(&fields)
             }
         }
@@ -151,7 +181,11 @@ impl LineDecoder {
         if field.value != options.null {
             return true;
         }
-        if field.quoted { !options.force_null.contains(&column) } else { options.force_not_null.contains(&column) }
+        if field.quoted {
+            !options.force_null.contains(&column)
+        } else {
+            options.force_not_null.contains(&column)
+        }
     }
 
     fn check_header(&self, line: &str) -> Result<()> {
@@ -159,11 +193,19 @@ impl LineDecoder {
             return Ok(());
         }
         let names: Vec<String> = match self.options.format {
-            CopyFormat::Csv => csv::split(line, self.options.delimiter, self.options.quote, self.options.escape)?
-                .into_iter()
-                .map(|f| f.value)
+            CopyFormat::Csv => csv::split(
+                line,
+                self.options.delimiter,
+                self.options.quote,
+                self.options.escape,
+            )?
+            .into_iter()
+            .map(|f| f.value)
+            .collect(),
+            CopyFormat::Text | CopyFormat::Binary => line
+                .split(char::from(self.options.delimiter))
+                .map(str::to_owned)
                 .collect(),
-            CopyFormat::Text | CopyFormat::Binary => line.split(char::from(self.options.delimiter)).map(str::to_owned).collect(),
         };
         for (i, (found, expected)) in names.iter().zip(&self.desc.names).enumerate() {
             if found != expected {
@@ -177,8 +219,11 @@ impl LineDecoder {
             }
         }
         if names.len() != self.desc.names.len() {
-            let message =
-                format!("wrong number of fields in header line: got {}, expected {}", names.len(), self.desc.names.len());
+            let message = format!(
+                "wrong number of fields in header line: got {}, expected {}",
+                names.len(),
+                self.desc.names.len()
+            );
             return Err(self.locate(SqlError::new("22P04", message), None));
         }
         Ok(())
@@ -187,41 +232,69 @@ impl LineDecoder {
     fn decode(&mut self, fields: &[Option<Cow<'_, str>>]) -> Result<()> {
         if fields.len() < self.desc.types.len() {
             let name = &self.desc.names[fields.len()];
-            return Err(self.locate(SqlError::new("22P04", format!("missing data for column \"{name}\"")), None));
+            return Err(self.locate(
+                SqlError::new("22P04", format!("missing data for column \"{name}\"")),
+                None,
+            ));
         }
         if fields.len() > self.desc.types.len() {
-            return Err(self.locate(SqlError::new("22P04", "extra data after last expected column"), None));
+            return Err(self.locate(
+                SqlError::new("22P04", "extra data after last expected column"),
+                None,
+            ));
         }
         let row = self.parse_row(fields);
         self.packer.clear();
         self.arena.clear();
         match row {
             Ok(Some(row)) => {
-                self.rows.push(DecodedRow { row, line: self.line });
+                self.rows.push(DecodedRow {
+                    row,
+                    line: self.line,
+                });
                 Ok(())
             }
             Ok(None) => Ok(()),
             Err((column, error)) => {
-                let field = fields.get(column).and_then(|f| f.as_deref()).map(|value| (column, value));
+                let field = fields
+                    .get(column)
+                    .and_then(|f| f.as_deref())
+                    .map(|value| (column, value));
                 Err(self.locate(error, field))
             }
         }
     }
 
     /// The table's row; an error names the column of the data.
-    fn parse_row(&mut self, fields: &[Option<Cow<'_, str>>]) -> Result<Option<Row>, (usize, SqlError)> {
+    fn parse_row(
+        &mut self,
+        fields: &[Option<Cow<'_, str>>],
+    ) -> Result<Option<Row>, (usize, SqlError)> {
         let (arena, packer) = (&self.arena, &mut self.packer);
         if self.row.is_none() && self.selection.is_none() {
             for (i, field) in fields.iter().enumerate() {
-                packer.push(parse_field(&self.desc.types[i].ty, field.as_deref(), &self.ctx, arena).map_err(|e| (i, e))?);
+                packer.push(
+                    parse_field(&self.desc.types[i].ty, field.as_deref(), &self.ctx, arena)
+                        .map_err(|e| (i, e))?,
+                );
             }
             return Ok(Some(packer.finish_row()));
         }
         let mut datums = Vec::with_capacity(fields.len());
         for (i, field) in fields.iter().enumerate() {
-            datums.push(parse_field(&self.desc.types[i].ty, field.as_deref(), &self.ctx, arena).map_err(|e| (i, e))?);
+            datums.push(
+                parse_field(&self.desc.types[i].ty, field.as_deref(), &self.ctx, arena)
+                    .map_err(|e| (i, e))?,
+            );
         }
-        project(self.row.as_deref(), self.selection.as_ref(), &datums, &self.ctx, arena).map_err(|e| (usize::MAX, e))
+        project(
+            self.row.as_deref(),
+            self.selection.as_ref(),
+            &datums,
+            &self.ctx,
+            arena,
+        )
+        .map_err(|e| (usize::MAX, e))
     }
 
     /// `COPY t, line 3, column v: "x"`.
@@ -229,14 +302,22 @@ impl LineDecoder {
         let mut context = format!("COPY {}, line {}", self.table, self.line);
         if let Some((column, value)) = field {
             let shown: String = value.chars().take(100).collect();
-            context.push_str(&format!(", column {}: \"{shown}\"", self.desc.names[column]));
+            context.push_str(&format!(
+                ", column {}: \"{shown}\"",
+                self.desc.names[column]
+            ));
         }
         error.context = Some(context);
         error
     }
 }
 
-fn parse_field<'a>(ty: &SqlType, field: Option<&'a str>, ctx: &EvalCtx, arena: &'a RowArena) -> Result<Datum<'a>> {
+fn parse_field<'a>(
+    ty: &SqlType,
+    field: Option<&'a str>,
+    ctx: &EvalCtx,
+    arena: &'a RowArena,
+) -> Result<Datum<'a>> {
     match field {
         None => Ok(Datum::Null),
         Some(text) => Ok(parse_datum(ty, text, &ctx.format, arena)?),
@@ -254,13 +335,18 @@ fn project(
     let packed = match row {
         None => Row::pack_slice(datums),
         Some(exprs) => {
-            let values = exprs.iter().map(|e| e.eval(ctx, datums, arena)).collect::<Result<Vec<_>, _>>()?;
+            let values = exprs
+                .iter()
+                .map(|e| e.eval(ctx, datums, arena))
+                .collect::<Result<Vec<_>, _>>()?;
             Row::pack_slice(&values)
         }
     };
     let keep = match selection {
         None => true,
-        Some(predicate) => predicate.eval(ctx, &packed.unpack(), &RowArena::new())? == Datum::Bool(true),
+        Some(predicate) => {
+            predicate.eval(ctx, &packed.unpack(), &RowArena::new())? == Datum::Bool(true)
+        }
     };
     Ok(keep.then_some(packed))
 }

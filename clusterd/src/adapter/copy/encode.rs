@@ -15,7 +15,12 @@ pub struct RowEncoder {
 
 impl RowEncoder {
     pub fn new(desc: Arc<RelationDesc>, options: CopyOptions, context: FormatCtx) -> Self {
-        RowEncoder { desc, options, context, value: String::new() }
+        RowEncoder {
+            desc,
+            options,
+            context,
+            value: String::new(),
+        }
     }
 
     /// The header line, if one was asked for.
@@ -38,7 +43,8 @@ impl RowEncoder {
                 continue;
             }
             value.clear();
-            write_text(&column.ty, datum, &self.context, &mut value).expect("strings take all text");
+            write_text(&column.ty, datum, &self.context, &mut value)
+                .expect("strings take all text");
             self.field(i, Some(&value), out);
         }
         self.value = value;
@@ -57,7 +63,9 @@ impl RowEncoder {
                 let only = self.desc.arity() == 1;
                 csv::write(value, options, force, only, out);
             }
-            (Some(value), CopyFormat::Text | CopyFormat::Binary) => text::escape(value, options.delimiter, out),
+            (Some(value), CopyFormat::Text | CopyFormat::Binary) => {
+                text::escape(value, options.delimiter, out)
+            }
         }
     }
 }

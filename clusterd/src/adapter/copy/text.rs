@@ -3,7 +3,12 @@
 use crate::adapter::error::{Result, SqlError};
 
 /// Cuts a line (without its end) into fields; `None` is NULL. Escapes are resolved.
-pub fn split<'a>(line: &'a str, delimiter: u8, null: &str, fields: &mut Vec<Option<std::borrow::Cow<'a, str>>>) -> Result<()> {
+pub fn split<'a>(
+    line: &'a str,
+    delimiter: u8,
+    null: &str,
+    fields: &mut Vec<Option<std::borrow::Cow<'a, str>>>,
+) -> Result<()> {
     fields.clear();
     let bytes = line.as_bytes();
     let mut start = 0;
@@ -17,7 +22,9 @@ pub fn split<'a>(line: &'a str, delimiter: u8, null: &str, fields: &mut Vec<Opti
             }
             Some(b) if *b != delimiter => at += 1,
             end => {
-                let raw = line.get(start..at.min(line.len())).ok_or_else(|| SqlError::new("22021", "a multi-byte character is escaped"))?;
+                let raw = line
+                    .get(start..at.min(line.len()))
+                    .ok_or_else(|| SqlError::new("22021", "a multi-byte character is escaped"))?;
                 fields.push(if raw == null {
                     None
                 } else if escaped {
@@ -66,7 +73,8 @@ fn unescape(raw: &str) -> Result<String> {
         }
         at += 1;
     }
-    String::from_utf8(out).map_err(|_| SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\""))
+    String::from_utf8(out)
+        .map_err(|_| SqlError::new("22021", "invalid byte sequence for encoding \"UTF8\""))
 }
 
 /// Reads up to `digits` digits as one byte; the position behind them.
@@ -74,7 +82,9 @@ fn number(bytes: &[u8], mut at: usize, base: u32, digits: usize, out: &mut Vec<u
     let mut value = 0;
     let end = at + digits;
     while at < end.min(bytes.len()) {
-        let Some(digit) = char::from(bytes[at]).to_digit(base) else { break };
+        let Some(digit) = char::from(bytes[at]).to_digit(base) else {
+            break;
+        };
         value = value * base + digit;
         at += 1;
     }
@@ -110,23 +120,38 @@ mod tests {
     fn cut(line: &str) -> Vec<Option<String>> {
         let mut fields = vec![];
         split(line, b'\t', "\\N", &mut fields).unwrap();
-        fields.into_iter().map(|f| f.map(|f| f.into_owned())).collect()
+        fields
+            .into_iter()
+            .map(|f| f.map(|f| f.into_owned()))
+            .collect()
     }
 
     #[test]
     fn fields_nulls_and_escapes() {
         let some = |s: &str| Some(s.to_owned());
         assert_eq!(cut("a\t\\N\t"), [some("a"), None, some("")]);
-        assert_eq!(cut("x\\ty\\\\\t\\x41\\101\\q\\\t"), [some("x\ty\\"), some("AAq\t")]);
+        assert_eq!(
+            cut("x\\ty\\\\\t\\x41\\101\\q\\\t"),
+            [some("x\ty\\"), some("AAq\t")]
+        );
         assert_eq!(cut(""), [some("")]);
     }
 
     #[test]
     fn what_is_written_is_read_back() {
-        for value in ["plain", "tab\tnewline\nback\\slash\r\u{8}\u{b}\u{c}", "ž", "\\N", ""] {
+        for value in [
+            "plain",
+            "tab\tnewline\nback\\slash\r\u{8}\u{b}\u{c}",
+            "ž",
+            "\\N",
+            "",
+        ] {
             let mut out = vec![];
             escape(value, b'\t', &mut out);
-            assert_eq!(cut(std::str::from_utf8(&out).unwrap()), [Some(value.to_owned())]);
+            assert_eq!(
+                cut(std::str::from_utf8(&out).unwrap()),
+                [Some(value.to_owned())]
+            );
         }
     }
 }

@@ -11,13 +11,23 @@ use tokio::io::AsyncReadExt;
 const QUERY_CANCELED: &str = "57014";
 
 impl Connection {
-    pub(super) async fn copy_in(&mut self, mut copy: CopyIn) -> std::result::Result<Result<()>, Ended> {
+    pub(super) async fn copy_in(
+        &mut self,
+        mut copy: CopyIn,
+    ) -> std::result::Result<Result<()>, Ended> {
         let columns = i16::try_from(copy.columns).unwrap_or(i16::MAX);
-        self.writer.message(Backend::CopyInResponse(CopyInResponse::new(0, columns, vec![0; copy.columns])))?;
+        self.writer
+            .message(Backend::CopyInResponse(CopyInResponse::new(
+                0,
+                columns,
+                vec![0; copy.columns],
+            )))?;
         self.writer.flush().await?;
         let mut failed = None;
         loop {
-            let Some(message) = self.next_message().await? else { return Err(Ended::Closed) };
+            let Some(message) = self.next_message().await? else {
+                return Err(Ended::Closed);
+            };
             match message {
                 Frontend::CopyData(data) => {
                     // After an error the rest of the data is read and dropped.
@@ -28,12 +38,20 @@ impl Connection {
                 Frontend::CopyDone(_) => break,
                 Frontend::CopyFail(fail) => {
                     failed = failed.or_else(|| {
-                        Some(SqlError::new("57014", format!("COPY from stdin failed: {}", fail.message)))
+                        Some(SqlError::new(
+                            "57014",
+                            format!("COPY from stdin failed: {}", fail.message),
+                        ))
                     });
                     break;
                 }
                 Frontend::Flush(_) | Frontend::Sync(_) => {}
-                _ => return Err(Ended::Fatal(SqlError::fatal("08P01", "unexpected message during COPY from stdin"))),
+                _ => {
+                    return Err(Ended::Fatal(SqlError::fatal(
+                        "08P01",
+                        "unexpected message during COPY from stdin",
+                    )));
+                }
             }
         }
         if let Some(error) = failed {
@@ -49,9 +67,17 @@ impl Connection {
         })
     }
 
-    pub(super) async fn copy_out(&mut self, mut out: CopyOut) -> std::result::Result<Result<()>, Ended> {
+    pub(super) async fn copy_out(
+        &mut self,
+        mut out: CopyOut,
+    ) -> std::result::Result<Result<()>, Ended> {
         let columns = i16::try_from(out.columns).unwrap_or(i16::MAX);
-        self.writer.message(Backend::CopyOutResponse(CopyOutResponse::new(0, columns, vec![0; out.columns])))?;
+        self.writer
+            .message(Backend::CopyOutResponse(CopyOutResponse::new(
+                0,
+                columns,
+                vec![0; out.columns],
+            )))?;
         let mut line = vec![];
         out.encoder.header(&mut line);
         if !line.is_empty() {
@@ -110,14 +136,24 @@ impl Connection {
                 (count, described) = (0, false);
             }
             match self.next_change(&mut subscription).await? {
-                Err(error) if protocol == Protocol::Extended && error.sqlstate == QUERY_CANCELED => break,
+                Err(error)
+                    if protocol == Protocol::Extended && error.sqlstate == QUERY_CANCELED =>
+                {
+                    break;
+                }
                 Err(error) => return Ok(Err(error)),
                 Ok(None) => break,
                 Ok(Some(row)) => {
                     if !std::mem::replace(&mut described, true) {
                         rows::describe(&subscription.desc, formats, self.writer.buffer());
                     }
-                    if let Err(error) = rows::data_row(&subscription.desc, &row, formats, &context, self.writer.buffer()) {
+                    if let Err(error) = rows::data_row(
+                        &subscription.desc,
+                        &row,
+                        formats,
+                        &context,
+                        self.writer.buffer(),
+                    ) {
                         return Ok(Err(error));
                     }
                     count += 1;
@@ -130,14 +166,20 @@ impl Connection {
     }
 
     /// The next row of a subscription. Flushes before waiting, and notices a client that has closed its side.
-    async fn next_change(&mut self, subscription: &mut Subscription) -> std::result::Result<Result<Option<repr::Row>>, Ended> {
+    async fn next_change(
+        &mut self,
+        subscription: &mut Subscription,
+    ) -> std::result::Result<Result<Option<repr::Row>>, Ended> {
         if subscription.is_idle() {
             self.writer.flush().await?;
         } else {
             self.writer.relieve().await?;
         }
         if self.input.len() > frame::MESSAGE_BYTES_MAX {
-            return Err(Ended::Fatal(SqlError::fatal("08P01", "too much input during SUBSCRIBE")));
+            return Err(Ended::Fatal(SqlError::fatal(
+                "08P01",
+                "too much input during SUBSCRIBE",
+            )));
         }
         let guard = self.session.guard_without_timeout();
         let input = &mut self.input;

@@ -21,7 +21,10 @@ pub struct ProtocolViolation {
 }
 
 fn violation(message: impl Into<String>) -> ProtocolViolation {
-    ProtocolViolation { message: message.into(), sqlstate: "08P01" }
+    ProtocolViolation {
+        message: message.into(),
+        sqlstate: "08P01",
+    }
 }
 
 /// The context in which pgwire decodes messages after start-up.
@@ -33,7 +36,10 @@ pub fn ready_context() -> DecodeContext {
 }
 
 /// Takes the next complete message out of `input`; `None` if more bytes are needed.
-pub fn next_message(input: &mut BytesMut, context: &DecodeContext) -> Result<Option<PgWireFrontendMessage>, ProtocolViolation> {
+pub fn next_message(
+    input: &mut BytesMut,
+    context: &DecodeContext,
+) -> Result<Option<PgWireFrontendMessage>, ProtocolViolation> {
     if input.len() < 5 {
         return Ok(None);
     }
@@ -42,11 +48,17 @@ pub fn next_message(input: &mut BytesMut, context: &DecodeContext) -> Result<Opt
     let max = length_max(kind)?;
     let length = usize::try_from(length).ok().filter(|l| *l >= 4);
     let Some(length) = length else {
-        return Err(violation(format!("invalid message length for message type \"{}\"", printable(kind))));
+        return Err(violation(format!(
+            "invalid message length for message type \"{}\"",
+            printable(kind)
+        )));
     };
     if length > max {
         return Err(ProtocolViolation {
-            message: format!("message of type \"{}\" has {length} bytes, at most {max} are allowed", printable(kind)),
+            message: format!(
+                "message of type \"{}\" has {length} bytes, at most {max} are allowed",
+                printable(kind)
+            ),
             sqlstate: "54000",
         });
     }
@@ -64,13 +76,19 @@ pub fn next_message(input: &mut BytesMut, context: &DecodeContext) -> Result<Opt
 }
 
 fn printable(kind: u8) -> char {
-    if kind.is_ascii_graphic() { char::from(kind) } else { '?' }
+    if kind.is_ascii_graphic() {
+        char::from(kind)
+    } else {
+        '?'
+    }
 }
 
 fn length_max(kind: u8) -> Result<usize, ProtocolViolation> {
     match kind {
         b'Q' | b'P' | b'B' | b'd' => Ok(MESSAGE_BYTES_MAX),
-        b'C' | b'D' | b'E' | b'F' | b'H' | b'S' | b'X' | b'c' | b'f' | b'p' => Ok(SMALL_MESSAGE_BYTES_MAX),
+        b'C' | b'D' | b'E' | b'F' | b'H' | b'S' | b'X' | b'c' | b'f' | b'p' => {
+            Ok(SMALL_MESSAGE_BYTES_MAX)
+        }
         _ => Err(violation(format!("invalid frontend message type {kind}"))),
     }
 }
@@ -113,7 +131,11 @@ fn check_body(kind: u8, body: &[u8]) -> Result<(), ProtocolViolation> {
         b'd' | b'p' => walk.rest = &[],
         _ => return Err(violation(format!("invalid frontend message type {kind}"))),
     }
-    if walk.rest.is_empty() { Ok(()) } else { Err(violation("invalid message format: trailing bytes")) }
+    if walk.rest.is_empty() {
+        Ok(())
+    } else {
+        Err(violation("invalid message format: trailing bytes"))
+    }
 }
 
 struct Walk<'a> {
@@ -177,7 +199,10 @@ mod tests {
         let mut half = BytesMut::from(&whole[..7]);
         assert!(next_message(&mut half, &ready_context()).unwrap().is_none());
         let mut input = whole;
-        assert!(matches!(next_message(&mut input, &ready_context()), Ok(Some(PgWireFrontendMessage::Query(_)))));
+        assert!(matches!(
+            next_message(&mut input, &ready_context()),
+            Ok(Some(PgWireFrontendMessage::Query(_)))
+        ));
         assert!(input.is_empty());
     }
 
@@ -193,14 +218,23 @@ mod tests {
             (b'S', &b"more"[..]),
             (b'Q', &b"\xff\xfe\0"[..]),
         ] {
-            assert!(next_message(&mut frame(kind, body), &ready_context()).is_err(), "{} {body:?}", char::from(kind));
+            assert!(
+                next_message(&mut frame(kind, body), &ready_context()).is_err(),
+                "{} {body:?}",
+                char::from(kind)
+            );
         }
     }
 
     #[test]
     fn a_huge_length_is_refused_before_it_is_read() {
         let mut input = BytesMut::from(&b"Q\x7f\xff\xff\xff"[..]);
-        assert_eq!(next_message(&mut input, &ready_context()).unwrap_err().sqlstate, "54000");
+        assert_eq!(
+            next_message(&mut input, &ready_context())
+                .unwrap_err()
+                .sqlstate,
+            "54000"
+        );
         assert!(input.capacity() < 1024);
     }
 

@@ -29,7 +29,13 @@ pub fn describe(desc: &RelationDesc, formats: &[i16], out: &mut BytesMut) {
 ///
 /// # Errors
 /// If a format code is unknown; nothing is left in the buffer then.
-pub fn data_row(desc: &RelationDesc, row: &Row, formats: &[i16], context: &FormatCtx, out: &mut BytesMut) -> Result<()> {
+pub fn data_row(
+    desc: &RelationDesc,
+    row: &Row,
+    formats: &[i16],
+    context: &FormatCtx,
+    out: &mut BytesMut,
+) -> Result<()> {
     data_row_with_names(desc, row, formats, context, None, out)
 }
 
@@ -52,7 +58,9 @@ pub fn data_row_with_names(
     for (i, (datum, column)) in row.iter().zip(&desc.types).enumerate() {
         let format = format_of(formats, i);
         let named = match (names, datum, RegKind::of(&column.ty)) {
-            (Some(names), Datum::Oid(oid), Some(kind)) if format == 0 => Some(catalog_fns::display(names, kind, oid)),
+            (Some(names), Datum::Oid(oid), Some(kind)) if format == 0 => {
+                Some(catalog_fns::display(names, kind, oid))
+            }
             _ => None,
         };
         let datum = named.as_deref().map_or(datum, Datum::String);
@@ -65,7 +73,13 @@ pub fn data_row_with_names(
     Ok(())
 }
 
-fn value(datum: Datum<'_>, ty: &SqlType, format: i16, context: &FormatCtx, out: &mut BytesMut) -> Result<()> {
+fn value(
+    datum: Datum<'_>,
+    ty: &SqlType,
+    format: i16,
+    context: &FormatCtx,
+    out: &mut BytesMut,
+) -> Result<()> {
     if datum.is_null() {
         out.put_i32(-1);
         return Ok(());
@@ -73,11 +87,18 @@ fn value(datum: Datum<'_>, ty: &SqlType, format: i16, context: &FormatCtx, out: 
     let at = out.len();
     out.put_i32(0);
     match format {
-        0 => write_text(ty, datum, context, out).map_err(|_| SqlError::internal("a buffer refused text"))?,
+        0 => write_text(ty, datum, context, out)
+            .map_err(|_| SqlError::internal("a buffer refused text"))?,
         1 => write_binary(ty, datum, out),
-        code => return Err(SqlError::new("22023", format!("unsupported format code: {code}"))),
+        code => {
+            return Err(SqlError::new(
+                "22023",
+                format!("unsupported format code: {code}"),
+            ));
+        }
     }
-    let length = i32::try_from(out.len() - at - 4).map_err(|_| SqlError::new("54000", "a value is longer than 2 GiB"))?;
+    let length = i32::try_from(out.len() - at - 4)
+        .map_err(|_| SqlError::new("54000", "a value is longer than 2 GiB"))?;
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }

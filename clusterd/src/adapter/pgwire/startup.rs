@@ -34,7 +34,10 @@ pub enum StartupError {
     #[error("connection closed during start-up")]
     Closed(#[source] Option<std::io::Error>),
     #[error("{message}")]
-    Refused { sqlstate: &'static str, message: String },
+    Refused {
+        sqlstate: &'static str,
+        message: String,
+    },
 }
 
 impl From<std::io::Error> for StartupError {
@@ -44,7 +47,10 @@ impl From<std::io::Error> for StartupError {
 }
 
 fn refused(message: impl Into<String>) -> StartupError {
-    StartupError::Refused { sqlstate: "08P01", message: message.into() }
+    StartupError::Refused {
+        sqlstate: "08P01",
+        message: message.into(),
+    }
 }
 
 /// Reads packets until the client starts a session or asks to cancel one.
@@ -82,7 +88,10 @@ fn read_cancel(packet: &[u8]) -> Result<Startup, StartupError> {
         return Err(refused("invalid length of cancel request packet"));
     }
     let pid = i32::from_be_bytes([packet[0], packet[1], packet[2], packet[3]]);
-    Ok(Startup::Cancel { pid, secret: packet[4..].to_vec() })
+    Ok(Startup::Cancel {
+        pid,
+        secret: packet[4..].to_vec(),
+    })
 }
 
 fn read_parameters(code: u32, packet: BytesMut) -> Result<Startup, StartupError> {
@@ -90,10 +99,15 @@ fn read_parameters(code: u32, packet: BytesMut) -> Result<Startup, StartupError>
     if major != PROTOCOL_MAJOR {
         return Err(StartupError::Refused {
             sqlstate: "0A000",
-            message: format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0"),
+            message: format!(
+                "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0"
+            ),
         });
     }
-    let mut parameters = StartParameters { minor, ..Default::default() };
+    let mut parameters = StartParameters {
+        minor,
+        ..Default::default()
+    };
     let mut rest = &packet[..];
     loop {
         let key = take_string(&mut rest)?;
@@ -108,14 +122,20 @@ fn read_parameters(code: u32, packet: BytesMut) -> Result<Startup, StartupError>
         }
     }
     if !rest.is_empty() {
-        return Err(refused("invalid startup packet layout: expected terminator as last byte"));
+        return Err(refused(
+            "invalid startup packet layout: expected terminator as last byte",
+        ));
     }
     Ok(Startup::Session(parameters))
 }
 
 fn take_string(rest: &mut &[u8]) -> Result<String, StartupError> {
-    let end = rest.iter().position(|b| *b == 0).ok_or_else(|| refused("invalid startup packet layout"))?;
-    let text = std::str::from_utf8(&rest[..end]).map_err(|_| refused("start-up parameters must be UTF-8"))?;
+    let end = rest
+        .iter()
+        .position(|b| *b == 0)
+        .ok_or_else(|| refused("invalid startup packet layout"))?;
+    let text = std::str::from_utf8(&rest[..end])
+        .map_err(|_| refused("start-up parameters must be UTF-8"))?;
     let text = text.to_owned();
     *rest = &rest[end + 1..];
     Ok(text)
@@ -127,13 +147,19 @@ pub fn parse_options(options: &str) -> Result<Vec<(String, String)>, StartupErro
     let mut settings = vec![];
     while let Some(word) = words.next() {
         let pair = if word == "-c" {
-            words.next().ok_or_else(|| refused("option -c requires an argument"))?
+            words
+                .next()
+                .ok_or_else(|| refused("option -c requires an argument"))?
         } else if let Some(rest) = word.strip_prefix("-c").or_else(|| word.strip_prefix("--")) {
             rest.to_owned()
         } else {
-            return Err(refused(format!("invalid command-line argument for server process: {word}")));
+            return Err(refused(format!(
+                "invalid command-line argument for server process: {word}"
+            )));
         };
-        let (name, value) = pair.split_once('=').ok_or_else(|| refused(format!("-c {pair} requires a value")))?;
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| refused(format!("-c {pair} requires a value")))?;
         settings.push((name.replace('-', "_"), value.to_owned()));
     }
     Ok(settings)
@@ -167,15 +193,27 @@ mod tests {
     #[test]
     fn options_are_split_like_a_command_line() {
         let options = parse_options("-c datestyle=ISO,DMY --search-path=a\\ b -cgeqo=off").unwrap();
-        let pairs: Vec<_> = options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        assert_eq!(pairs, [("datestyle", "ISO,DMY"), ("search_path", "a b"), ("geqo", "off")]);
+        let pairs: Vec<_> = options
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [
+                ("datestyle", "ISO,DMY"),
+                ("search_path", "a b"),
+                ("geqo", "off")
+            ]
+        );
         assert!(parse_options("-x").is_err());
     }
 
     #[test]
     fn layout_of_the_start_packet_is_checked() {
         let good = BytesMut::from(&b"user\0me\0database\0db\0\0"[..]);
-        let Ok(Startup::Session(p)) = read_parameters(3 << 16, good) else { panic!() };
+        let Ok(Startup::Session(p)) = read_parameters(3 << 16, good) else {
+            panic!()
+        };
         assert_eq!(p.values["user"], "me");
         for bad in [&b"user\0me\0"[..], b"user\0me\0\0x", b"user"] {
             assert!(read_parameters(3 << 16, BytesMut::from(bad)).is_err());

@@ -3,7 +3,10 @@
 use crate::adapter::error::SqlError;
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse, ReadyForQuery, TransactionStatus};
+use pgwire::messages::response::{
+    CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse, ReadyForQuery,
+    TransactionStatus,
+};
 use pgwire::messages::startup::ParameterStatus;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -27,17 +30,28 @@ pub struct Notice {
 
 impl Notice {
     pub fn notice(message: impl Into<String>) -> Self {
-        Notice { severity: "NOTICE", sqlstate: "00000", message: message.into() }
+        Notice {
+            severity: "NOTICE",
+            sqlstate: "00000",
+            message: message.into(),
+        }
     }
 
     pub fn warning(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Notice { severity: "WARNING", sqlstate, message: message.into() }
+        Notice {
+            severity: "WARNING",
+            sqlstate,
+            message: message.into(),
+        }
     }
 }
 
 impl Writer {
     pub fn new(socket: OwnedWriteHalf) -> Self {
-        Writer { buffer: BytesMut::with_capacity(8 * 1024), socket }
+        Writer {
+            buffer: BytesMut::with_capacity(8 * 1024),
+            socket,
+        }
     }
 
     /// The buffer, for messages that are encoded in place (data rows).
@@ -46,23 +60,34 @@ impl Writer {
     }
 
     pub fn message(&mut self, message: PgWireBackendMessage) -> std::io::Result<()> {
-        message.encode(&mut self.buffer).map_err(std::io::Error::other)
+        message
+            .encode(&mut self.buffer)
+            .map_err(std::io::Error::other)
     }
 
     pub fn complete(&mut self, tag: &str) -> std::io::Result<()> {
-        self.message(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag.to_owned())))
+        self.message(PgWireBackendMessage::CommandComplete(CommandComplete::new(
+            tag.to_owned(),
+        )))
     }
 
     pub fn empty_query(&mut self) -> std::io::Result<()> {
-        self.message(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
+        self.message(PgWireBackendMessage::EmptyQueryResponse(
+            EmptyQueryResponse::new(),
+        ))
     }
 
     pub fn ready(&mut self, status: TransactionStatus) -> std::io::Result<()> {
-        self.message(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status)))
+        self.message(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(
+            status,
+        )))
     }
 
     pub fn parameter(&mut self, name: &str, value: &str) -> std::io::Result<()> {
-        self.message(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name.to_owned(), value.to_owned())))
+        self.message(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(
+            name.to_owned(),
+            value.to_owned(),
+        )))
     }
 
     pub fn error(&mut self, error: &SqlError) -> std::io::Result<()> {
@@ -80,8 +105,13 @@ impl Writer {
         optional(b'W', error.context.clone());
         optional(b's', error.constraint.as_ref().map(|c| c.schema.clone()));
         optional(b't', error.constraint.as_ref().map(|c| c.table.clone()));
-        optional(b'n', error.constraint.as_ref().map(|c| c.constraint.clone()));
-        self.message(PgWireBackendMessage::ErrorResponse(ErrorResponse::new(fields)))
+        optional(
+            b'n',
+            error.constraint.as_ref().map(|c| c.constraint.clone()),
+        );
+        self.message(PgWireBackendMessage::ErrorResponse(ErrorResponse::new(
+            fields,
+        )))
     }
 
     pub fn notice(&mut self, notice: &Notice) -> std::io::Result<()> {
@@ -91,19 +121,26 @@ impl Writer {
             (b'C', notice.sqlstate.to_owned()),
             (b'M', notice.message.clone()),
         ];
-        self.message(PgWireBackendMessage::NoticeResponse(NoticeResponse::new(fields)))
+        self.message(PgWireBackendMessage::NoticeResponse(NoticeResponse::new(
+            fields,
+        )))
     }
 
     /// One CopyData message with these bytes.
     pub fn copy_data(&mut self, bytes: &[u8]) {
         self.buffer.put_u8(b'd');
-        self.buffer.put_u32(u32::try_from(bytes.len() + 4).expect("a row is far below 4 GiB"));
+        self.buffer
+            .put_u32(u32::try_from(bytes.len() + 4).expect("a row is far below 4 GiB"));
         self.buffer.put_slice(bytes);
     }
 
     /// Sends the buffer if it has grown large: the client's speed limits ours.
     pub async fn relieve(&mut self) -> std::io::Result<()> {
-        if self.buffer.len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+        if self.buffer.len() >= FLUSH_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     pub async fn flush(&mut self) -> std::io::Result<()> {
