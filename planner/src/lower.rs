@@ -1,7 +1,7 @@
 //! From the HIR to [`Mir`]: subqueries and lateral references become joins.
 //!
 //! The general method: a relation that reads columns of enclosing rows is computed for *all* of those rows at once. Its lowering takes
-//! the collection of distinct outer keys ([`Outer`]) and returns, for each key, the key's columns followed by the relation's own. The
+//! the collection of distinct outer keys (`Outer`) and returns, for each key, the key's columns followed by the relation's own. The
 //! enclosing operator then joins that back by key. NULL is a key like any other, so nullable keys are joined as records.
 //!
 //! Two short cuts keep common plans small: a relation that reads no enclosing row is computed once, and `EXISTS`/`IN` whose only
