@@ -140,10 +140,11 @@ impl Session {
                 self.planner_notices(&drop.notices);
                 drop_ops(catalog, drop)
             }
-            Plan::Rename { id, name, .. } => Ok(vec![CatalogOp::RenameItem {
-                id: *id,
-                name: name.clone(),
-            }]),
+            // The item and its indexes with their new names and texts.
+            Plan::Rename { updates, .. } => Ok(updates
+                .iter()
+                .map(|item| CatalogOp::UpdateItem(Arc::new(item.clone())))
+                .collect()),
             other => Err(SqlError::internal(format!(
                 "{other:?} does not change the catalog"
             ))),
