@@ -1,6 +1,6 @@
 //! Relations that are part of the program, and the functions that look into the catalog.
 //!
-//! A built-in relation is a definition in [`definitions`] and, if it has rows, a function that makes them from the catalog when it is
+//! A built-in relation is a definition in `definitions` and, if it has rows, a function that makes them from the catalog when it is
 //! read: [`rows`]. Those that only a session or a node can fill (`pg_settings`, `pg_stat_activity`, `mz_frontiers`) are filled by
 //! their reader, with [`Table`].
 
@@ -59,7 +59,11 @@ pub fn schema_oid(schema: &str) -> Option<u32> {
 
 /// The built-in relation of this schema and name.
 pub fn lookup(schema: &str, name: &str) -> Option<&'static BuiltinRelation> {
-    let position = registry().by_name.get(name)?.iter().find(|i| all()[**i].schema == schema)?;
+    let position = registry()
+        .by_name
+        .get(name)?
+        .iter()
+        .find(|i| all()[**i].schema == schema)?;
     Some(&all()[*position])
 }
 
@@ -87,13 +91,24 @@ fn registry() -> &'static Registry {
             (INFORMATION_SCHEMA, definitions::INFORMATION_SCHEMA),
             (MZ_CATALOG, definitions::MZ_CATALOG),
         ];
-        let relations: Vec<BuiltinRelation> = schemas.into_iter().flat_map(|(schema, text)| parse(schema, text)).collect();
+        let relations: Vec<BuiltinRelation> = schemas
+            .into_iter()
+            .flat_map(|(schema, text)| parse(schema, text))
+            .collect();
         let mut by_name = BTreeMap::<_, Vec<usize>>::new();
         for (i, relation) in relations.iter().enumerate() {
             by_name.entry(relation.name).or_default().push(i);
         }
-        let by_id = relations.iter().enumerate().map(|(i, r)| (r.id, i)).collect();
-        Registry { relations, by_id, by_name }
+        let by_id = relations
+            .iter()
+            .enumerate()
+            .map(|(i, r)| (r.id, i))
+            .collect();
+        Registry {
+            relations,
+            by_id,
+            by_name,
+        }
     })
 }
 
@@ -102,19 +117,35 @@ fn parse(schema: &'static str, text: &'static str) -> Vec<BuiltinRelation> {
     for line in text.lines().filter(|l| !l.trim().is_empty()) {
         let fail = || -> ! { panic!("bad line in a definition: {line}") };
         if line.starts_with(' ') {
-            let Some(relation) = relations.last_mut() else { fail() };
+            let Some(relation) = relations.last_mut() else {
+                fail()
+            };
             for column in line.split(',').map(str::trim).filter(|c| !c.is_empty()) {
-                let Some((name, ty)) = column.split_once(' ') else { fail() };
+                let Some((name, ty)) = column.split_once(' ') else {
+                    fail()
+                };
                 let nullable = ty.ends_with('?');
-                let Some(ty) = SqlType::from_typname(ty.trim_end_matches('?')) else { fail() };
+                let Some(ty) = SqlType::from_typname(ty.trim_end_matches('?')) else {
+                    fail()
+                };
                 relation.desc.push(name, ty.nullable(nullable));
             }
             continue;
         }
         let mut words = line.split_whitespace();
-        let (Some(Ok(oid)), Some(kind), Some(name)) = (words.next().map(str::parse), words.next(), words.next()) else { fail() };
+        let (Some(Ok(oid)), Some(kind), Some(name)) =
+            (words.next().map(str::parse), words.next(), words.next())
+        else {
+            fail()
+        };
         let kind = if kind == "v" { 'v' } else { 'r' };
-        relations.push(BuiltinRelation { id: GlobalId(oid), schema, name, kind, desc: RelationDesc::empty() });
+        relations.push(BuiltinRelation {
+            id: GlobalId(oid),
+            schema,
+            name,
+            kind,
+            desc: RelationDesc::empty(),
+        });
     }
     for relation in &mut relations {
         // A first column of this name numbers the relation's objects.
@@ -130,7 +161,9 @@ pub fn rows(id: GlobalId, ctx: &BuiltinCtx<'_>) -> Option<Vec<Row>> {
     let relation = by_id(id)?;
     let mut table = Table::new(relation);
     match (relation.schema, relation.name) {
-        (PG_CATALOG, "pg_settings" | "pg_stat_activity") | (MZ_CATALOG, "mz_frontiers") => return None,
+        (PG_CATALOG, "pg_settings" | "pg_stat_activity") | (MZ_CATALOG, "mz_frontiers") => {
+            return None;
+        }
         (PG_CATALOG, name) => pg_catalog(name, ctx, &mut table),
         (INFORMATION_SCHEMA, name) => information_schema::fill(name, ctx, &mut table),
         (_, name) => mz_catalog::fill(name, ctx, &mut table),

@@ -1,10 +1,10 @@
 //! pg_class, pg_attribute, pg_attrdef, pg_rewrite.
 
+use super::BuiltinCtx;
 use super::object::{Kind, Object, keys_of};
 use super::sql_text::view_definition;
 use super::table::{Table, attribute_number};
 use super::type_info::{BTREE, HEAP, collation, storage};
-use super::BuiltinCtx;
 use repr::Datum;
 use state::catalog::ItemKind;
 
@@ -23,23 +23,38 @@ pub(super) fn pg_class(ctx: &BuiltinCtx<'_>, table: &mut Table) {
             ("relnamespace", Datum::Oid(object.schema)),
             ("relowner", Datum::Oid(object.owner)),
             ("relam", Datum::Oid(access)),
-            ("relfilenode", Datum::Oid(if kind == "v" { 0 } else { object.oid })),
+            (
+                "relfilenode",
+                Datum::Oid(if kind == "v" { 0 } else { object.oid }),
+            ),
             // Row counts are not kept: PostgreSQL's "never analyzed".
             ("reltuples", Datum::Float32(-1.0)),
             ("relhasindex", Datum::Bool(has_index(ctx, &object))),
             ("relpersistence", Datum::String("p")),
             ("relkind", Datum::String(kind)),
-            ("relnatts", Datum::Int16(i16::try_from(columns).unwrap_or(i16::MAX))),
+            (
+                "relnatts",
+                Datum::Int16(i16::try_from(columns).unwrap_or(i16::MAX)),
+            ),
             ("relhasrules", Datum::Bool(matches!(kind, "v" | "m"))),
             ("relispopulated", Datum::TRUE),
-            ("relreplident", Datum::String(if object.is_user() && matches!(kind, "r" | "m") { "d" } else { "n" })),
+            (
+                "relreplident",
+                Datum::String(if object.is_user() && matches!(kind, "r" | "m") {
+                    "d"
+                } else {
+                    "n"
+                }),
+            ),
         ]);
     }
 }
 
 pub(super) fn has_index(ctx: &BuiltinCtx<'_>, object: &Object<'_>) -> bool {
     match object.kind {
-        Kind::Item(item) => !keys_of(item).is_empty() || ctx.catalog.indexes_on(item.id).next().is_some(),
+        Kind::Item(item) => {
+            !keys_of(item).is_empty() || ctx.catalog.indexes_on(item.id).next().is_some()
+        }
         Kind::Builtin(_) | Kind::Key(..) => false,
     }
 }
@@ -81,7 +96,12 @@ pub(super) fn defaults<'a>(ctx: &BuiltinCtx<'a>) -> Vec<(u32, u32, i16, &'a str)
         if let ItemKind::Table(table) = &item.kind {
             for default in &table.defaults {
                 let id = FIRST_DEFAULT + found.len() as u32;
-                found.push((id, object.oid, attribute_number(default.column), default.sql.as_str()));
+                found.push((
+                    id,
+                    object.oid,
+                    attribute_number(default.column),
+                    default.sql.as_str(),
+                ));
             }
         }
     }
@@ -102,7 +122,9 @@ pub(super) fn pg_attrdef(ctx: &BuiltinCtx<'_>, table: &mut Table) {
 /// A view is a rule in PostgreSQL; here it has the OID of its view.
 pub(super) fn pg_rewrite(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     for (object, item) in ctx.user_relations() {
-        let Some(query) = view_definition(item) else { continue };
+        let Some(query) = view_definition(item) else {
+            continue;
+        };
         table.add(&[
             ("oid", Datum::Oid(object.oid)),
             ("rulename", Datum::String("_RETURN")),

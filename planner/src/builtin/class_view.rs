@@ -33,7 +33,10 @@ pub(super) fn pg_views(ctx: &BuiltinCtx<'_>, table: &mut Table) {
             ("schemaname", Datum::String(object.schema_name)),
             ("viewname", Datum::String(object.name)),
             ("viewowner", Datum::String(ctx.role_name(object.owner))),
-            ("definition", definition.as_deref().map_or(Datum::Null, Datum::String)),
+            (
+                "definition",
+                definition.as_deref().map_or(Datum::Null, Datum::String),
+            ),
         ]);
     }
 }

@@ -15,10 +15,20 @@ pub(super) fn pg_index(ctx: &BuiltinCtx<'_>, table: &mut Table) {
         let columns = index.object.columns(ctx.catalog);
         let count = Datum::Int16(i16::try_from(columns.len()).unwrap_or(i16::MAX));
         let unique = index.constraint.is_some();
-        let primary = index.constraint.is_some_and(|c| c.kind == KeyConstraintKind::Primary);
+        let primary = index
+            .constraint
+            .is_some_and(|c| c.kind == KeyConstraintKind::Primary);
         // An expression has attribute number 0.
-        let numbers = index.keys.iter().map(|(column, _)| Datum::Int16(column.map_or(0, attribute_number)));
-        let expressions: Vec<&str> = index.keys.iter().filter(|(column, _)| column.is_none()).map(|(_, sql)| sql.as_str()).collect();
+        let numbers = index
+            .keys
+            .iter()
+            .map(|(column, _)| Datum::Int16(column.map_or(0, attribute_number)));
+        let expressions: Vec<&str> = index
+            .keys
+            .iter()
+            .filter(|(column, _)| column.is_none())
+            .map(|(_, sql)| sql.as_str())
+            .collect();
         let expressions = expressions.join(", ");
         table.add(&[
             ("indexrelid", Datum::Oid(index.object.oid)),
@@ -32,18 +42,45 @@ pub(super) fn pg_index(ctx: &BuiltinCtx<'_>, table: &mut Table) {
             ("indisready", Datum::TRUE),
             ("indislive", Datum::TRUE),
             ("indkey", vector(numbers, &arena)),
-            ("indcollation", vector(columns.iter().map(|c| Datum::Oid(collation(&c.ty))), &arena)),
-            ("indclass", vector(columns.iter().map(|c| Datum::Oid(operator_class(&c.ty))), &arena)),
-            ("indoption", vector(columns.iter().map(|_| Datum::Int16(0)), &arena)),
-            ("indexprs", if expressions.is_empty() { Datum::Null } else { Datum::String(&expressions) }),
+            (
+                "indcollation",
+                vector(columns.iter().map(|c| Datum::Oid(collation(&c.ty))), &arena),
+            ),
+            (
+                "indclass",
+                vector(
+                    columns.iter().map(|c| Datum::Oid(operator_class(&c.ty))),
+                    &arena,
+                ),
+            ),
+            (
+                "indoption",
+                vector(columns.iter().map(|_| Datum::Int16(0)), &arena),
+            ),
+            (
+                "indexprs",
+                if expressions.is_empty() {
+                    Datum::Null
+                } else {
+                    Datum::String(&expressions)
+                },
+            ),
         ]);
     }
 }
 
 pub(super) fn pg_constraint(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     let (indexes, arena) = (ctx.indexes(), RowArena::new());
-    for IndexInfo { object, table: on, constraint, .. } in &indexes {
-        let Some(constraint) = constraint else { continue };
+    for IndexInfo {
+        object,
+        table: on,
+        constraint,
+        ..
+    } in &indexes
+    {
+        let Some(constraint) = constraint else {
+            continue;
+        };
         let kind = match constraint.kind {
             KeyConstraintKind::Primary => "p",
             KeyConstraintKind::Unique => "u",
@@ -61,7 +98,16 @@ pub(super) fn pg_constraint(ctx: &BuiltinCtx<'_>, table: &mut Table) {
             ("confmatchtype", Datum::String(" ")),
             ("conislocal", Datum::TRUE),
             ("connoinherit", Datum::TRUE),
-            ("conkey", array(constraint.columns.iter().map(|c| Datum::Int16(attribute_number(*c))), &arena)),
+            (
+                "conkey",
+                array(
+                    constraint
+                        .columns
+                        .iter()
+                        .map(|c| Datum::Int16(attribute_number(*c))),
+                    &arena,
+                ),
+            ),
         ]);
     }
 }
@@ -75,19 +121,33 @@ fn dependencies(ctx: &BuiltinCtx<'_>) -> Vec<Dependency> {
         if matches!(item.kind, ItemKind::View(_) | ItemKind::MaterializedView(_)) {
             found.push((("pg_rewrite", object.oid), ("pg_class", object.oid, 0), "i"));
             let inputs = item.depends_on.iter();
-            found.extend(inputs.map(|id| (("pg_rewrite", object.oid), ("pg_class", oid(id.0), 0), "n")));
+            found.extend(
+                inputs.map(|id| (("pg_rewrite", object.oid), ("pg_class", oid(id.0), 0), "n")),
+            );
         }
     }
-    for IndexInfo { object, table, constraint, keys } in ctx.indexes() {
+    for IndexInfo {
+        object,
+        table,
+        constraint,
+        keys,
+    } in ctx.indexes()
+    {
         let on = oid(table.id.0);
         let dependent = match constraint {
             Some(_) => {
-                found.push((("pg_class", object.oid), ("pg_constraint", object.oid, 0), "i"));
+                found.push((
+                    ("pg_class", object.oid),
+                    ("pg_constraint", object.oid, 0),
+                    "i",
+                ));
                 ("pg_constraint", object.oid)
             }
             None => ("pg_class", object.oid),
         };
-        let columns = keys.iter().map(|(column, _)| column.map_or(0, attribute_number));
+        let columns = keys
+            .iter()
+            .map(|(column, _)| column.map_or(0, attribute_number));
         found.extend(columns.map(|number| (dependent, ("pg_class", on, number), "a")));
     }
     for (id, relation, number, _) in defaults(ctx) {

@@ -13,7 +13,11 @@ const DEFAULT_TABLESPACE: u32 = 1663;
 
 pub(super) fn pg_namespace(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     for (id, name, owner) in ctx.namespaces() {
-        table.add(&[("oid", Datum::Oid(id)), ("nspname", Datum::String(name)), ("nspowner", Datum::Oid(owner))]);
+        table.add(&[
+            ("oid", Datum::Oid(id)),
+            ("nspname", Datum::String(name)),
+            ("nspowner", Datum::Oid(owner)),
+        ]);
     }
 }
 
@@ -70,6 +74,10 @@ pub(super) fn pg_user(ctx: &BuiltinCtx<'_>, table: &mut Table) {
 
 pub(super) fn pg_tablespace(table: &mut Table) {
     for (id, name) in TABLESPACES {
-        table.add(&[("oid", Datum::Oid(*id)), ("spcname", Datum::String(name)), ("spcowner", Datum::Oid(SYSTEM_OWNER))]);
+        table.add(&[
+            ("oid", Datum::Oid(*id)),
+            ("spcname", Datum::String(name)),
+            ("spcowner", Datum::Oid(SYSTEM_OWNER)),
+        ]);
     }
 }

@@ -34,9 +34,23 @@ struct Names {
 }
 
 impl CatalogFunctions {
-    #[expect(clippy::new_ret_no_self, reason = "only ever used as an evaluation's catalog")]
-    pub fn new(catalog: Arc<Catalog>, database: &str, search_path: &[String], user: &str) -> Arc<dyn CatalogFns> {
-        Arc::new(CatalogFunctions::build(catalog, database, search_path, user, None))
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "only ever used as an evaluation's catalog"
+    )]
+    pub fn new(
+        catalog: Arc<Catalog>,
+        database: &str,
+        search_path: &[String],
+        user: &str,
+    ) -> Arc<dyn CatalogFns> {
+        Arc::new(CatalogFunctions::build(
+            catalog,
+            database,
+            search_path,
+            user,
+            None,
+        ))
     }
 
     /// Also answers `current_setting` of names that are not constant.
@@ -47,7 +61,13 @@ impl CatalogFunctions {
         user: &str,
         settings: Arc<dyn Settings + Send + Sync>,
     ) -> Arc<dyn CatalogFns> {
-        Arc::new(CatalogFunctions::build(catalog, database, search_path, user, Some(settings)))
+        Arc::new(CatalogFunctions::build(
+            catalog,
+            database,
+            search_path,
+            user,
+            Some(settings),
+        ))
     }
 
     fn build(
@@ -64,16 +84,29 @@ impl CatalogFunctions {
         });
         let path = path.collect();
         let hides_own = !search_path.iter().any(|s| s == MZ_CATALOG);
-        CatalogFunctions { catalog, database: database.to_owned(), path, hides_own, settings, names: OnceLock::new() }
+        CatalogFunctions {
+            catalog,
+            database: database.to_owned(),
+            path,
+            hides_own,
+            settings,
+            names: OnceLock::new(),
+        }
     }
 
     fn ctx(&self) -> BuiltinCtx<'_> {
-        BuiltinCtx { catalog: &self.catalog, database: &self.database }
+        BuiltinCtx {
+            catalog: &self.catalog,
+            database: &self.database,
+        }
     }
 
     fn names(&self) -> &Names {
         self.names.get_or_init(|| {
-            let mut names = Names { by_name: BTreeMap::new(), by_oid: BTreeMap::new() };
+            let mut names = Names {
+                by_name: BTreeMap::new(),
+                by_oid: BTreeMap::new(),
+            };
             for object in self.ctx().objects() {
                 let name = (object.schema_name.to_owned(), object.name.to_owned());
                 names.by_oid.insert(object.oid, name.clone());
@@ -94,7 +127,12 @@ impl CatalogFunctions {
     /// The first relation of this name along the search path.
     fn visible_relation(&self, name: &str) -> Option<u32> {
         let names = self.names();
-        self.path.iter().find_map(|schema| names.by_name.get(&(schema.clone(), name.to_owned())).copied())
+        self.path.iter().find_map(|schema| {
+            names
+                .by_name
+                .get(&(schema.clone(), name.to_owned()))
+                .copied()
+        })
     }
 
     fn is_relation_visible(&self, id: u32, schema: &str, name: &str) -> bool {
@@ -106,7 +144,9 @@ impl CatalogFunctions {
         let found = match parts.as_slice() {
             [name] => self.visible_relation(name),
             [schema, name] => self.qualified_relation(schema, name)?,
-            [database, schema, name] if *database == self.database => self.qualified_relation(schema, name)?,
+            [database, schema, name] if *database == self.database => {
+                self.qualified_relation(schema, name)?
+            }
             [_, _, _] => {
                 let message = format!("cross-database references are not implemented: \"{text}\"");
                 return Err(EvalError::new("0A000", message));
@@ -116,14 +156,26 @@ impl CatalogFunctions {
                 return Err(EvalError::new("42601", message));
             }
         };
-        found.ok_or_else(|| EvalError::new("42P01", format!("relation \"{}\" does not exist", parts.join("."))))
+        found.ok_or_else(|| {
+            EvalError::new(
+                "42P01",
+                format!("relation \"{}\" does not exist", parts.join(".")),
+            )
+        })
     }
 
     fn qualified_relation(&self, schema: &str, name: &str) -> Result<Option<u32>, EvalError> {
         if !self.ctx().namespaces().iter().any(|(_, n, _)| *n == schema) {
-            return Err(EvalError::new("3F000", format!("schema \"{schema}\" does not exist")));
+            return Err(EvalError::new(
+                "3F000",
+                format!("schema \"{schema}\" does not exist"),
+            ));
         }
-        Ok(self.names().by_name.get(&(schema.to_owned(), name.to_owned())).copied())
+        Ok(self
+            .names()
+            .by_name
+            .get(&(schema.to_owned(), name.to_owned()))
+            .copied())
     }
 
     fn role(&self, name: &str) -> Option<u32> {
@@ -131,33 +183,60 @@ impl CatalogFunctions {
     }
 
     fn namespace(&self, name: &str) -> Option<u32> {
-        self.ctx().namespaces().iter().find(|(_, n, _)| *n == name).map(|(id, _, _)| *id)
+        self.ctx()
+            .namespaces()
+            .iter()
+            .find(|(_, n, _)| *n == name)
+            .map(|(id, _, _)| *id)
     }
 }
 
 impl fmt::Debug for CatalogFunctions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CatalogFunctions { catalog, database, path, hides_own: _, settings: _, names: _ } = self;
-        f.debug_struct("CatalogFunctions").field("version", &catalog.version).field("database", database).field("path", path).finish()
+        let CatalogFunctions {
+            catalog,
+            database,
+            path,
+            hides_own: _,
+            settings: _,
+            names: _,
+        } = self;
+        f.debug_struct("CatalogFunctions")
+            .field("version", &catalog.version)
+            .field("database", database)
+            .field("path", path)
+            .finish()
     }
 }
 
 impl CatalogFns for CatalogFunctions {
     fn lookup(&self, kind: RegKind, name: &str) -> Result<u32, EvalError> {
-        let missing = |sqlstate: &str, what: &str| EvalError::new(sqlstate, format!("{what} \"{name}\" does not exist"));
+        let missing = |sqlstate: &str, what: &str| {
+            EvalError::new(sqlstate, format!("{what} \"{name}\" does not exist"))
+        };
         match kind {
             RegKind::Class => self.relation(name),
             RegKind::Type => type_named(name).map(|ty| ty.oid()).map_err(to_eval),
             RegKind::Proc => function_named(name),
             RegKind::Procedure => function_with_arguments(name),
-            RegKind::Namespace => self.namespace(&single(name)?).ok_or_else(|| missing("3F000", "schema")),
-            RegKind::Role => self.role(&single(name)?).ok_or_else(|| missing("42704", "role")),
-            RegKind::Oper | RegKind::Operator => Err(EvalError::new("42883", format!("operator does not exist: {name}"))),
+            RegKind::Namespace => self
+                .namespace(&single(name)?)
+                .ok_or_else(|| missing("3F000", "schema")),
+            RegKind::Role => self
+                .role(&single(name)?)
+                .ok_or_else(|| missing("42704", "role")),
+            RegKind::Oper | RegKind::Operator => Err(EvalError::new(
+                "42883",
+                format!("operator does not exist: {name}"),
+            )),
             RegKind::Collation => {
                 let wanted = unqualified(name)?;
                 let found = COLLATIONS.iter().find(|(_, n)| **n == wanted);
                 found.map(|(id, _)| *id).ok_or_else(|| {
-                    EvalError::new("42704", format!("collation \"{wanted}\" for encoding \"UTF8\" does not exist"))
+                    EvalError::new(
+                        "42704",
+                        format!("collation \"{wanted}\" for encoding \"UTF8\" does not exist"),
+                    )
                 })
             }
         }
@@ -176,16 +255,26 @@ impl CatalogFns for CatalogFunctions {
             RegKind::Proc => {
                 let function = proc::by_oid(id)?;
                 let unique = proc::by_name(function.name).count() == 1;
-                Some(if unique { quote(function.name) } else { format!("{PG_CATALOG}.{}", quote(function.name)) })
+                Some(if unique {
+                    quote(function.name)
+                } else {
+                    format!("{PG_CATALOG}.{}", quote(function.name))
+                })
             }
             RegKind::Procedure => Some(proc::by_oid(id)?.signature()),
             RegKind::Namespace => {
                 let namespaces = self.ctx().namespaces();
-                namespaces.iter().find(|(n, _, _)| *n == id).map(|(_, name, _)| quote(name))
+                namespaces
+                    .iter()
+                    .find(|(n, _, _)| *n == id)
+                    .map(|(_, name, _)| quote(name))
             }
             RegKind::Role => self.role_name(id).map(|name| quote(&name)),
             RegKind::Oper | RegKind::Operator => None,
-            RegKind::Collation => COLLATIONS.iter().find(|(c, _)| *c == id).map(|(_, name)| quote(name)),
+            RegKind::Collation => COLLATIONS
+                .iter()
+                .find(|(c, _)| *c == id)
+                .map(|(_, name)| quote(name)),
         }
     }
 
@@ -203,7 +292,11 @@ impl CatalogFns for CatalogFunctions {
     }
 
     fn role_name(&self, id: u32) -> Option<String> {
-        self.catalog.roles.values().find(|r| oid(r.id.0) == id).map(|r| r.name.clone())
+        self.catalog
+            .roles
+            .values()
+            .find(|r| oid(r.id.0) == id)
+            .map(|r| r.name.clone())
     }
 
     fn index_definition(&self, index: u32, column: i32) -> Option<String> {
@@ -263,7 +356,9 @@ fn split_name(text: &str) -> Result<Vec<String>, EvalError> {
         (part, rest) = match rest.strip_prefix('"') {
             Some(quoted) => quoted_identifier(quoted)?,
             None => {
-                let end = rest.find(|c: char| c == '.' || c == '"' || c.is_whitespace()).unwrap_or(rest.len());
+                let end = rest
+                    .find(|c: char| c == '.' || c == '"' || c.is_whitespace())
+                    .unwrap_or(rest.len());
                 (rest[..end].to_lowercase(), &rest[end..])
             }
         };
@@ -273,7 +368,12 @@ fn split_name(text: &str) -> Result<Vec<String>, EvalError> {
         parts.push(part);
         match rest.trim_start() {
             "" => return Ok(parts),
-            more => rest = more.strip_prefix('.').ok_or_else(invalid_name)?.trim_start(),
+            more => {
+                rest = more
+                    .strip_prefix('.')
+                    .ok_or_else(invalid_name)?
+                    .trim_start()
+            }
         }
     }
 }
@@ -309,7 +409,10 @@ fn unqualified(text: &str) -> Result<String, EvalError> {
     match parts.as_slice() {
         [_] => Ok(parts.remove(0)),
         [schema, _] if schema == PG_CATALOG => Ok(parts.remove(1)),
-        [schema, _] => Err(EvalError::new("3F000", format!("schema \"{schema}\" does not exist"))),
+        [schema, _] => Err(EvalError::new(
+            "3F000",
+            format!("schema \"{schema}\" does not exist"),
+        )),
         _ => Err(invalid_name()),
     }
 }
@@ -318,7 +421,9 @@ fn unqualified(text: &str) -> Result<String, EvalError> {
 fn type_named(text: &str) -> Result<SqlType, PlanError> {
     // The only place where the grammar has nothing but a type is behind `::`.
     match crate::parse::parse_expr(&format!("NULL::{text}")) {
-        Ok(sql::Expr::Cast { expr, data_type, .. }) if matches!(*expr, sql::Expr::Value(_)) => {
+        Ok(sql::Expr::Cast {
+            expr, data_type, ..
+        }) if matches!(*expr, sql::Expr::Value(_)) => {
             let mut found = crate::types::resolve_type(&data_type).map_err(|mut e| {
                 e.position = None;
                 e
@@ -335,22 +440,38 @@ fn function_named(text: &str) -> Result<u32, EvalError> {
     let mut found = proc::by_name(&name);
     match (found.next(), found.next()) {
         (Some(function), None) => Ok(function.oid),
-        (None, _) => Err(EvalError::new("42883", format!("function \"{text}\" does not exist"))),
-        (Some(_), Some(_)) => Err(EvalError::new("42725", format!("more than one function named \"{text}\""))),
+        (None, _) => Err(EvalError::new(
+            "42883",
+            format!("function \"{text}\" does not exist"),
+        )),
+        (Some(_), Some(_)) => Err(EvalError::new(
+            "42725",
+            format!("more than one function named \"{text}\""),
+        )),
     }
 }
 
 /// `lower(text)`.
 fn function_with_arguments(text: &str) -> Result<u32, EvalError> {
     let missing = || EvalError::new("42883", format!("function \"{text}\" does not exist"));
-    let Some((name, args)) = text.trim().strip_suffix(')').and_then(|t| t.split_once('(')) else {
+    let Some((name, args)) = text
+        .trim()
+        .strip_suffix(')')
+        .and_then(|t| t.split_once('('))
+    else {
         return Err(EvalError::new("22P02", "expected a left parenthesis"));
     };
     let name = unqualified(name)?;
     let types = args.split(',').map(str::trim).filter(|a| !a.is_empty());
-    let types: Vec<SqlType> = types.map(type_named).collect::<Result<_, _>>().map_err(to_eval)?;
+    let types: Vec<SqlType> = types
+        .map(type_named)
+        .collect::<Result<_, _>>()
+        .map_err(to_eval)?;
     let mut candidates = proc::by_name(&name);
-    candidates.find(|f| f.args == types).map(|f| f.oid).ok_or_else(missing)
+    candidates
+        .find(|f| f.args == types)
+        .map(|f| f.oid)
+        .ok_or_else(missing)
 }
 
 #[cfg(test)]
@@ -360,7 +481,10 @@ mod tests {
     #[test]
     fn dotted_names_split_at_dots_outside_of_quotes() {
         let split = |text| split_name(text).map_err(|e| e.message);
-        assert_eq!(split("A . \"B.\"\"c\""), Ok(vec!["a".to_owned(), "B.\"c".to_owned()]));
+        assert_eq!(
+            split("A . \"B.\"\"c\""),
+            Ok(vec!["a".to_owned(), "B.\"c".to_owned()])
+        );
         for bad in ["", "a.", "a b", "\"a", ".a", "\"\""] {
             assert!(split(bad).is_err(), "{bad:?} was taken for a name");
         }

@@ -23,7 +23,9 @@ pub(super) fn fill(name: &str, ctx: &BuiltinCtx<'_>, table: &mut Table) {
 
 /// Tables and views: the standard knows neither indexes nor materialized views.
 fn standard_relations<'a>(ctx: &BuiltinCtx<'a>) -> impl Iterator<Item = Object<'a>> {
-    ctx.objects().into_iter().filter(|o| matches!(o.relkind(), "r" | "v"))
+    ctx.objects()
+        .into_iter()
+        .filter(|o| matches!(o.relkind(), "r" | "v"))
 }
 
 /// Whether rows can be inserted.
@@ -36,7 +38,11 @@ fn is_writable(object: &Object<'_>) -> bool {
 
 fn tables(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     for object in standard_relations(ctx) {
-        let kind = if object.relkind() == "v" { "VIEW" } else { "BASE TABLE" };
+        let kind = if object.relkind() == "v" {
+            "VIEW"
+        } else {
+            "BASE TABLE"
+        };
         table.add(&[
             ("table_catalog", Datum::String(ctx.database)),
             ("table_schema", Datum::String(object.schema_name)),
@@ -55,7 +61,10 @@ fn views(ctx: &BuiltinCtx<'_>, table: &mut Table) {
             ("table_catalog", Datum::String(ctx.database)),
             ("table_schema", Datum::String(object.schema_name)),
             ("table_name", Datum::String(object.name)),
-            ("view_definition", definition.as_deref().map_or(Datum::Null, Datum::String)),
+            (
+                "view_definition",
+                definition.as_deref().map_or(Datum::Null, Datum::String),
+            ),
             ("check_option", Datum::String("NONE")),
             ("is_updatable", yes_or_no(false)),
             ("is_insertable_into", yes_or_no(false)),
@@ -89,7 +98,10 @@ fn columns(ctx: &BuiltinCtx<'_>, table: &mut Table) {
                 ("table_name", Datum::String(object.name)),
                 ("column_name", Datum::String(column.name)),
                 ("ordinal_position", Datum::Int32(number)),
-                ("column_default", column.default.map_or(Datum::Null, Datum::String)),
+                (
+                    "column_default",
+                    column.default.map_or(Datum::Null, Datum::String),
+                ),
                 ("is_nullable", yes_or_no(column.nullable)),
                 ("data_type", Datum::String(&data_type)),
                 ("character_maximum_length", count(measures.characters)),
@@ -132,8 +144,16 @@ struct Measures {
 
 impl Measures {
     fn of(ty: &SqlType) -> Measures {
-        let binary = |bits: i32, scale: Option<i32>| Measures { precision: Some(bits), radix: Some(2), scale, ..Measures::default() };
-        let time = |digits: Option<u8>| Measures { subsecond: Some(digits.map_or(6, i32::from)), ..Measures::default() };
+        let binary = |bits: i32, scale: Option<i32>| Measures {
+            precision: Some(bits),
+            radix: Some(2),
+            scale,
+            ..Measures::default()
+        };
+        let time = |digits: Option<u8>| Measures {
+            subsecond: Some(digits.map_or(6, i32::from)),
+            ..Measures::default()
+        };
         match ty {
             SqlType::Int16 => binary(16, Some(0)),
             SqlType::Int32 => binary(32, Some(0)),
@@ -150,10 +170,20 @@ impl Measures {
             SqlType::Varchar(length) | SqlType::Char(length) => {
                 let characters = length.and_then(|n| i32::try_from(n).ok());
                 let bytes = characters.map_or(1 << 30, |n| n.saturating_mul(4));
-                Measures { characters, bytes: Some(bytes), ..Measures::default() }
+                Measures {
+                    characters,
+                    bytes: Some(bytes),
+                    ..Measures::default()
+                }
             }
-            SqlType::Text => Measures { bytes: Some(1 << 30), ..Measures::default() },
-            SqlType::Date => Measures { subsecond: Some(0), ..Measures::default() },
+            SqlType::Text => Measures {
+                bytes: Some(1 << 30),
+                ..Measures::default()
+            },
+            SqlType::Date => Measures {
+                subsecond: Some(0),
+                ..Measures::default()
+            },
             SqlType::Time | SqlType::Interval => time(None),
             SqlType::Timestamp(digits) | SqlType::TimestampTz(digits) => time(*digits),
             _ => Measures::default(),
@@ -162,8 +192,16 @@ impl Measures {
 }
 
 fn table_constraints(ctx: &BuiltinCtx<'_>, table: &mut Table) {
-    for IndexInfo { object, table: on, constraint, .. } in ctx.indexes() {
-        let Some(constraint) = constraint else { continue };
+    for IndexInfo {
+        object,
+        table: on,
+        constraint,
+        ..
+    } in ctx.indexes()
+    {
+        let Some(constraint) = constraint else {
+            continue;
+        };
         let (kind, nulls) = match constraint.kind {
             KeyConstraintKind::Primary => ("PRIMARY KEY", Datum::Null),
             KeyConstraintKind::Unique => ("UNIQUE", yes_or_no(true)),
@@ -186,8 +224,16 @@ fn table_constraints(ctx: &BuiltinCtx<'_>, table: &mut Table) {
 
 /// key_column_usage (with positions) and constraint_column_usage.
 fn key_columns(ctx: &BuiltinCtx<'_>, table: &mut Table, positions: bool) {
-    for IndexInfo { object, table: on, constraint, .. } in ctx.indexes() {
-        let Some(constraint) = constraint else { continue };
+    for IndexInfo {
+        object,
+        table: on,
+        constraint,
+        ..
+    } in ctx.indexes()
+    {
+        let Some(constraint) = constraint else {
+            continue;
+        };
         let columns = on.columns().unwrap_or_default();
         for (column, position) in constraint.columns.iter().zip(1..) {
             let mut values = vec![

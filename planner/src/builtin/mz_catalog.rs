@@ -28,8 +28,14 @@ fn clusters(ctx: &BuiltinCtx<'_>, table: &mut Table) {
         table.add(&[
             ("id", number(cluster.id.0)),
             ("name", Datum::String(&cluster.name)),
-            ("workers", Datum::Int32(i32::try_from(cluster.workers).unwrap_or(i32::MAX))),
-            ("memory_limit_bytes", cluster.memory_limit_bytes.map_or(Datum::Null, number)),
+            (
+                "workers",
+                Datum::Int32(i32::try_from(cluster.workers).unwrap_or(i32::MAX)),
+            ),
+            (
+                "memory_limit_bytes",
+                cluster.memory_limit_bytes.map_or(Datum::Null, number),
+            ),
         ]);
     }
 }
@@ -38,7 +44,11 @@ fn cluster_replicas(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     for cluster in ctx.catalog.clusters.values() {
         for (replica, position) in cluster.replicas.iter().zip(1..) {
             let name = format!("r{position}");
-            table.add(&[("id", number(replica.0)), ("cluster_id", number(cluster.id.0)), ("name", Datum::String(&name))]);
+            table.add(&[
+                ("id", number(replica.0)),
+                ("cluster_id", number(cluster.id.0)),
+                ("name", Datum::String(&name)),
+            ]);
         }
     }
 }
@@ -88,7 +98,9 @@ fn objects(ctx: &BuiltinCtx<'_>, table: &mut Table) {
 
 fn materialized_views(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     for (schema, item) in ctx.items() {
-        let ItemKind::MaterializedView(view) = &item.kind else { continue };
+        let ItemKind::MaterializedView(view) = &item.kind else {
+            continue;
+        };
         table.add(&[
             ("id", Datum::String(&item.id.to_string())),
             ("oid", Datum::Oid(oid(item.id.0))),
@@ -104,7 +116,9 @@ fn materialized_views(ctx: &BuiltinCtx<'_>, table: &mut Table) {
 
 fn indexes(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     for (_, item) in ctx.items() {
-        let ItemKind::Index(index) = &item.kind else { continue };
+        let ItemKind::Index(index) = &item.kind else {
+            continue;
+        };
         table.add(&[
             ("id", Datum::String(&item.id.to_string())),
             ("oid", Datum::Oid(oid(item.id.0))),
@@ -119,7 +133,9 @@ fn indexes(ctx: &BuiltinCtx<'_>, table: &mut Table) {
 
 fn sources(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     for (schema, item) in ctx.items() {
-        let ItemKind::Source(source) = &item.kind else { continue };
+        let ItemKind::Source(source) = &item.kind else {
+            continue;
+        };
         table.add(&[
             ("id", Datum::String(&item.id.to_string())),
             ("oid", Datum::Oid(oid(item.id.0))),

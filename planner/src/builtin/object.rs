@@ -58,14 +58,24 @@ impl<'a> BuiltinCtx<'a> {
     /// The schemas of the database that users have made.
     pub(super) fn schemas(&self) -> impl Iterator<Item = &'a Arc<Schema>> + use<'a> {
         let database = self.catalog.database_by_name(self.database).map(|d| d.id);
-        self.catalog.schemas.values().filter(move |s| Some(s.database) == database)
+        self.catalog
+            .schemas
+            .values()
+            .filter(move |s| Some(s.database) == database)
     }
 
     /// (OID, name, owner) of all schemas; mz_internal, which holds nothing yet, is left out.
     pub(super) fn namespaces(&self) -> Vec<(u32, &'a str, u32)> {
         let builtin = [PG_CATALOG, INFORMATION_SCHEMA, MZ_CATALOG];
-        let builtin = builtin.into_iter().filter_map(|name| Some((schema_oid(name)?, name, SYSTEM_OWNER)));
-        builtin.chain(self.schemas().map(|s| (oid(s.id.0), s.name.as_str(), oid(s.owner.0)))).collect()
+        let builtin = builtin
+            .into_iter()
+            .filter_map(|name| Some((schema_oid(name)?, name, SYSTEM_OWNER)));
+        builtin
+            .chain(
+                self.schemas()
+                    .map(|s| (oid(s.id.0), s.name.as_str(), oid(s.owner.0))),
+            )
+            .collect()
     }
 
     pub(super) fn role_name(&self, role: u32) -> &'a str {
@@ -93,9 +103,21 @@ impl<'a> BuiltinCtx<'a> {
     pub(super) fn user_objects(&self) -> Vec<Object<'a>> {
         let mut objects = vec![];
         for (schema, item) in self.items() {
-            objects.push(Object::new(schema, item, oid(item.id.0), &item.name, Kind::Item(item)));
+            objects.push(Object::new(
+                schema,
+                item,
+                oid(item.id.0),
+                &item.name,
+                Kind::Item(item),
+            ));
             for key in keys_of(item) {
-                objects.push(Object::new(schema, item, oid(key.id.0), &key.name, Kind::Key(item, key)));
+                objects.push(Object::new(
+                    schema,
+                    item,
+                    oid(key.id.0),
+                    &key.name,
+                    Kind::Key(item, key),
+                ));
             }
         }
         objects
@@ -103,14 +125,21 @@ impl<'a> BuiltinCtx<'a> {
 
     /// Tables, views, materialized views and sources of users.
     pub(super) fn user_relations(&self) -> impl Iterator<Item = (Object<'a>, &'a Item)> + use<'a> {
-        self.user_objects().into_iter().filter_map(|object| match object.kind {
-            Kind::Item(item) if !matches!(item.kind, ItemKind::Index(_)) => Some((object, item)),
-            Kind::Item(_) | Kind::Builtin(_) | Kind::Key(..) => None,
-        })
+        self.user_objects()
+            .into_iter()
+            .filter_map(|object| match object.kind {
+                Kind::Item(item) if !matches!(item.kind, ItemKind::Index(_)) => {
+                    Some((object, item))
+                }
+                Kind::Item(_) | Kind::Builtin(_) | Kind::Key(..) => None,
+            })
     }
 
     pub(super) fn indexes(&self) -> Vec<IndexInfo<'a>> {
-        self.user_objects().into_iter().filter_map(|object| object.index(self.catalog)).collect()
+        self.user_objects()
+            .into_iter()
+            .filter_map(|object| object.index(self.catalog))
+            .collect()
     }
 }
 
@@ -118,13 +147,23 @@ impl<'a> BuiltinCtx<'a> {
 pub(super) fn keys_of(item: &Item) -> &[KeyConstraint] {
     match &item.kind {
         ItemKind::Table(Table { keys, .. }) => keys,
-        ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Index(_) | ItemKind::Source(_) => &[],
+        ItemKind::View(_)
+        | ItemKind::MaterializedView(_)
+        | ItemKind::Index(_)
+        | ItemKind::Source(_) => &[],
     }
 }
 
 impl<'a> Object<'a> {
     fn new(schema: &'a Schema, item: &Item, id: u32, name: &'a str, kind: Kind<'a>) -> Object<'a> {
-        Object { oid: id, schema: oid(schema.id.0), schema_name: &schema.name, name, owner: oid(item.owner.0), kind }
+        Object {
+            oid: id,
+            schema: oid(schema.id.0),
+            schema_name: &schema.name,
+            name,
+            owner: oid(item.owner.0),
+            kind,
+        }
     }
 
     fn builtin(relation: &'static BuiltinRelation) -> Object<'a> {
@@ -162,16 +201,37 @@ impl<'a> Object<'a> {
             Kind::Builtin(_) => None,
             Kind::Key(table, constraint) => {
                 let columns = table.columns().unwrap_or_default();
-                let keys = constraint.columns.iter().map(|c| (Some(*c), crate::names::quote(&columns[*c].name))).collect();
-                Some(IndexInfo { object: self, table, constraint: Some(constraint), keys })
+                let keys = constraint
+                    .columns
+                    .iter()
+                    .map(|c| (Some(*c), crate::names::quote(&columns[*c].name)))
+                    .collect();
+                Some(IndexInfo {
+                    object: self,
+                    table,
+                    constraint: Some(constraint),
+                    keys,
+                })
             }
             Kind::Item(item) => match &item.kind {
                 ItemKind::Index(index) => {
-                    let keys = index.keys.iter().map(|k| (k.column, k.sql.clone())).collect();
+                    let keys = index
+                        .keys
+                        .iter()
+                        .map(|k| (k.column, k.sql.clone()))
+                        .collect();
                     let table = catalog.item(index.on)?;
-                    Some(IndexInfo { object: self, table, constraint: None, keys })
+                    Some(IndexInfo {
+                        object: self,
+                        table,
+                        constraint: None,
+                        keys,
+                    })
                 }
-                ItemKind::Table(_) | ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Source(_) => None,
+                ItemKind::Table(_)
+                | ItemKind::View(_)
+                | ItemKind::MaterializedView(_)
+                | ItemKind::Source(_) => None,
             },
         }
     }
@@ -181,17 +241,29 @@ impl<'a> Object<'a> {
             Kind::Builtin(relation) => relation
                 .desc
                 .columns()
-                .map(|(name, ty)| ObjectColumn { name, ty: ty.ty.clone(), nullable: ty.nullable, default: None })
+                .map(|(name, ty)| ObjectColumn {
+                    name,
+                    ty: ty.ty.clone(),
+                    nullable: ty.nullable,
+                    default: None,
+                })
                 .collect(),
             Kind::Key(table, key) => {
                 let columns = relation_columns(table);
-                key.columns.iter().map(|c| ObjectColumn { default: None, ..columns[*c].clone() }).collect()
+                key.columns
+                    .iter()
+                    .map(|c| ObjectColumn {
+                        default: None,
+                        ..columns[*c].clone()
+                    })
+                    .collect()
             }
             Kind::Item(item) => match &item.kind {
                 ItemKind::Index(index) => index_columns(catalog, index),
-                ItemKind::Table(_) | ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Source(_) => {
-                    relation_columns(item)
-                }
+                ItemKind::Table(_)
+                | ItemKind::View(_)
+                | ItemKind::MaterializedView(_)
+                | ItemKind::Source(_) => relation_columns(item),
             },
         }
     }
@@ -200,8 +272,15 @@ impl<'a> Object<'a> {
 /// The columns of a relation that a user has made; none for an index.
 pub(super) fn relation_columns(item: &Item) -> Vec<ObjectColumn<'_>> {
     let default_of = |column: usize| match &item.kind {
-        ItemKind::Table(table) => table.defaults.iter().find(|d| d.column == column).map(|d| d.sql.as_str()),
-        ItemKind::View(_) | ItemKind::MaterializedView(_) | ItemKind::Index(_) | ItemKind::Source(_) => None,
+        ItemKind::Table(table) => table
+            .defaults
+            .iter()
+            .find(|d| d.column == column)
+            .map(|d| d.sql.as_str()),
+        ItemKind::View(_)
+        | ItemKind::MaterializedView(_)
+        | ItemKind::Index(_)
+        | ItemKind::Source(_) => None,
     };
     // PostgreSQL keeps NOT NULL of tables only; a query's column is just a value.
     let constrained = matches!(item.kind, ItemKind::Table(_) | ItemKind::Source(_));
@@ -217,15 +296,28 @@ pub(super) fn relation_columns(item: &Item) -> Vec<ObjectColumn<'_>> {
 }
 
 fn index_columns<'a>(catalog: &'a Catalog, index: &'a Index) -> Vec<ObjectColumn<'a>> {
-    let Some(on) = catalog.item(index.on) else { return vec![] };
+    let Some(on) = catalog.item(index.on) else {
+        return vec![];
+    };
     let columns = relation_columns(on);
-    let types: Vec<ColumnType> = columns.iter().map(|c| ColumnType::new(c.ty.clone(), true)).collect();
+    let types: Vec<ColumnType> = columns
+        .iter()
+        .map(|c| ColumnType::new(c.ty.clone(), true))
+        .collect();
     let key = |key: &'a state::catalog::IndexKey| match key.column.and_then(|c| columns.get(c)) {
-        Some(column) => ObjectColumn { default: None, ..column.clone() },
+        Some(column) => ObjectColumn {
+            default: None,
+            ..column.clone()
+        },
         None => {
             let planned = crate::statement::plan_stored_expr(catalog, index.on, &key.sql);
             let ty = planned.map_or(SqlType::Text, |e| e.typ(&types).ty);
-            ObjectColumn { name: "expr", ty, nullable: true, default: None }
+            ObjectColumn {
+                name: "expr",
+                ty,
+                nullable: true,
+                default: None,
+            }
         }
     };
     index.keys.iter().map(key).collect()

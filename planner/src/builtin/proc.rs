@@ -57,21 +57,28 @@ sum(interval) interval aggregate_dummy
 pub(super) fn functions() -> &'static [Function] {
     static FUNCTIONS: OnceLock<Vec<Function>> = OnceLock::new();
     FUNCTIONS.get_or_init(|| {
-        let mut signatures: Vec<(&func::Signature, &'static str)> = func::all_functions().into_iter().map(|s| (s, "f")).collect();
+        let mut signatures: Vec<(&func::Signature, &'static str)> = func::all_functions()
+            .into_iter()
+            .map(|s| (s, "f"))
+            .collect();
         let aggregates: &'static [func::Signature] = aggregates();
         signatures.extend(aggregates.iter().map(|s| (s, "a")));
         signatures.sort_by(|a, b| (a.0.name, a.0.func).cmp(&(b.0.name, b.0.func)));
-        let numbered = signatures.into_iter().zip(FIRST_OID..).map(|((signature, kind), oid)| Function {
-            oid,
-            name: signature.name,
-            args: signature.args.clone(),
-            variadic: signature.variadic,
-            ret: signature.ret.clone(),
-            kind,
-            source: signature.func,
-        });
+        let numbered = signatures
+            .into_iter()
+            .zip(FIRST_OID..)
+            .map(|((signature, kind), oid)| Function {
+                oid,
+                name: signature.name,
+                args: signature.args.clone(),
+                variadic: signature.variadic,
+                ret: signature.ret.clone(),
+                kind,
+                source: signature.func,
+            });
         let mut all: Vec<Function> = numbered.collect();
-        let distinct: BTreeSet<(u32, &str)> = io_functions().map(|(name, oid)| (oid, name)).collect();
+        let distinct: BTreeSet<(u32, &str)> =
+            io_functions().map(|(name, oid)| (oid, name)).collect();
         all.extend(distinct.into_iter().map(|(oid, name)| Function {
             oid,
             name,
@@ -93,7 +100,9 @@ fn aggregates() -> &'static [func::Signature] {
 
 pub(super) fn by_oid(oid: u32) -> Option<&'static Function> {
     let all = functions();
-    all.binary_search_by_key(&oid, |f| f.oid).ok().map(|i| &all[i])
+    all.binary_search_by_key(&oid, |f| f.oid)
+        .ok()
+        .map(|i| &all[i])
 }
 
 pub(super) fn by_name(name: &str) -> impl Iterator<Item = &'static Function> {
@@ -129,7 +138,10 @@ pub(super) fn pg_proc(table: &mut Table) {
         table.add(&[
             ("oid", Datum::Oid(function.oid)),
             ("proname", Datum::String(function.name)),
-            ("pronamespace", Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0))),
+            (
+                "pronamespace",
+                Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0)),
+            ),
             ("proowner", Datum::Oid(SYSTEM_OWNER)),
             // The language `internal`.
             ("prolang", Datum::Oid(12)),
@@ -139,9 +151,15 @@ pub(super) fn pg_proc(table: &mut Table) {
             ("proisstrict", Datum::TRUE),
             ("provolatile", Datum::String("i")),
             ("proparallel", Datum::String("s")),
-            ("pronargs", Datum::Int16(i16::try_from(function.args.len()).unwrap_or(i16::MAX))),
+            (
+                "pronargs",
+                Datum::Int16(i16::try_from(function.args.len()).unwrap_or(i16::MAX)),
+            ),
             ("prorettype", Datum::Oid(function.ret.oid())),
-            ("proargtypes", vector(function.args.iter().map(|t| Datum::Oid(t.oid())), &arena)),
+            (
+                "proargtypes",
+                vector(function.args.iter().map(|t| Datum::Oid(t.oid())), &arena),
+            ),
             ("prosrc", Datum::String(function.source)),
         ]);
     }

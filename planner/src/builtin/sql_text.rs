@@ -6,7 +6,11 @@ use state::catalog::{Item, ItemKind, KeyConstraintKind};
 
 /// `CREATE INDEX`. Indexes here are arrangements; to clients they are what orders and finds by equality: btrees.
 pub(super) fn index_definition(index: &IndexInfo<'_>) -> String {
-    let unique = if index.constraint.is_some() { "UNIQUE " } else { "" };
+    let unique = if index.constraint.is_some() {
+        "UNIQUE "
+    } else {
+        ""
+    };
     let keys: Vec<&str> = index.keys.iter().map(|(_, sql)| sql.as_str()).collect();
     format!(
         "CREATE {unique}INDEX {} ON {}.{} USING btree ({})",
@@ -39,5 +43,8 @@ pub(super) fn view_definition(item: &Item) -> Option<String> {
 /// The rule that PostgreSQL says a view is.
 pub(super) fn rule_definition(object: &Object<'_>, item: &Item) -> Option<String> {
     let (schema, name) = (quote(object.schema_name), quote(object.name));
-    Some(format!("CREATE RULE \"_RETURN\" AS\n    ON SELECT TO {schema}.{name} DO INSTEAD {}", view_definition(item)?))
+    Some(format!(
+        "CREATE RULE \"_RETURN\" AS\n    ON SELECT TO {schema}.{name} DO INSTEAD {}",
+        view_definition(item)?
+    ))
 }

@@ -12,7 +12,10 @@ pub struct Table {
 
 impl Table {
     pub fn new(relation: &'static BuiltinRelation) -> Table {
-        Table { relation, rows: vec![] }
+        Table {
+            relation,
+            rows: vec![],
+        }
     }
 
     /// Adds a row. Columns that are not named are NULL, or where NULL is not allowed what PostgreSQL calls nothing: zero, false, empty.
@@ -24,7 +27,13 @@ impl Table {
         let mut datums: Vec<Datum<'_>> = desc
             .types
             .iter()
-            .map(|column| if column.nullable { Datum::Null } else { zero(&column.ty) })
+            .map(|column| {
+                if column.nullable {
+                    Datum::Null
+                } else {
+                    zero(&column.ty)
+                }
+            })
             .collect();
         for (name, value) in values {
             let Some(position) = desc.position(name) else {
@@ -49,24 +58,35 @@ fn zero(ty: &SqlType) -> Datum<'static> {
         SqlType::Float32 => Datum::Float32(0.0),
         SqlType::Oid | SqlType::Xid | SqlType::RegProc => Datum::Oid(0),
         SqlType::Bytea => Datum::Bytes(&[]),
-        SqlType::Int2Vector | SqlType::OidVector | SqlType::Array(_) => Datum::Array(ArrayRef::EMPTY),
+        SqlType::Int2Vector | SqlType::OidVector | SqlType::Array(_) => {
+            Datum::Array(ArrayRef::EMPTY)
+        }
         ty if crate::types::cast::is_string(ty) => Datum::String(""),
         other => panic!("no built-in relation has a column of type {other} without NULL"),
     }
 }
 
 /// An `int2vector` or `oidvector`: its subscripts start at 0.
-pub(super) fn vector<'a>(values: impl IntoIterator<Item = Datum<'a>>, arena: &'a RowArena) -> Datum<'a> {
+pub(super) fn vector<'a>(
+    values: impl IntoIterator<Item = Datum<'a>>,
+    arena: &'a RowArena,
+) -> Datum<'a> {
     let values: Vec<Datum<'_>> = values.into_iter().collect();
     if values.is_empty() {
         return Datum::Array(ArrayRef::EMPTY);
     }
-    let dim = ArrayDim { lower_bound: 0, ..ArrayDim::new(values.len()) };
+    let dim = ArrayDim {
+        lower_bound: 0,
+        ..ArrayDim::new(values.len())
+    };
     arena.make_datum(|packer| packer.push_array(&[dim], &values))
 }
 
 /// An array of one dimension.
-pub(super) fn array<'a>(values: impl IntoIterator<Item = Datum<'a>>, arena: &'a RowArena) -> Datum<'a> {
+pub(super) fn array<'a>(
+    values: impl IntoIterator<Item = Datum<'a>>,
+    arena: &'a RowArena,
+) -> Datum<'a> {
     let values: Vec<Datum<'_>> = values.into_iter().collect();
     arena.make_datum(|packer| packer.push_list(&values))
 }

@@ -14,7 +14,11 @@ pub(super) const BTREE: u32 = 403;
 
 /// The collations `default` and `C`; both sort by bytes here.
 const DEFAULT_COLLATION: u32 = 100;
-pub(super) const COLLATIONS: &[(u32, &str)] = &[(DEFAULT_COLLATION, "default"), (C_COLLATION, "C"), (951, "POSIX")];
+pub(super) const COLLATIONS: &[(u32, &str)] = &[
+    (DEFAULT_COLLATION, "default"),
+    (C_COLLATION, "C"),
+    (951, "POSIX"),
+];
 const C_COLLATION: u32 = 950;
 
 /// How PostgreSQL would lay out values of a type.
@@ -72,12 +76,17 @@ mz_timestamp d p t mz_timestamp_in 12501 mz_timestamp_out 12502 mz_timestamp_rec
 ";
 
 /// The functions of all array types.
-const ARRAY_IO: [(&str, u32); 4] = [("array_in", 750), ("array_out", 751), ("array_recv", 2400), ("array_send", 2401)];
+const ARRAY_IO: [(&str, u32); 4] = [
+    ("array_in", 750),
+    ("array_out", 751),
+    ("array_recv", 2400),
+    ("array_send", 2401),
+];
 pub(super) const ARRAY_SUBSCRIPT: (&str, u32) = ("array_subscript_handler", 6179);
 
 fn parse_storage(line: &'static str) -> (&'static str, Storage) {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let [name, align, storage, by_value, functions @ ..] = words.as_slice() else {
+    let [name, align, storage, by_value, ref functions @ ..] = words[..] else {
         panic!("bad line in the table of types: {line}");
     };
     let function = |i: usize| {
@@ -85,23 +94,49 @@ fn parse_storage(line: &'static str) -> (&'static str, Storage) {
         (if oid == 0 { "" } else { name }, oid)
     };
     let io = [function(0), function(1), function(2), function(3)];
-    (*name, Storage { align: *align, storage: *storage, by_value: *by_value == "t", io })
+    let by_value = by_value == "t";
+    (
+        name,
+        Storage {
+            align,
+            storage,
+            by_value,
+            io,
+        },
+    )
 }
 
 fn storages() -> &'static BTreeMap<&'static str, Storage> {
     static TABLE: OnceLock<BTreeMap<&'static str, Storage>> = OnceLock::new();
-    TABLE.get_or_init(|| STORAGE.lines().filter(|l| !l.is_empty()).map(parse_storage).collect())
+    TABLE.get_or_init(|| {
+        STORAGE
+            .lines()
+            .filter(|l| !l.is_empty())
+            .map(parse_storage)
+            .collect()
+    })
 }
 
 pub(super) fn storage(ty: &SqlType) -> Storage {
     match ty {
         SqlType::Array(element) => {
-            let align = if storage(element).align == "d" { "d" } else { "i" };
-            Storage { align, storage: "x", by_value: false, io: ARRAY_IO }
+            let align = if storage(element).align == "d" {
+                "d"
+            } else {
+                "i"
+            };
+            Storage {
+                align,
+                storage: "x",
+                by_value: false,
+                io: ARRAY_IO,
+            }
         }
         other => {
             let name = other.without_typmod().typname();
-            *storages().get(name.as_str()).unwrap_or_else(|| panic!("type {name} is missing from the table of storage"))
+            *storages()
+                .get(name.as_str())
+                .unwrap_or_else(|| panic!("type {name} is missing from the table of storage"))
         }
     }
 }
@@ -109,7 +144,10 @@ pub(super) fn storage(ty: &SqlType) -> Storage {
 /// Functions that read and write values: (name, OID).
 pub(super) fn io_functions() -> impl Iterator<Item = (&'static str, u32)> {
     let of_types = storages().values().flat_map(|s| s.io);
-    of_types.filter(|(_, oid)| *oid != 0).chain(ARRAY_IO).chain([ARRAY_SUBSCRIPT])
+    of_types
+        .filter(|(_, oid)| *oid != 0)
+        .chain(ARRAY_IO)
+        .chain([ARRAY_SUBSCRIPT])
 }
 
 /// `attcollation` of a column of this type.
@@ -126,13 +164,21 @@ pub(super) fn collation(ty: &SqlType) -> u32 {
 pub(super) fn all_types() -> impl Iterator<Item = SqlType> {
     let record = || SqlType::Record(vec![]);
     let base = SqlType::all().cloned().chain([record()]);
-    let arrays = SqlType::all().filter(|t| t.array_oid() != 0).cloned().chain([record()]);
+    let arrays = SqlType::all()
+        .filter(|t| t.array_oid() != 0)
+        .cloned()
+        .chain([record()]);
     base.chain(arrays.map(SqlType::array_of))
 }
 
 fn typtype(ty: &SqlType) -> &'static str {
     match ty {
-        SqlType::Unknown | SqlType::Any | SqlType::AnyArray | SqlType::AnyElement | SqlType::Void | SqlType::Record(_) => "p",
+        SqlType::Unknown
+        | SqlType::Any
+        | SqlType::AnyArray
+        | SqlType::AnyElement
+        | SqlType::Void
+        | SqlType::Record(_) => "p",
         SqlType::Array(element) => match **element {
             SqlType::Record(_) => "p",
             _ => "b",
@@ -157,7 +203,11 @@ pub(super) fn pg_type(table: &mut Table) {
         let [input, output, receive, send] = storage.io.map(|(_, oid)| Datum::Oid(oid));
         let element = ty.element();
         let (name, category) = (ty.typname(), ty.category().to_string());
-        let subscript = if element.is_some() { ARRAY_SUBSCRIPT.1 } else { 0 };
+        let subscript = if element.is_some() {
+            ARRAY_SUBSCRIPT.1
+        } else {
+            0
+        };
         table.add(&[
             ("oid", Datum::Oid(ty.oid())),
             ("typname", Datum::String(&name)),
@@ -225,7 +275,12 @@ fn operator_classes() -> &'static [OperatorClass] {
             let ty = words.next().and_then(SqlType::from_typname)?;
             let oid = words.next()?.parse().ok()?;
             let name = words.next()?;
-            Some(OperatorClass { ty, oid, name, family: words.next()?.parse().ok()? })
+            Some(OperatorClass {
+                ty,
+                oid,
+                name,
+                family: words.next()?.parse().ok()?,
+            })
         };
         OPERATOR_CLASSES.lines().filter_map(parse).collect()
     })
@@ -233,7 +288,12 @@ fn operator_classes() -> &'static [OperatorClass] {
 
 /// The operator class of an index key of this type; that of `text` and `int4` where PostgreSQL would use it by coercion.
 pub(super) fn operator_class(ty: &SqlType) -> u32 {
-    let class = |ty: &SqlType| operator_classes().iter().find(|c| c.ty.same_base(ty)).map(|c| c.oid);
+    let class = |ty: &SqlType| {
+        operator_classes()
+            .iter()
+            .find(|c| c.ty.same_base(ty))
+            .map(|c| c.oid)
+    };
     let stand_in = match ty {
         SqlType::Array(_) => SqlType::AnyArray,
         SqlType::Varchar(_) => SqlType::Text,
@@ -249,7 +309,10 @@ pub(super) fn pg_opclass(table: &mut Table) {
             ("oid", Datum::Oid(class.oid)),
             ("opcmethod", Datum::Oid(BTREE)),
             ("opcname", Datum::String(class.name)),
-            ("opcnamespace", Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0))),
+            (
+                "opcnamespace",
+                Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0)),
+            ),
             ("opcowner", Datum::Oid(SYSTEM_OWNER)),
             ("opcfamily", Datum::Oid(class.family)),
             ("opcintype", Datum::Oid(class.ty.oid())),
@@ -283,7 +346,10 @@ pub(super) fn pg_opfamily(table: &mut Table) {
             ("oid", Datum::Oid(*oid)),
             ("opfmethod", Datum::Oid(BTREE)),
             ("opfname", Datum::String(name)),
-            ("opfnamespace", Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0))),
+            (
+                "opfnamespace",
+                Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0)),
+            ),
             ("opfowner", Datum::Oid(SYSTEM_OWNER)),
         ]);
     }
@@ -295,20 +361,44 @@ pub(super) fn pg_collation(table: &mut Table) {
         table.add(&[
             ("oid", Datum::Oid(*oid)),
             ("collname", Datum::String(name)),
-            ("collnamespace", Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0))),
+            (
+                "collnamespace",
+                Datum::Oid(schema_oid(PG_CATALOG).unwrap_or(0)),
+            ),
             ("collowner", Datum::Oid(SYSTEM_OWNER)),
-            ("collprovider", Datum::String(if default { "d" } else { "c" })),
+            (
+                "collprovider",
+                Datum::String(if default { "d" } else { "c" }),
+            ),
             ("collisdeterministic", Datum::TRUE),
             ("collencoding", Datum::Int32(-1)),
-            ("collcollate", if default { Datum::Null } else { Datum::String(name) }),
-            ("collctype", if default { Datum::Null } else { Datum::String(name) }),
+            (
+                "collcollate",
+                if default {
+                    Datum::Null
+                } else {
+                    Datum::String(name)
+                },
+            ),
+            (
+                "collctype",
+                if default {
+                    Datum::Null
+                } else {
+                    Datum::String(name)
+                },
+            ),
         ]);
     }
 }
 
 pub(super) fn pg_am(table: &mut Table) {
     for (oid, name, kind) in [(HEAP, "heap", "t"), (BTREE, "btree", "i")] {
-        table.add(&[("oid", Datum::Oid(oid)), ("amname", Datum::String(name)), ("amtype", Datum::String(kind))]);
+        table.add(&[
+            ("oid", Datum::Oid(oid)),
+            ("amname", Datum::String(name)),
+            ("amtype", Datum::String(kind)),
+        ]);
     }
 }
 
@@ -334,7 +424,14 @@ mod tests {
             storage(&ty);
             assert!(seen.insert(ty.oid()), "{ty} has the OID of another type");
         }
-        assert_eq!(operator_classes().len(), OPERATOR_CLASSES.lines().filter(|l| !l.is_empty()).count());
-        assert!(operator_classes().iter().all(|c| OPERATOR_FAMILIES.iter().any(|(oid, _)| *oid == c.family)));
+        assert_eq!(
+            operator_classes().len(),
+            OPERATOR_CLASSES.lines().filter(|l| !l.is_empty()).count()
+        );
+        assert!(
+            operator_classes()
+                .iter()
+                .all(|c| OPERATOR_FAMILIES.iter().any(|(oid, _)| *oid == c.family))
+        );
     }
 }

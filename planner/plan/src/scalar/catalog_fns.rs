@@ -303,7 +303,12 @@ fn number(text: &str) -> Result<Option<u32>, EvalError> {
         return Ok(None);
     }
     let number = text.parse().map(Some);
-    number.map_err(|_| EvalError::new("22003", format!("value \"{text}\" is out of range for type oid")))
+    number.map_err(|_| {
+        EvalError::new(
+            "22003",
+            format!("value \"{text}\" is out of range for type oid"),
+        )
+    })
 }
 
 fn view_definition_by_name<'a>(
