@@ -1,6 +1,6 @@
 //! The engine without SQL, wire or disk: the same work as the hand-written `tests/bench/floor`, for the same figures.
 //!
-//! `floor agg|q1|q3|q3d|q5 WORKERS [DIRECTORY]`: the directory holds TPC-H `.tbl` files.
+//! `floor agg|peek|q1|q3|q3d|q5 WORKERS [DIRECTORY]`: the directory holds TPC-H `.tbl` files.
 
 #[path = "../tests/support/engine.rs"]
 mod engine;
@@ -78,6 +78,7 @@ fn main() {
     });
     match mode.as_str() {
         "agg" => aggregate(&mut engine),
+        "peek" => peek(&mut engine),
         "q1" | "q3" | "q3d" | "q5" => tpch(&mut engine, &mode, &dir),
         other => panic!("no mode {other}"),
     }
@@ -129,6 +130,70 @@ fn aggregate(engine: &mut Engine) {
         values[i].1 = (random.next() % 1000) as i32;
         (1, [(old, -1), (encode(i, values[i]), 1)])
     });
+}
+
+/// Lookups by key in a view of a hundred thousand rows.
+fn peek(engine: &mut Engine) {
+    const ROWS: u64 = 100_000;
+    let encode = |id: u64| {
+        Row::pack_slice(&[
+            Datum::Int64(id as i64),
+            Datum::Int64(7),
+            Datum::String("a value of some length"),
+        ])
+    };
+    engine.create_table(1, (0..ROWS).map(encode).collect());
+    engine.create(
+        dataflow(100, vec![(1, source(1, Mfp::identity(3)))], get(1), 3, &[0]),
+        0,
+    );
+    engine.wait_for(100, 0);
+    let mut random = Random(42);
+    let mfp = std::sync::Arc::new(Mfp::identity(3));
+    for outstanding in [1, 64, 1024] {
+        let (replies, answered) = std::sync::mpsc::channel();
+        let total = if outstanding == 1 { 50_000 } else { 500_000 };
+        let mut latencies = Vec::with_capacity(total);
+        let cpu = worker_seconds();
+        let start = Instant::now();
+        for n in 0..total + outstanding {
+            if n >= outstanding {
+                let (sent, rows): (Instant, usize) = answered.recv().unwrap();
+                assert_eq!(rows, 1);
+                latencies.push(sent.elapsed().as_secs_f64());
+            }
+            if n < total {
+                let key = Row::pack_slice(&[Datum::Int64((random.next() % ROWS) as i64)]);
+                let peek = protocol::compute::Peek {
+                    id: protocol::compute::PeekId(n as u128),
+                    epoch: engine.epoch,
+                    after: engine.seq,
+                    target: protocol::compute::PeekTarget {
+                        id: repr::GlobalId(100),
+                        keys: Some(vec![key]),
+                    },
+                    ts: 0,
+                    mfp: std::sync::Arc::clone(&mfp),
+                    limit: None,
+                    bytes_max: 1 << 20,
+                };
+                let (replies, sent) = (replies.clone(), Instant::now());
+                let reply = move |response| {
+                    if let protocol::compute::PeekResponse::Rows(rows) = response {
+                        let _ = replies.send((sent, rows.rows.len()));
+                    }
+                };
+                engine.replica.peek(peek, Box::new(reply));
+            }
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "{:.0} peeks/s, {:.0} per CPU second  {outstanding} outstanding: {}",
+            total as f64 / seconds,
+            total as f64 / (worker_seconds() - cpu),
+            percentiles(latencies)
+        );
+    }
 }
 
 fn load(engine: &mut Engine, dataflow: Dataflow, arity: usize, rows: u64, before: u64) {

@@ -202,7 +202,7 @@ impl<'s> Context<'s> {
             let (oks, rows) = self.new_input::<Update>();
             let (errs, err_rows) = self.new_input::<Update>();
             let rows = self.delayed(rows, &import.mfp);
-            self.bindings.insert(id, Bundle::from_rows(rows, err_rows));
+            self.bind_more(id, Bundle::from_rows(rows, err_rows));
             let mfp = RowMfp::new(&import.mfp, &[import.mfp.input_arity]);
             self.sources
                 .push(SourcePort::rows(import.shard, mfp, oks, errs));
@@ -293,15 +293,26 @@ impl<'s> Context<'s> {
             arranged: oks,
             advance: self.as_of,
         };
-        let bundle = self
-            .bindings
-            .entry(Id::Global(import.on))
-            .or_insert_with(|| Bundle {
-                rows: None,
-                arrangements: vec![],
-                errs,
-            });
-        bundle.arrangements.push(arrangement);
+        let bundle = Bundle {
+            rows: None,
+            arrangements: vec![arrangement],
+            errs,
+        };
+        self.bind_more(Id::Global(import.on), bundle);
+    }
+
+    /// Adds another form of the same collection to what is bound.
+    fn bind_more(&mut self, id: Id, more: Bundle<'s>) {
+        let bundle = match self.bindings.remove(&id) {
+            None => more,
+            Some(mut bundle) => {
+                bundle.rows = bundle.rows.or(more.rows);
+                bundle.arrangements.extend(more.arrangements);
+                bundle.errs = union(self.scope, vec![bundle.errs, more.errs]);
+                bundle
+            }
+        };
+        self.bindings.insert(id, bundle);
     }
 
     /// Holds back future changes where the block has temporal bounds.
@@ -558,31 +569,16 @@ impl<'s> Context<'s> {
     }
 
     fn export(&mut self, export: &Export, until: Option<T>) -> Result<BuiltExport, RenderError> {
-        let bundle = self.bound(export.from)?;
         match &export.kind {
             ExportKind::Index { key, types } => {
                 let name = self.operator_name(&format!("export {}", export.id));
-                let mut errs = vec![bundle.errs.clone()];
-                let arrangement = match bundle.arrangement(key) {
-                    Some(arrangement) => arrangement.clone(),
-                    None => {
-                        let rows = self.rows_through(
-                            &bundle,
-                            &Mfp::identity(types.len()),
-                            "rows to export",
-                            &mut errs,
-                        )?;
-                        let (arrangement, key_errs) =
-                            arrange(rows, key, types.len(), &self.footprint, &name);
-                        errs.push(key_errs);
-                        arrangement
-                    }
-                };
-                let errs = arrange_errors(
-                    self.everywhere(union(self.scope, errs)),
-                    &self.footprint,
-                    &name,
-                );
+                let from = Node::Get { id: export.from };
+                let bundle = self.arrange_by(&from, std::slice::from_ref(key), types.len())?;
+                let arrangement = bundle
+                    .arrangement(key)
+                    .ok_or(RenderError::MissingArrangement)?
+                    .clone();
+                let errs = arrange_errors(self.everywhere(bundle.errs), &self.footprint, &name);
                 Ok(BuiltExport::Index(Box::new(TraceEntry::new(
                     arrangement.split,
                     arrangement.arranged.trace,
@@ -593,6 +589,7 @@ impl<'s> Context<'s> {
                 types,
                 with_snapshot,
             } => {
+                let bundle = self.bound(export.from)?;
                 let mut errs = vec![bundle.errs.clone()];
                 let rows = self.rows_through(
                     &bundle,

@@ -332,6 +332,39 @@ fn subscribers_get_the_snapshot_and_every_change_in_order() {
 }
 
 #[test]
+fn lost_history_is_refused_and_the_difference_taken() {
+    for workers in [1, 2] {
+        let mut engine = started(workers);
+        let before = engine.commit(vec![(1, vec![(row(1, 1), 1)])]);
+        // A view over the index loses what the index loses.
+        let import = plan::lir::IndexImport {
+            on: GlobalId(50),
+            key: cols(&[0]),
+            types: types(2),
+        };
+        let mut over = dataflow(101, vec![], get(50), 2, &[1]);
+        over.indexes.insert(GlobalId(100), import);
+        engine.create(over, before);
+        assert_eq!(engine.rows(101, 2, before), vec![(row(1, 1), 1)]);
+        let jump = before + 50;
+        let difference = vec![(row(1, 1), jump, -1), (row(2, 2), jump, 1)];
+        let write = compute::TableWrite {
+            shard: repr::ShardId(1),
+            lost_before: Some(jump),
+            updates: Arc::new(difference),
+        };
+        engine.replica.commit(compute::TableChanges {
+            upper: jump + 1,
+            writes: vec![write],
+        });
+        for export in [100, 101] {
+            assert_eq!(engine.rows(export, 2, jump), vec![(row(2, 2), 1)]);
+            assert_eq!(refusal(engine.peek(export, 2, jump - 1)), Refusal::HoldLost);
+        }
+    }
+}
+
+#[test]
 fn a_shutdown_refuses_what_waits() {
     let mut engine = started(2);
     let waiting = engine.peek_with(|_| {}, 100, 2, 1_000);

@@ -11,6 +11,7 @@ use plan::agg::{AggregateFunc, ReductionKind};
 use plan::lir::ReducePlan;
 use plan::{AggregateExpr, EvalError, Mfp, ScalarExpr};
 use repr::{Datum, Diff, Row, RowArena, RowPacker, SqlType};
+use smallvec::SmallVec;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use timely::dataflow::channels::pact::Pipeline;
@@ -147,7 +148,7 @@ pub struct Value(pub Row);
 
 impl Value {
     fn datum(&self) -> Datum<'_> {
-        self.0.column(0)
+        self.0.iter().next().expect("a value is one datum")
     }
 }
 
@@ -178,7 +179,7 @@ impl Sets {
     fn apply_part(part: &Part, kept: &mut Kept, args: &[Datum<'_>], diff: Diff) -> isize {
         match (part, kept) {
             (Part::Sum { plan, first }, Kept::Sum(accum)) => {
-                let mut slots = vec![0; plan.slots()];
+                let mut slots: SmallVec<[i128; 8]> = SmallVec::from_elem(0, plan.slots());
                 plan.accumulate(&args[*first..*first + 1], diff, &mut slots);
                 accum.add(&Accum::from_slots(&slots));
                 0
@@ -313,7 +314,7 @@ impl GroupLogic for Sets {
                 | Part::List { .. } => Kept::Values(BTreeMap::new()),
             }));
         }
-        let args: smallvec::SmallVec<[Datum<'_>; 8]> = args.iter().collect();
+        let args: SmallVec<[Datum<'_>; 8]> = args.iter().collect();
         debug_assert_eq!(args.len(), self.args);
         for (part, kept) in self.parts.iter().zip(&mut state.parts) {
             self.kept = self
