@@ -208,6 +208,7 @@ impl Interpreter<'_> {
             return Ok(input);
         }
         let mut scratch = MfpScratch::new();
+        let input = input.without_cancelled();
         let mut output = self.output(input.error.clone());
         for (row, diff) in input.rows.iter() {
             self.tick()?;
@@ -226,6 +227,7 @@ impl Interpreter<'_> {
         func: &TableFunc,
         args: &[ScalarExpr],
     ) -> Result<Rows, EvalError> {
+        let input = input.without_cancelled();
         let mut output = self.output(input.error.clone());
         let mut packer = RowPacker::new();
         for (row, diff) in input.rows.iter() {

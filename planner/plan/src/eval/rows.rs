@@ -40,6 +40,15 @@ impl Rows {
         }
     }
 
+    /// Without rows that come and go: an outer join subtracts what it has matched, and evaluating over rows that are not there
+    /// could raise errors that nothing takes back.
+    pub fn without_cancelled(self) -> Rows {
+        match self.rows.iter().any(|(_, diff)| *diff <= 0) {
+            true => self.consolidated(),
+            false => self,
+        }
+    }
+
     pub fn map_diffs(self, f: impl Fn(Diff) -> Diff) -> Rows {
         let mut rows = Arc::unwrap_or_clone(self.rows);
         rows.iter_mut().for_each(|(_, diff)| *diff = f(*diff));
