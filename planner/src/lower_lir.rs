@@ -18,8 +18,8 @@ use crate::optimize::lookup::LookupKeys;
 use crate::transform::block::Block;
 use plan::lir::{IndexImport, Node, ReducePlan, SourceImport, TopKPlan};
 use plan::mir::Id;
-use plan::{AggregateExpr, Func, Mfp, Mir, ScalarExpr};
 use plan::scalar::EvalCtx;
+use plan::{AggregateExpr, Func, Mfp, Mir, ScalarExpr};
 use repr::{ColumnType, Datum, GlobalId, Row, SqlType};
 use std::collections::BTreeMap;
 
@@ -53,13 +53,24 @@ pub fn lower(mir: Mir, imports: &dyn Imports, time: Time) -> Result<Lowered, Pla
         imports,
         time,
         sources: BTreeMap::new(),
-        indexes: BTreeMap::new(), late: vec![]
+        indexes: BTreeMap::new(),
+        late: vec![],
     };
     let mut node = lowering.lower(mir)?;
-    let Lowering { mut sources, indexes, late, .. } = lowering;
+    let Lowering {
+        mut sources,
+        indexes,
+        late,
+        ..
+    } = lowering;
     sources::push_into_imports(&mut node, &mut sources, &indexes);
     let node = share::share_arrangements(node);
-    Ok(Lowered { node, sources, indexes, late })
+    Ok(Lowered {
+        node,
+        sources,
+        indexes,
+        late,
+    })
 }
 
 /// Stands for the keys of late lookup `n` in a plan that waits for its parameters: no key has so many columns.
@@ -241,11 +252,20 @@ impl Lowering<'_> {
         block.normalize();
         let arrangements = self.imports.arrangements(id);
         for (export, key) in &arrangements {
-            let Some((keys, rest)) = lookup_keys(&block, key, &types, KeyForm::Arranged) else { continue };
-            let Some(rows) = self.lookup_rows(keys, key.len()) else { continue };
+            let Some((keys, rest)) = lookup_keys(&block, key, &types, KeyForm::Arranged) else {
+                continue;
+            };
+            let Some(rows) = self.lookup_rows(keys, key.len()) else {
+                continue;
+            };
             let key = self.import_index(*export, id, key, &types);
             let mfp = finished(to_mfp(rest), self.time)?;
-            return Ok(Node::GetArrangement { id: Id::Global(id), key, lookup: Some(rows), mfp });
+            return Ok(Node::GetArrangement {
+                id: Id::Global(id),
+                key,
+                lookup: Some(rows),
+                mfp,
+            });
         }
         if self.import_source(id) {
             return self.through(block, Node::Get { id: Id::Global(id) });
@@ -275,7 +295,11 @@ impl Lowering<'_> {
         if self.time == Time::Moving {
             return None;
         }
-        let n = self.late.iter().position(|late| *late == keys).unwrap_or(self.late.len());
+        let n = self
+            .late
+            .iter()
+            .position(|late| *late == keys)
+            .unwrap_or(self.late.len());
         if n == self.late.len() {
             self.late.push(keys);
         }

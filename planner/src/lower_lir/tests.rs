@@ -38,7 +38,7 @@ fn check(
     maintained: bool,
 ) {
     let (mut linear, mut delta, mut lookups) = (0, 0, 0);
-    for_random_plans(500, |seed, relations, plan, expected| {
+    for_random_plans(250, |seed, relations, plan, expected| {
         let mut dice = Dice::new(seed + 1_000_000);
         let columns = |key: Vec<usize>| key.into_iter().map(ScalarExpr::Column).collect();
         let mut keys = |id: GlobalId| {

@@ -204,22 +204,34 @@ fn bind_dataflow(
     }
     let mut bound = Dataflow::clone(dataflow);
     dataflow_exprs_mut(&mut bound, &mut |e| e.bind(params));
-    let keys: Vec<Vec<Row>> = lookups.iter().map(|keys| keys.bind(params, ctx)).collect::<Result<_, _>>()?;
+    let keys: Vec<Vec<Row>> = lookups
+        .iter()
+        .map(|keys| keys.bind(params, ctx))
+        .collect::<Result<_, _>>()?;
     if !keys.is_empty() {
-        bound.objects.iter_mut().for_each(|(_, node)| fill_lookups(node, &keys));
+        bound
+            .objects
+            .iter_mut()
+            .for_each(|(_, node)| fill_lookups(node, &keys));
     }
     Ok(Arc::new(bound))
 }
 
 /// Puts the keys of late lookups where the plan waits for them.
 fn fill_lookups(node: &mut Node, keys: &[Vec<Row>]) {
-    if let Node::GetArrangement { key, lookup: Some(rows), .. } = node
+    if let Node::GetArrangement {
+        key,
+        lookup: Some(rows),
+        ..
+    } = node
         && let Some(n) = late_lookup(rows, key.len())
         && let Some(found) = keys.get(n)
     {
         rows.clone_from(found);
     }
-    children_mut(node).into_iter().for_each(|child| fill_lookups(child, keys));
+    children_mut(node)
+        .into_iter()
+        .for_each(|child| fill_lookups(child, keys));
 }
 
 fn dataflow_exprs_mut(dataflow: &mut Dataflow, f: &mut dyn FnMut(&mut ScalarExpr)) {

@@ -80,7 +80,12 @@ pub fn explain_physical(exec: &SelectExec, names: &dyn Names) -> String {
             let head = format!("Peek {}{via} keys={keys}", object(*on));
             (read(&head, *on, mfp, names), mfp.output_arity())
         }
-        SelectPath::Dataflow { dataflow, lookups, arity, .. } => {
+        SelectPath::Dataflow {
+            dataflow,
+            lookups,
+            arity,
+            ..
+        } => {
             let mut body = explain_dataflow(dataflow, names);
             for (n, keys) in lookups.iter().enumerate() {
                 body += &format!("Lookup {n} keys={}\n", keys_text(keys));

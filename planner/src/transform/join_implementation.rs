@@ -171,10 +171,9 @@ impl Problem {
     /// Inputs of which an index gives a few rows.
     fn looked_up(&self) -> Vec<usize> {
         let is_lookup = |indexed: &Indexed| {
-            indexed
-                .arrangements
-                .iter()
-                .any(|key| lookup_keys(&indexed.block, key, &indexed.types, KeyForm::Arranged).is_some())
+            indexed.arrangements.iter().any(|key| {
+                lookup_keys(&indexed.block, key, &indexed.types, KeyForm::Arranged).is_some()
+            })
         };
         let inputs = self.indexed.iter().enumerate();
         inputs

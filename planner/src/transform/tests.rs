@@ -7,7 +7,7 @@ use plan::Mir;
 use plan::explain::{NoNames, explain_mir};
 use repr::{Diff, Row};
 
-const PLANS: u64 = 600;
+const PLANS: u64 = 250;
 
 fn compare(relations: &Relations, before: &Mir, after: &Mir, expected: &[(Row, Diff)], what: &str) {
     let types = |mir: &Mir| {
