@@ -228,6 +228,8 @@ impl Driver {
         }
         self.desired.clone_from(&desired);
         self.step(Event::CatalogChanged { dataflows: desired });
+        let known = |id: &GlobalId| self.desired.contains_key(id) || self.owners.contains_key(id);
+        self.frontiers.lock().retain(|id, _| known(id));
         self.seen
             .send_modify(|seen| seen.catalog_version = catalog.version);
     }
@@ -265,6 +267,7 @@ impl Driver {
             LeadEvent::Drop { id } => {
                 self.owners.remove(&id);
                 self.step(Event::DropTransient { id });
+                self.frontiers.lock().remove(&id);
             }
         }
     }
