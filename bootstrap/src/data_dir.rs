@@ -80,6 +80,8 @@ impl DataDir {
                 },
                 _ => io(source),
             })?;
+        // Another process may have made it before the lock was ours.
+        let known = known || host.disk.exists(&path.join(IDENTITY)).map_err(io)?;
         let identity = if known {
             read_identity(host, path)?
         } else {
@@ -171,6 +173,15 @@ fn count_start(host: &Host, dir: &Path, known: bool) -> Result<u64, OpenError> {
         source,
     })?;
     let before = match (known, exists) {
+        // Counting from 1 again would make old tokens look like repetitions of new writes.
+        (true, false) if has_directories(dir) => {
+            let reason = "it is missing, but there is a log".to_owned();
+            return Err(OpenError::Damaged {
+                path,
+                offset: 0,
+                reason,
+            });
+        }
         // The identity is written first: a crash in between leaves it without a count.
         (_, false) => 0,
         (_, true) => read_toml::<Starts>(host, &path)?.count,
@@ -258,6 +269,20 @@ mod tests {
             (second.identity(), second.starts(), second.is_new()),
             (&identity, 2, false)
         );
+    }
+
+    #[tokio::test]
+    async fn a_lost_count_of_starts_is_damage_once_there_is_a_log() {
+        let (host, dir) = (host(), tempfile::tempdir().unwrap());
+        drop(DataDir::open(&host, dir.path()).unwrap());
+        std::fs::remove_file(dir.path().join(STARTS)).unwrap();
+        assert_eq!(DataDir::open(&host, dir.path()).unwrap().starts(), 1);
+        std::fs::remove_file(dir.path().join(STARTS)).unwrap();
+        std::fs::create_dir(dir.path().join("wal")).unwrap();
+        assert!(matches!(
+            DataDir::open(&host, dir.path()),
+            Err(OpenError::Damaged { .. })
+        ));
     }
 
     #[tokio::test]
