@@ -10,7 +10,8 @@ use host::metrics::{BusyMeter, Gauge, gauge_f64};
 use parking_lot::Mutex;
 use raft::{Committed, ProposeError, RaftGroup, ReadError, SnapshotWriter, StateMachine};
 use repr::{NodeId, Timestamp};
-use state::{Command, Outcome, State};
+use state::command::CatalogOp;
+use state::{Command, Outcome, State, Txn};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,14 +144,19 @@ impl Env {
         }
     }
 
+    /// Refuses a transaction that could make the data larger while the disk is nearly full.
+    pub fn admits(&self, txn: &Txn) -> Result<()> {
+        if self.group.disk_low() && txn_grows(txn) {
+            Err(disk_full())
+        } else {
+            Ok(())
+        }
+    }
+
     /// Puts a command into the log and waits until it is applied here.
     pub async fn propose(&self, command: &Command) -> Result<Vec<Outcome>> {
         if self.group.disk_low() && grows(command) {
-            return Err(SqlError::new(
-                "53100",
-                "could not write to the log: the disk is nearly full",
-            )
-            .hint("Free some space. Reads, DROP and TRUNCATE go on working."));
+            return Err(disk_full());
         }
         let bytes = Bytes::from(command.encode());
         match self.group.propose(bytes).await {
@@ -269,20 +275,7 @@ fn unavailable(error: &ReadError) -> SqlError {
 /// Whether a command may make the stored data larger. Deletes, drops and bookkeeping live on the log's reserve.
 fn grows(command: &Command) -> bool {
     match command {
-        Command::Batch(batch) => batch.txns.iter().any(|txn| {
-            let adds = txn
-                .writes
-                .iter()
-                .any(|w| w.updates.iter().any(|(_, diff)| *diff > 0));
-            let creates = txn.catalog_ops.iter().any(|op| {
-                !matches!(
-                    op,
-                    state::command::CatalogOp::DropItems(_)
-                        | state::command::CatalogOp::DropSchema(_)
-                )
-            });
-            adds || creates || txn.staged > 0
-        }),
+        Command::Batch(batch) => batch.txns.iter().any(txn_grows),
         Command::Stage { .. } => true,
         Command::Init { .. }
         | Command::Close { .. }
@@ -291,5 +284,73 @@ fn grows(command: &Command) -> bool {
         | Command::ExpireLease { .. }
         | Command::EndSession { .. }
         | Command::GatewayStarted { .. } => false,
+    }
+}
+
+fn txn_grows(txn: &Txn) -> bool {
+    let adds = txn
+        .writes
+        .iter()
+        .any(|w| w.updates.iter().any(|(_, diff)| *diff > 0));
+    let creates = txn
+        .catalog_ops
+        .iter()
+        .any(|op| !matches!(op, CatalogOp::DropItems(_) | CatalogOp::DropSchema(_)));
+    adds || creates || txn.staged > 0
+}
+
+fn disk_full() -> SqlError {
+    SqlError::new(
+        "53100",
+        "could not write to the log: the disk is nearly full",
+    )
+    .hint("Free some space. Reads, DROP and TRUNCATE go on working.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use repr::{Datum, Row, ShardId};
+    use state::command::{Gateway, Session, Token, Write};
+
+    fn txn(diffs: &[i64]) -> Txn {
+        let gateway = Gateway {
+            node: NodeId(1),
+            incarnation: 1,
+        };
+        let token = Token {
+            session: Session { gateway, number: 1 },
+            seq: 1,
+            base: 0,
+        };
+        let updates = diffs
+            .iter()
+            .map(|diff| (Row::pack_slice(&[Datum::Int32(1)]), *diff))
+            .collect();
+        let writes = vec![Write {
+            shard: ShardId(1),
+            updates,
+            truncate: diffs.is_empty(),
+        }];
+        Txn {
+            token,
+            schema: vec![],
+            catalog_ops: vec![],
+            checks: vec![],
+            writes,
+            staged: 0,
+        }
+    }
+
+    #[test]
+    fn deletes_and_truncate_do_not_grow_the_data() {
+        assert!(!txn_grows(&txn(&[-1, -2])));
+        assert!(!txn_grows(&txn(&[])));
+        assert!(txn_grows(&txn(&[-1, 1])));
+        let dropping = Txn {
+            catalog_ops: vec![CatalogOp::DropItems(vec![])],
+            ..txn(&[])
+        };
+        assert!(!txn_grows(&dropping));
     }
 }

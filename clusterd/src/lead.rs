@@ -329,10 +329,9 @@ impl Clusters {
 
 fn refused(refusal: Refusal, request: &PeekRequest) -> SqlError {
     match refusal {
-        Refusal::HoldLost => SqlError::new(
-            "22023",
-            format!("timestamp {} has been compacted away", request.ts),
-        ),
+        Refusal::HoldLost => {
+            SqlError::forgotten(format!("timestamp {} has been compacted away", request.ts))
+        }
         Refusal::UnknownId => SqlError::new(
             "57P03",
             format!("{} is not running on its cluster", request.export),
@@ -372,10 +371,9 @@ impl Lead {
             HoldError::Unknown { id } => {
                 SqlError::new("57P03", format!("{id} is not running on its cluster"))
             }
-            HoldError::Lost { since, ts, .. } => SqlError::new(
-                "22023",
-                format!("timestamp {ts} is not valid: history has been compacted up to {since}"),
-            )
+            HoldError::Lost { since, ts, .. } => SqlError::forgotten(format!(
+                "timestamp {ts} is not valid: history has been compacted up to {since}"
+            ))
             .hint("Read AS OF a later time, or AS OF AT LEAST this one."),
         })
     }

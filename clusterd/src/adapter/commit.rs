@@ -131,7 +131,10 @@ impl Server {
             .meter(async move {
                 while let Some(first) = self.next().await {
                     let batch = self.gather(first);
-                    self.commit(batch).await;
+                    let batch = self.admit(batch);
+                    if !batch.is_empty() {
+                        self.commit(batch).await;
+                    }
                 }
             })
             .await;
@@ -162,6 +165,18 @@ impl Server {
         self.batch_txns.observe(batch.len() as f64);
         self.batch_bytes.observe(bytes as f64);
         batch
+    }
+
+    /// On a disk that is nearly full those that would grow the data are refused one by one: a DELETE must not fail for the INSERT beside it.
+    fn admit(&self, batch: Vec<Pending>) -> Vec<Pending> {
+        let mut admitted = Vec::with_capacity(batch.len());
+        for pending in batch {
+            match self.env.admits(&pending.txn) {
+                Ok(()) => admitted.push(pending),
+                Err(error) => drop(pending.reply.send(Err(error))),
+            }
+        }
+        admitted
     }
 
     async fn commit(&mut self, batch: Vec<Pending>) {

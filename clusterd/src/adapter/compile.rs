@@ -96,6 +96,8 @@ impl Compiled {
 /// What the values that depend on the statement rather than on rows are replaced by.
 pub struct StatementValues<'a> {
     pub view: &'a SessionView<'a>,
+    /// Arrangements that the transaction has created: no replica has them before it commits.
+    pub hidden: &'a BTreeSet<GlobalId>,
     /// The read timestamp, for `mz_now()`.
     pub ts: Timestamp,
     /// Microseconds since 2000-01-01, for `now()`.
@@ -205,7 +207,8 @@ impl Compiler<'_> {
         self.resolve_mir(&mut mir);
         let view = self.values.view;
         let cluster = view.cluster(None).map(|c| c.id);
-        let oracle = CatalogOracle::new(view.catalog, &ViewDefinitions);
+        let mut oracle = CatalogOracle::new(view.catalog, &ViewDefinitions);
+        oracle.hidden.clone_from(self.values.hidden);
         let options = SelectOptions {
             // A session may name a CLUSTER that is gone: only a statement that needs one fails.
             cluster: cluster.as_ref().copied().unwrap_or(repr::ClusterId(0)),

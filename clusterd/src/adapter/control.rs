@@ -39,6 +39,7 @@ impl Session {
                         prepare.statement.clone(),
                         &prepare.text,
                         prepare.declared.clone(),
+                        true,
                     )
                     .await?;
                 self.name_statement(prepare.name.clone(), statement)?;
@@ -212,8 +213,12 @@ impl Session {
 
     pub(crate) fn set_and_report(&mut self, name: &str, value: &str, local: bool) -> Result<()> {
         let before = self.settings.reported();
-        let local = local || name.eq_ignore_ascii_case("transaction_isolation");
+        let read_only = name.eq_ignore_ascii_case("transaction_read_only");
+        let local = local || read_only || name.eq_ignore_ascii_case("transaction_isolation");
         self.settings.set(name, value, local)?;
+        if read_only && self.txn.block != Block::Auto {
+            self.set_read_only(self.settings.known("transaction_read_only") == "on")?;
+        }
         if name.eq_ignore_ascii_case("default_transaction_isolation")
             && self.txn.block != Block::Explicit
         {
@@ -276,6 +281,11 @@ impl Session {
         match name {
             Some(name) => {
                 self.settings.reset(name)?;
+                if name.eq_ignore_ascii_case("default_transaction_isolation")
+                    && self.txn.block != Block::Explicit
+                {
+                    self.settings.reset("transaction_isolation")?;
+                }
             }
             None => self.settings.reset_all(),
         }

@@ -17,6 +17,8 @@ use std::time::Duration;
 pub struct Cursor {
     /// Stays open after COMMIT.
     pub hold: bool,
+    /// Its transaction has committed: a later rollback does not end it.
+    pub kept: bool,
     source: Source,
 }
 
@@ -81,6 +83,7 @@ impl Session {
             declare.name.clone(),
             Cursor {
                 hold: declare.hold,
+                kept: self.txn.block == Block::Auto,
                 source,
             },
         );

@@ -6,11 +6,13 @@ use crate::adapter::error::{ConstraintName, Result, SqlError};
 use crate::adapter::execute::{Failure, Params};
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, RowSet, Session};
-use crate::adapter::transaction::{Block, TRANSACTION_BYTES_MAX, Transaction};
+use crate::adapter::transaction::{
+    Block, TRANSACTION_BYTES_MAX, Transaction, transaction_too_large,
+};
 use planner::statement::{Returning, not_null_violation};
 use repr::{Diff, Row, RowArena, ShardId};
 use state::catalog::{Item, ItemKind, Table};
-use state::command::{CatalogOp, Command, Token, Write};
+use state::command::{Command, Token, Write};
 use state::{Batch, Catalog, Outcome, Txn};
 use std::sync::Arc;
 
@@ -154,11 +156,7 @@ impl Session {
         }
         let bytes: usize = updates.iter().map(|(row, _)| row.byte_len() + 16).sum();
         if self.txn.write_bytes + bytes > TRANSACTION_BYTES_MAX {
-            return Err(
-                SqlError::new("53400", "the transaction is too large").hint(format!(
-                    "A transaction may write at most {TRANSACTION_BYTES_MAX} bytes; split it."
-                )),
-            );
+            return Err(transaction_too_large());
         }
         if self.txn.block != Block::Auto {
             let write = Write {
@@ -175,10 +173,9 @@ impl Session {
             )?;
         }
         self.txn.write_bytes += bytes;
-        // What this transaction has created or changed itself is covered by the check of the catalog's version.
-        let own = |op: &CatalogOp| matches!(op, CatalogOp::CreateItem(i) | CatalogOp::UpdateItem(i) if i.id == item.id);
-        if !self.txn.catalog_ops.iter().any(own) {
-            self.txn.schema.insert(item.id, item.version);
+        // S checks versions before it applies this transaction's own DDL: what counts is the table as the transaction found it.
+        if let Some(found) = point.state.catalog().item(item.id) {
+            self.txn.schema.insert(found.id, found.version);
         }
         let pending = self.txn.writes.entry(shard).or_default();
         if truncate {
@@ -337,8 +334,11 @@ impl Session {
         };
         // From here on a cancel comes too late: the outcome belongs to the log.
         let committing = self.cancel.commit();
-        if txn_bytes(&txn) > ENTRY_BYTES_MAX {
-            self.stage(&mut txn).await?;
+        if txn_bytes(&txn) > ENTRY_BYTES_MAX
+            && let Err(error) = self.stage(&mut txn).await
+        {
+            self.unstage().await;
+            return Err(error.into());
         }
         self.txn.sent = true;
         let outcome = self.adapter.committer.commit(txn).await?;
@@ -400,6 +400,16 @@ impl Session {
         Ok(())
     }
 
+    /// Lets S drop the chunks of an attempt that was given up: any decided transaction of the session does.
+    async fn unstage(&mut self) {
+        self.token_seq += 1;
+        let mut empty = self.empty_txn();
+        empty.token.seq = self.token_seq;
+        empty.token.base = self.adapter.env.storage().view().applied();
+        // If this fails too, they go with the session's next transaction or its end.
+        let _ = self.adapter.committer.commit(empty).await;
+    }
+
     async fn send_chunk(&self, txn: &mut Txn, writes: Vec<Write>) -> Result<()> {
         let command = Command::Stage {
             token: txn.token,
@@ -409,6 +419,13 @@ impl Session {
         txn.staged += 1;
         match self.adapter.env.propose(&command).await?.into_iter().next() {
             None | Some(Outcome::Committed { .. }) => Ok(()),
+            Some(Outcome::TooLarge { limit_bytes }) => {
+                Err(
+                    SqlError::new("53400", "the transaction is too large").hint(format!(
+                        "Staged transactions may hold at most {limit_bytes} bytes; split it."
+                    )),
+                )
+            }
             Some(outcome) => {
                 let state = self.adapter.env.storage().view();
                 Err(self.rejection(outcome, state.catalog()))

@@ -19,6 +19,8 @@ pub struct SqlError {
     pub constraint: Option<ConstraintName>,
     /// Ends the connection.
     pub fatal: bool,
+    /// The time to be read lies before what is kept.
+    pub forgotten: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ impl SqlError {
             context: None,
             constraint: None,
             fatal: false,
+            forgotten: false,
         }
     }
 
@@ -66,6 +69,14 @@ impl SqlError {
 
     pub fn unsupported(what: &str, hint: &str) -> Self {
         Self::new("0A000", format!("{what} is not supported")).hint(hint)
+    }
+
+    /// History was compacted past the time to be read.
+    pub fn forgotten(message: impl Into<String>) -> Self {
+        SqlError {
+            forgotten: true,
+            ..Self::new("22023", message)
+        }
     }
 
     pub fn internal(message: impl Into<String>) -> Self {

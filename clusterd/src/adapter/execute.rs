@@ -56,7 +56,7 @@ pub(crate) struct Guard {
 impl Guard {
     /// Runs the statement; ends it early unless it is past the point of no return (its commit has been sent).
     pub async fn run<T>(mut self, statement: impl Future<Output = Result<T>>) -> Result<T> {
-        let _running = self.cancel.running();
+        let _running = self.cancel.running(self.timeout);
         let limit = async {
             match self.timeout {
                 Some(limit) => tokio::time::sleep(limit).await,
@@ -117,6 +117,7 @@ impl Session {
         let mut fair = None;
         // A blind insert is planned at the local catalog first; whatever goes wrong then is tried again behind the barrier.
         let mut blind = self.txn.block == Block::Auto && prepared.compiled.is_blind_insert();
+        let notices = self.notice_count();
         for attempt in 0.. {
             let failure = match self.attempt(&prepared, &params, blind).await {
                 Ok(output) => return Ok(output),
@@ -134,6 +135,7 @@ impl Session {
                 Failure::Sql(_) | Failure::Conflict(_) | Failure::CatalogMoved => {}
             }
             blind = false;
+            self.forget_notices(notices);
             self.adapter.metrics.retries.inc();
             self.reset_transaction(Block::Auto);
         }
@@ -147,6 +149,10 @@ impl Session {
         blind: bool,
     ) -> Result<Output, Failure> {
         self.txn.statements += 1;
+        if self.txn.block == Block::Auto {
+            // The default may have been set since the last statement.
+            self.txn.read_only = self.settings.known("default_transaction_read_only") == "on";
+        }
         if !needs_read_point(&prepared.statement) {
             return Ok(self.run_control(prepared, params).await?);
         }
@@ -171,13 +177,17 @@ impl Session {
     }
 
     /// The plan as it must be for this read point and this transaction's own writes.
-    fn current_plan(&self, prepared: &Arc<Prepared>, point: &ReadPoint) -> Result<Arc<Prepared>> {
+    fn current_plan(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        point: &ReadPoint,
+    ) -> Result<Arc<Prepared>> {
         let current = if self.is_current(prepared, point) {
             Arc::clone(prepared)
         } else {
             let text = Arc::clone(&prepared.text);
             let statement = Arc::clone(&prepared.statement);
-            let (again, _) = self.plan_with(
+            let (mut again, _) = self.plan_with(
                 point,
                 statement,
                 text,
@@ -185,15 +195,18 @@ impl Session {
                 self.execution(),
                 false,
             )?;
-            if again.param_types != prepared.param_types
-                || again.desc.as_ref().map(|d| &d.types) != prepared.desc.as_ref().map(|d| &d.types)
-            {
+            let same_columns =
+                again.desc.as_ref().map(|d| &d.types) == prepared.desc.as_ref().map(|d| &d.types);
+            if again.param_types != prepared.param_types || prepared.promised && !same_columns {
                 return Err(SqlError::new(
                     "0A000",
                     "cached plan must not change result type",
                 ));
             }
-            Arc::new(again)
+            again.promised = prepared.promised;
+            let again = Arc::new(again);
+            self.renew_statement(prepared, &again);
+            again
         };
         let own = current
             .compiled
@@ -321,7 +334,10 @@ impl Session {
         self.report_changes(&before);
         self.reset_transaction(Block::Auto);
         self.close_portals();
-        self.cursors.retain(|_, cursor| cursor.hold && committed);
+        self.cursors.retain(|_, cursor| {
+            cursor.kept |= cursor.hold && committed;
+            cursor.kept
+        });
     }
 
     pub(crate) async fn commit_or_error(&mut self) -> Result<()> {

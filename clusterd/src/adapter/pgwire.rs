@@ -395,6 +395,10 @@ impl Connection {
             self.report(error)?;
         }
         self.skip_to_sync = false;
+        // Outside of a block a Sync ends the transaction, and portals end with it.
+        if self.session.status() == TransactionStatus::Idle {
+            self.session.close_portals();
+        }
         self.send_notices()?;
         self.writer.ready(self.session.status())?;
         self.writer.flush().await?;

@@ -17,6 +17,8 @@ pub struct Prepared {
     /// Columns of the answer; `None` for a statement without rows.
     pub desc: Option<Arc<RelationDesc>>,
     pub compiled: Compiled,
+    /// The client keeps the statement and may have been told its columns: they must not change.
+    pub promised: bool,
     /// Catalog version the plan was made at; at another version it is planned again.
     pub catalog_version: u64,
     /// Fingerprint of the names and settings that planning read.

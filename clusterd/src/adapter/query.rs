@@ -13,6 +13,7 @@ use plan::{EvalError, Finishing, Mfp};
 use planner::optimize::{BoundAccess, BoundPath, SelectExec};
 use planner::statement::{AsOfPlan, Effect};
 use repr::{Datum, Diff, GlobalId, Row, ShardId, Timestamp};
+use state::catalog::ItemKind;
 use state::{Catalog, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,14 +97,18 @@ impl Session {
             }
             Effect::SetConfig { name, value, local } => self.set_and_report(name, value, *local),
             Effect::Cancel { pid, terminate } => {
-                let pid = evaluate_constant(pid, params, &self.eval, |d| Ok(d.unwrap_int32()))?;
+                let pid = evaluate_constant(pid, params, &self.eval, |d| {
+                    Ok((!d.is_null()).then(|| d.unwrap_int32()))
+                })?;
                 if *terminate {
                     return Err(SqlError::unsupported(
                         "pg_terminate_backend",
                         "pg_cancel_backend ends the running statement.",
                     ));
                 }
-                self.adapter.sessions.cancel_by_pid(pid);
+                if let Some(pid) = pid {
+                    self.adapter.sessions.cancel_by_pid(pid);
+                }
                 Ok(())
             }
         }
@@ -213,12 +218,10 @@ impl Session {
 
     /// History that a transaction's own snapshot needs is gone: its lease was lost.
     fn snapshot_lost(&self, error: SqlError, as_of: Option<Timestamp>) -> SqlError {
-        match error.sqlstate.as_str() {
-            "22023" if as_of.is_none() => {
-                SqlError::new("40001", "snapshot too old").detail(error.message)
-            }
-            _ => error,
+        if error.forgotten && as_of.is_none() {
+            return SqlError::new("40001", "snapshot too old").detail(error.message);
         }
+        error
     }
 
     /// Objects created in this transaction that only a dataflow could read do not exist yet.
@@ -243,6 +246,7 @@ impl Session {
             return;
         }
         self.txn.reads.catalog |= exec.depends_on.iter().any(|id| id.is_system());
+        self.remember_definitions(exec);
         match path {
             BoundPath::Table {
                 shard,
@@ -263,6 +267,21 @@ impl Session {
             | BoundPath::Peek { .. }
             | BoundPath::Dataflow { .. } => {
                 self.txn.reads.shards.extend(exec.shards.iter().copied());
+            }
+        }
+    }
+
+    /// What was read through a view counts only as long as the view means the same.
+    fn remember_definitions(&mut self, exec: &SelectExec) {
+        let Some(point) = &self.txn.read_point else {
+            return;
+        };
+        let catalog = point.state.catalog();
+        for id in &exec.depends_on {
+            if let Some(item) = catalog.item(*id)
+                && is_definition(&item.kind)
+            {
+                self.txn.schema.insert(*id, item.version);
             }
         }
     }
@@ -312,14 +331,9 @@ impl Session {
             catalog: &catalog,
         };
         let check = || {
-            if self.cancel.is_cancelled() {
-                Err(EvalError::new(
-                    "57014",
-                    "canceling statement due to user request",
-                ))
-            } else {
-                Ok(())
-            }
+            self.cancel
+                .check()
+                .map_err(|e| EvalError::new(&e.sqlstate, e.message))
         };
         let limits = Limits {
             rows_max: usize::MAX,
@@ -335,6 +349,17 @@ impl Session {
         Ok(tokio::task::block_in_place(|| {
             plan::eval::eval_in_order(mir, &env)
         })?)
+    }
+}
+
+/// Whether an object decides what its readers see. An index does not: without it they see the same.
+fn is_definition(kind: &ItemKind) -> bool {
+    match kind {
+        ItemKind::Table(_)
+        | ItemKind::View(_)
+        | ItemKind::MaterializedView(_)
+        | ItemKind::Source(_) => true,
+        ItemKind::Index(_) => false,
     }
 }
 
@@ -388,9 +413,7 @@ impl TableView {
             reader.read(row, diff);
             count = count.wrapping_add(1);
             if count.is_multiple_of(4096) {
-                if cancel.is_cancelled() {
-                    return Err(SqlError::cancelled());
-                }
+                cancel.check()?;
                 reader.check_size()?;
             }
         }
@@ -408,10 +431,9 @@ impl TableView {
 
 /// 22000-class refusal of a time that has been forgotten.
 pub(crate) fn too_old(ts: Timestamp, since: Timestamp) -> SqlError {
-    SqlError::new(
-        "22023",
-        format!("timestamp {ts} is not valid: history has been compacted up to {since}"),
-    )
+    SqlError::forgotten(format!(
+        "timestamp {ts} is not valid: history has been compacted up to {since}"
+    ))
     .hint("Read AS OF a later time, or AS OF AT LEAST this one.")
 }
 

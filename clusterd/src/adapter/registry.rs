@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Connections of one node; more are refused (53300).
@@ -28,6 +29,8 @@ pub struct CancelHandle {
     running: AtomicBool,
     cancelled: AtomicBool,
     committing: AtomicU32,
+    /// When the running statement has used up its time.
+    deadline: Mutex<Option<tokio::time::Instant>>,
     wake: Notify,
 }
 
@@ -44,6 +47,17 @@ impl CancelHandle {
         self.cancelled.load(Ordering::Acquire)
     }
 
+    /// For work that does not await: an error once the statement was cancelled or its time is up.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() {
+            return Err(SqlError::cancelled());
+        }
+        match *self.deadline.lock() {
+            Some(deadline) if tokio::time::Instant::now() >= deadline => Err(SqlError::timeout()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Resolves when the statement is asked to stop.
     pub async fn cancelled(&self) {
         while !self.is_cancelled() {
@@ -51,8 +65,10 @@ impl CancelHandle {
         }
     }
 
-    /// Marks a statement as running until the guard is dropped.
-    pub fn running(self: &Arc<Self>) -> Running {
+    /// Marks a statement as running, for at most `limit`, until the guard is dropped.
+    pub fn running(self: &Arc<Self>, limit: Option<Duration>) -> Running {
+        *self.deadline.lock() =
+            limit.and_then(|limit| tokio::time::Instant::now().checked_add(limit));
         self.cancelled.store(false, Ordering::Release);
         self.running.store(true, Ordering::Release);
         Running(Arc::clone(self))
@@ -74,6 +90,7 @@ pub struct Running(Arc<CancelHandle>);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.store(false, Ordering::Release);
+        *self.0.deadline.lock() = None;
         self.0.cancelled.store(false, Ordering::Release);
     }
 }
@@ -206,13 +223,21 @@ mod tests {
         let (key, handle) = sessions.register("me", "db").unwrap();
         sessions.cancel(key.pid, &key.secret.to_be_bytes());
         assert!(!handle.is_cancelled(), "nothing was running");
-        let running = handle.running();
+        let running = handle.running(None);
         sessions.cancel(key.pid, &(!key.secret).to_be_bytes());
         assert!(!handle.is_cancelled());
         sessions.cancel(key.pid, &key.secret.to_be_bytes());
         assert!(handle.is_cancelled());
         drop(running);
         assert!(!handle.is_cancelled(), "the next statement starts afresh");
+        assert!(handle.check().is_ok());
+        let late = handle.running(Some(Duration::ZERO));
+        assert_eq!(handle.check().unwrap_err(), SqlError::timeout());
+        drop(late);
+        assert!(
+            handle.check().is_ok(),
+            "the time limit belongs to one statement"
+        );
         sessions.remove(&key);
         assert!(sessions.activity().is_empty());
     }

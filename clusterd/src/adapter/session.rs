@@ -201,11 +201,7 @@ impl Session {
 
     /// Ends the session: whatever it had open is rolled back.
     pub async fn close(self) {
-        if self.token_seq > 0 {
-            self.adapter.end_session(self.key.number);
-        }
-        self.adapter.leases.close(self.key.number);
-        self.adapter.sessions.remove(&self.key);
+        drop(self);
     }
 
     pub fn key(&self) -> (i32, i32) {
@@ -247,6 +243,15 @@ impl Session {
         self.notices.push(notice);
     }
 
+    pub(crate) fn notice_count(&self) -> usize {
+        self.notices.len()
+    }
+
+    /// Takes back the notices of an attempt that did not count.
+    pub(crate) fn forget_notices(&mut self, keep: usize) {
+        self.notices.truncate(keep);
+    }
+
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
@@ -280,17 +285,13 @@ impl Session {
             ..EvalCtx::default()
         };
         let mut hasher = DefaultHasher::new();
+        // A plan may hold the value of any setting: current_setting() of a constant is folded.
         (&self.database, &self.user).hash(&mut hasher);
-        for name in [
-            "search_path",
-            "timezone",
-            "datestyle",
-            "cluster",
-            "clusterd.execution",
-            "extra_float_digits",
-            "bytea_output",
-        ] {
-            self.settings.known(name).hash(&mut hasher);
+        for (name, value, _) in self.settings.all() {
+            // Modes of one transaction decide nothing about plans.
+            if !name.starts_with("transaction_") {
+                value.hash(&mut hasher);
+            }
         }
         self.context = hasher.finish();
     }
@@ -445,6 +446,7 @@ impl Session {
             }
             let values = StatementValues {
                 view,
+                hidden: &self.txn.unreadable,
                 ts: point.ts,
                 now: self.statement_time(),
             };
@@ -461,6 +463,7 @@ impl Session {
                 param_types,
                 desc,
                 compiled,
+                promised: false,
                 // Plans over a transaction's own DDL are never reused.
                 catalog_version: if self.txn.catalog_ops.is_empty() && !volatile {
                     catalog.version
@@ -518,7 +521,7 @@ impl Session {
         match parsed.pop() {
             None => Ok(Arc::new(Prepared::empty())),
             Some(parsed) => {
-                self.prepare_statement(parsed.statement, sql, declared)
+                self.prepare_statement(parsed.statement, sql, declared, true)
                     .await
             }
         }
@@ -529,10 +532,12 @@ impl Session {
         statement: Statement,
         text: &str,
         declared: Vec<Option<SqlType>>,
+        promised: bool,
     ) -> Result<Arc<Prepared>> {
         let point = self.planning_point(&statement).await?;
         let (mut prepared, _) = self.plan(&point, statement, text, declared)?;
         prepared.desc = self.session_desc(&prepared)?.or(prepared.desc);
+        prepared.promised = promised;
         Ok(Arc::new(prepared))
     }
 
@@ -553,6 +558,7 @@ impl Session {
             prepared.declared.clone(),
         )?;
         again.desc = self.session_desc(&again)?.or(again.desc);
+        again.promised = prepared.promised;
         let again = Arc::new(again);
         self.statements.insert(name.to_owned(), Arc::clone(&again));
         Ok(again)
@@ -577,6 +583,17 @@ impl Session {
             };
             SqlError::new("26000", format!("{what} does not exist"))
         })
+    }
+
+    /// Keeps the plan that was made again, so that the next run need not make it once more.
+    pub(crate) fn renew_statement(&mut self, old: &Arc<Prepared>, new: &Arc<Prepared>) {
+        // A plan for this one execution is not kept.
+        if new.catalog_version != u64::MAX {
+            self.statements
+                .values_mut()
+                .filter(|kept| Arc::ptr_eq(kept, old))
+                .for_each(|kept| *kept = Arc::clone(new));
+        }
     }
 
     pub(crate) fn name_statement(&mut self, name: String, prepared: Arc<Prepared>) -> Result<()> {
@@ -632,6 +649,24 @@ impl Session {
                     values.len()
                 ),
             ));
+        }
+        // Checked before the statement runs: an error after its commit would be a lie.
+        if let Some(code) = formats.iter().find(|code| !matches!(code, 0 | 1)) {
+            return Err(SqlError::new(
+                "22023",
+                format!("unsupported format code: {code}"),
+            ));
+        }
+        if let Some(desc) = &prepared.desc
+            && formats.len() > 1
+            && formats.len() != desc.arity()
+        {
+            let message = format!(
+                "bind message has {} result formats but query has {} columns",
+                formats.len(),
+                desc.arity()
+            );
+            return Err(SqlError::new("08P01", message));
         }
         if !portal.is_empty() && self.portals.contains_key(&portal) {
             return Err(SqlError::new(
@@ -744,7 +779,7 @@ impl Session {
         let guard = self.guard();
         let text = parsed.text;
         let prepared = guard
-            .run(self.prepare_statement(parsed.statement, &text, vec![]))
+            .run(self.prepare_statement(parsed.statement, &text, vec![], false))
             .await;
         match prepared {
             Ok(prepared) => self.run(prepared, vec![]).await,
@@ -797,6 +832,7 @@ impl Session {
         self.with_view(&catalog, |view| {
             let values = StatementValues {
                 view,
+                hidden: &self.txn.unreadable,
                 ts: point.ts,
                 now: self.statement_time(),
             };
@@ -848,6 +884,17 @@ impl Session {
     }
 }
 
+/// However the session ends (an HTTP client that went away, a panic), nothing of it stays behind: no lease that keeps history, no entry among the sessions.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.adapter.leases.close(self.key.number);
+        if self.token_seq > 0 {
+            self.adapter.end_session(self.key.number);
+        }
+        self.adapter.sessions.remove(&self.key);
+    }
+}
+
 impl Prepared {
     /// The empty query string.
     pub fn empty() -> Self {
@@ -862,6 +909,7 @@ impl Prepared {
             param_types: vec![],
             desc: None,
             compiled: Compiled::Plan(Arc::new(nothing)),
+            promised: true,
             catalog_version: 0,
             context: 0,
         }

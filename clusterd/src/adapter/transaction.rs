@@ -1,5 +1,6 @@
 //! A transaction: one snapshot, its own writes, and what must still hold when it commits.
 
+use crate::adapter::error::SqlError;
 use crate::adapter::read_point::ReadPoint;
 use repr::{Diff, GlobalId, Row, ShardId, Timestamp};
 use state::State;
@@ -18,6 +19,12 @@ pub enum Block {
     Implicit,
     /// BEGIN ... COMMIT.
     Explicit,
+}
+
+pub fn transaction_too_large() -> SqlError {
+    SqlError::new("53400", "the transaction is too large").hint(format!(
+        "A transaction may write at most {TRANSACTION_BYTES_MAX} bytes; split it."
+    ))
 }
 
 /// State of a session's current transaction.

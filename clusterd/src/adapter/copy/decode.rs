@@ -2,6 +2,7 @@
 
 use super::{csv, text};
 use crate::adapter::error::{Result, SqlError};
+use crate::adapter::transaction::{TRANSACTION_BYTES_MAX, transaction_too_large};
 use plan::ScalarExpr;
 use plan::scalar::EvalCtx;
 use planner::statement::{CopyFormat, CopyFromPlan, CopyHeader, CopyOptions};
@@ -41,6 +42,8 @@ pub struct LineDecoder {
     /// `\.` was seen: the rest is ignored.
     ended: bool,
     rows: Vec<DecodedRow>,
+    /// Bytes of `rows`: the transaction's limit holds while the data arrives, not only at its end.
+    bytes: usize,
     packer: RowPacker,
     arena: RowArena,
 }
@@ -65,6 +68,7 @@ impl LineDecoder {
             header_done: plan.options.header == CopyHeader::Absent,
             ended: false,
             rows: vec![],
+            bytes: 0,
             packer: RowPacker::new(),
             arena: RowArena::new(),
         }
@@ -248,6 +252,10 @@ impl LineDecoder {
         self.arena.clear();
         match row {
             Ok(Some(row)) => {
+                self.bytes += row.byte_len() + 16;
+                if self.bytes > TRANSACTION_BYTES_MAX {
+                    return Err(self.locate(transaction_too_large(), None));
+                }
                 self.rows.push(DecodedRow {
                     row,
                     line: self.line,
