@@ -53,7 +53,7 @@ pub struct Options {
     #[arg(long, default_value_t = 400)]
     writes: usize,
     /// Megabytes written and deleted first, so that the log is cut and a snapshot lies on disk.
-    #[arg(long, default_value_t = 160)]
+    #[arg(long, default_value_t = 80)]
     churn_mib: usize,
     /// Where the copies go; a memory file system is fastest.
     #[arg(long)]
@@ -121,11 +121,11 @@ pub async fn run(options: &Options) -> Result<()> {
         "the undamaged copy was refused"
     );
 
+    copy_written(&original, &all, &copy)?;
     let mut counts: BTreeMap<PathBuf, Count> = BTreeMap::new();
     let started = Instant::now();
     for n in 1..=options.flips {
         let (file, offset, bit) = choose(&written, n, &mut rng);
-        copy_written(&original, &all, &copy)?;
         files::flip(&copy.join(&file.path), offset, bit)?;
         let what = format!(
             "flip {n}: bit {bit} of byte {offset} of {} ({} written), seed {seed}",
@@ -137,8 +137,15 @@ pub async fn run(options: &Options) -> Result<()> {
             .await
             .context(what)?
         {
-            Verdict::Refused => count.refused += 1,
-            Verdict::Harmless => count.harmless += 1,
+            Verdict::Refused => {
+                // A refusal has changed nothing: with the bit put back, the copy is as good as new.
+                count.refused += 1;
+                files::flip(&copy.join(&file.path), offset, bit)?;
+            }
+            Verdict::Harmless => {
+                count.harmless += 1;
+                copy_written(&original, &all, &copy)?;
+            }
         }
         if n % 100 == 0 {
             println!("{n} flips in {:.0} s", started.elapsed().as_secs_f64());
@@ -152,6 +159,13 @@ pub async fn run(options: &Options) -> Result<()> {
             count.harmless
         );
     }
+    ensure!(
+        matches!(
+            start_over(&launch, &copy, &right, None).await?,
+            Verdict::Harmless
+        ),
+        "a refusal changed the directory: the repaired copy does not start"
+    );
     let refused: usize = counts.values().map(|c| c.refused).sum();
     ensure!(
         refused * 2 > options.flips,

@@ -329,9 +329,11 @@ fn every_step_of_a_transaction_counts_for_the_next_one() {
                 "create table a (k int primary key); create table b (k int primary key); create table c (k int primary key)",
             )
             .await;
-        sql.run("begin; insert into a values (1); insert into a values (2); insert into a values (3)")
-            .await
-            .expect("writes");
+        sql.run(
+            "begin; insert into a values (1); insert into a values (2); insert into a values (3)",
+        )
+        .await
+        .expect("writes");
         assert_eq!(column(&sql, "select k from a order by k").await, "1 2 3");
         assert_eq!(sql.state("insert into a values (2)").await, "23505");
         sql.run("rollback").await.expect("rollback");

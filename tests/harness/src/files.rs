@@ -1,6 +1,7 @@
 //! What tests do to data directories: copy them, find what was written, damage one byte.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Copies a directory with everything below it. Sockets and other special files are left out.
@@ -61,13 +62,13 @@ fn collect(root: &Path, dir: &Path, files: &mut Vec<Written>) -> io::Result<()> 
     Ok(())
 }
 
-/// Changes one bit of one byte.
+/// Changes one bit of one byte, in place.
 pub fn flip(path: &Path, offset: u64, bit: u8) -> io::Result<()> {
-    let mut content = std::fs::read(path)?;
-    let index = usize::try_from(offset).map_err(io::Error::other)?;
-    let byte = content
-        .get_mut(index)
-        .ok_or_else(|| io::Error::other("offset behind the end of the file"))?;
-    *byte ^= 1 << (bit % 8);
-    std::fs::write(path, content)
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset)?;
+    file.write_all_at(&[byte[0] ^ (1 << (bit % 8))], offset)
 }

@@ -261,7 +261,11 @@ impl Server {
     pub fn output_end(&self) -> String {
         const SHOWN: usize = 4000;
         let output = self.output();
-        let start = output.char_indices().rev().nth(SHOWN).map_or(0, |(at, _)| at);
+        let start = output
+            .char_indices()
+            .rev()
+            .nth(SHOWN)
+            .map_or(0, |(at, _)| at);
         output[start..].to_owned()
     }
 
