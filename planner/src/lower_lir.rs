@@ -40,7 +40,7 @@ pub struct Lowered {
     pub node: Node,
     pub sources: BTreeMap<GlobalId, SourceImport>,
     pub indexes: BTreeMap<GlobalId, IndexImport>,
-    /// Lookups whose keys are known when parameters are; see [`late_row`].
+    /// Lookups whose keys are known when parameters are. In the plan a row with one column more than the key stands for them.
     pub late: Vec<LookupKeys>,
 }
 
