@@ -385,38 +385,29 @@ fn sum(expr: plan::ScalarExpr, scale: u16) -> plan::AggregateExpr {
 }
 
 fn q1() -> (Dataflow, usize) {
-    // returnflag, linestatus, quantity, price, discount, tax, price * (1 - discount)
-    let import = mfp(
-        16,
-        vec![],
-        vec![compare("le", 10, "1998-09-02")],
-        &[8, 9, 4, 5, 6, 7],
-    );
-    let node = Node::Mfp {
-        input: Box::new(get(1)),
-        mfp: mfp(6, vec![revenue(3, 4)], vec![], &[0, 1, 2, 3, 4, 5, 6]),
-    };
     let charge = call(
         "numeric_mul",
-        vec![col(6), call("numeric_add", vec![one(), col(5)], numeric())],
+        vec![col(16), call("numeric_add", vec![col(7), one()], numeric())],
         numeric(),
+    );
+    // returnflag, linestatus, quantity, price, price * (1 - discount), that * (1 + tax), discount
+    let import = mfp(
+        16,
+        vec![revenue(5, 6), charge],
+        vec![compare("le", 10, "1998-09-02")],
+        &[8, 9, 4, 5, 16, 17, 6],
     );
     let aggregates = vec![
         sum(col(2), 2),
         sum(col(3), 2),
-        sum(col(6), 4),
-        sum(charge, 6),
-        sum(col(4), 2),
+        sum(col(4), 4),
+        sum(col(5), 6),
         count_all(),
+        sum(col(6), 2),
     ];
+    let node = reduce(get(1), 7, &[0, 1], aggregates);
     (
-        dataflow(
-            100,
-            vec![(1, source(1, import))],
-            reduce(node, 7, &[0, 1], aggregates),
-            8,
-            &[0, 1],
-        ),
+        dataflow(100, vec![(1, source(1, import))], node, 8, &[0, 1]),
         8,
     )
 }

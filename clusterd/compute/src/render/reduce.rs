@@ -163,6 +163,8 @@ pub struct LocalSums {
     /// Rows to pass on one by one before summing is tried again.
     bypass: usize,
     scratch: Vec<i128>,
+    /// The group of the row before.
+    last: usize,
 }
 
 /// Below this many rows nothing is learnt about how many groups there are.
@@ -185,6 +187,7 @@ impl LocalSums {
             table: HashTable::new(),
             packer: RowPacker::new(),
             bypass: 0,
+            last: 0,
         }
     }
 
@@ -211,6 +214,13 @@ impl LocalSums {
             self.time = time;
         }
         self.rows += 1;
+        // The removal of a row and what replaces it are mostly of one group.
+        if let Some(key) = self.keys.get(self.last)
+            && key.as_bytes() == self.packer.as_bytes()
+        {
+            self.packer.clear();
+            return self.accumulate(self.last, &args, diff);
+        }
         let hash = self.packer.as_row_ref().to_hash();
         let keys = &self.keys;
         let found = self
@@ -234,12 +244,15 @@ impl LocalSums {
                 index
             }
         };
+        self.last = index;
+        self.accumulate(index, &args, diff);
+    }
+
+    #[inline]
+    fn accumulate(&mut self, group: usize, args: &[Datum<'_>], diff: Diff) {
         let width = self.plan.slots();
-        self.plan.accumulate(
-            &args,
-            diff,
-            &mut self.slots[index * width..(index + 1) * width],
-        );
+        let slots = &mut self.slots[group * width..(group + 1) * width];
+        self.plan.accumulate(args, diff, slots);
     }
 
     /// Hands out the sums.

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A compiled [`Mfp`].
 pub struct RowMfp {
+    /// Values of literals: the first slots. Decoding them anew for every row would cost as much as decoding a column.
+    constants: Vec<Datum<'static>>,
     /// Per part: where to stop, in order.
     loads: Vec<Vec<Load>>,
     steps: Vec<Step>,
@@ -108,6 +110,8 @@ impl RowMfp {
         let reference = renumbered(mfp, part_arities.iter().sum(), map);
         let (decoded, copied) = demand(&reference);
 
+        let literals = literals(&reference);
+        let first = literals.len();
         let (mut slots, mut slices) = (BTreeMap::new(), BTreeMap::new());
         let mut loads = vec![];
         let mut start = 0;
@@ -121,7 +125,7 @@ impl RowMfp {
                     copy: copied.contains(&c),
                 };
                 if load.decode {
-                    slots.insert(c, slots.len());
+                    slots.insert(c, first + slots.len());
                 }
                 if load.copy {
                     slices.insert(c, slices.len());
@@ -137,6 +141,13 @@ impl RowMfp {
         let to_slots = |expr: &ScalarExpr, slots: &BTreeMap<usize, usize>| {
             let mut expr = expr.clone();
             expr.permute(&|c| slots[&c]);
+            expr.visit_mut_post(&mut |e| {
+                if let ScalarExpr::Literal(Ok(row), _) = e
+                    && let Some(slot) = literals.iter().position(|l| l == row)
+                {
+                    *e = ScalarExpr::Column(slot);
+                }
+            });
             expr
         };
         let mut filters = reference.predicates.iter().peekable();
@@ -146,7 +157,7 @@ impl RowMfp {
             }
             if decoded.contains(&(reference.input_arity + i)) {
                 steps.push(Step::Map(to_slots(expr, &slots)));
-                slots.insert(reference.input_arity + i, slots.len());
+                slots.insert(reference.input_arity + i, first + slots.len());
             }
         }
         steps.extend(filters.map(|(_, p)| Step::Filter(to_slots(p, &slots))));
@@ -163,6 +174,7 @@ impl RowMfp {
         RowMfp {
             temporal: temporal.collect(),
             output: output.collect(),
+            constants: literals.iter().filter_map(constant).collect(),
             loads,
             steps,
             identity: part_arities.len() == 1 && reference.is_identity(),
@@ -199,7 +211,7 @@ impl RowMfp {
         parts: &[RowRef<'_>],
         time: T,
     ) -> Result<Option<(Row, Presence)>, EvalError> {
-        let (mut slots, mut slices) = (Slots::new(), Slices::new());
+        let (mut slots, mut slices) = (Slots::from_slice(&self.constants), Slices::new());
         load(&self.loads, parts, &mut slots, &mut slices);
         let arena = &self.arena;
         let result = match run(&self.ctx, &self.steps, &mut slots, arena) {
@@ -258,7 +270,7 @@ impl RowMfp {
             self.temporal.is_empty(),
             "temporal filters are rows' business"
         );
-        let (mut slots, mut slices) = (Slots::new(), Slices::new());
+        let (mut slots, mut slices) = (Slots::from_slice(&self.constants), Slices::new());
         load(&self.loads, parts, &mut slots, &mut slices);
         let result = match run(&self.ctx, &self.steps, &mut slots, &self.arena) {
             Ok(false) => Ok(None),
@@ -343,6 +355,47 @@ fn demand(mfp: &Mfp) -> (BTreeSet<usize>, BTreeSet<usize>) {
         }
     }
     (decoded, copied)
+}
+
+/// The literals of the block whose values can be kept decoded, each once.
+fn literals(mfp: &Mfp) -> Vec<Row> {
+    let mut literals: Vec<Row> = vec![];
+    let predicates = mfp.predicates.iter().map(|(_, p)| p);
+    let temporal = mfp.temporal.iter().map(|bound| bound.expression());
+    for expr in mfp.expressions.iter().chain(predicates).chain(temporal) {
+        expr.visit(&mut |e| {
+            if let ScalarExpr::Literal(Ok(row), _) = e
+                && constant(row).is_some()
+                && !literals.contains(row)
+            {
+                literals.push(row.clone());
+            }
+        });
+    }
+    literals
+}
+
+/// The row's datum, unless it borrows from the row.
+fn constant(row: &Row) -> Option<Datum<'static>> {
+    match row.iter().next()? {
+        Datum::Null => Some(Datum::Null),
+        Datum::Bool(v) => Some(Datum::Bool(v)),
+        Datum::Int16(v) => Some(Datum::Int16(v)),
+        Datum::Int32(v) => Some(Datum::Int32(v)),
+        Datum::Int64(v) => Some(Datum::Int64(v)),
+        Datum::Float32(v) => Some(Datum::Float32(v)),
+        Datum::Float64(v) => Some(Datum::Float64(v)),
+        Datum::Numeric(v) => Some(Datum::Numeric(v)),
+        Datum::Date(v) => Some(Datum::Date(v)),
+        Datum::Time(v) => Some(Datum::Time(v)),
+        Datum::Timestamp(v) => Some(Datum::Timestamp(v)),
+        Datum::TimestampTz(v) => Some(Datum::TimestampTz(v)),
+        Datum::Interval(v) => Some(Datum::Interval(v)),
+        Datum::Uuid(v) => Some(Datum::Uuid(v)),
+        Datum::Oid(v) => Some(Datum::Oid(v)),
+        Datum::MzTimestamp(v) => Some(Datum::MzTimestamp(v)),
+        Datum::String(_) | Datum::Bytes(_) | Datum::Array(_) | Datum::Record(_) => None,
+    }
 }
 
 #[inline]
