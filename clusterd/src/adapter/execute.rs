@@ -80,13 +80,6 @@ impl Guard {
 }
 
 impl Session {
-    pub(crate) fn guard_without_timeout(&self) -> Guard {
-        Guard {
-            timeout: None,
-            ..self.guard()
-        }
-    }
-
     pub(crate) fn guard(&self) -> Guard {
         Guard {
             cancel: Arc::clone(&self.cancel),

@@ -95,6 +95,7 @@ impl Connection {
                 }
             }
             CopyRows::Subscribe(mut subscription) => {
+                let _running = self.session.cancel.running(None);
                 self.writer.flush().await?;
                 loop {
                     match self.next_change(&mut subscription).await? {
@@ -128,6 +129,8 @@ impl Connection {
         let context = self.session.format_context();
         let mut count = 0u64;
         let mut described = protocol == Protocol::Extended;
+        // One mark for all changes: between two of them a cancel would be lost.
+        let _running = self.session.cancel.running(None);
         loop {
             if protocol == Protocol::Simple && count > 0 && subscription.is_idle() {
                 self.writer.complete(&format!("SUBSCRIBE {count}"))?;
@@ -181,16 +184,16 @@ impl Connection {
                 "too much input during SUBSCRIBE",
             )));
         }
-        let guard = self.session.guard_without_timeout();
-        let input = &mut self.input;
-        let reader = &mut self.reader;
-        let next = guard.run(subscription.next());
-        tokio::pin!(next);
+        let shutdown = self.session.shutdown();
+        tokio::pin!(shutdown);
         loop {
+            // Asked first: a subscription that always has changes ready must end, too.
             tokio::select! {
                 biased;
-                row = &mut next => return Ok(row),
-                read = reader.read_buf(input) => {
+                () = self.session.cancel.cancelled() => return Ok(Err(SqlError::cancelled())),
+                () = &mut shutdown => return Ok(Err(SqlError::shutdown())),
+                row = subscription.next() => return Ok(row),
+                read = self.reader.read_buf(&mut self.input) => {
                     if read? == 0 {
                         return Err(Ended::Closed);
                     }
