@@ -128,6 +128,7 @@ impl Session {
                 Failure::Sql(_) | Failure::Conflict(_) | Failure::CatalogMoved => {}
             }
             blind = false;
+            self.cancel.check()?;
             self.forget_notices(notices);
             self.adapter.metrics.retries.inc();
             self.reset_transaction(Block::Auto);
