@@ -46,7 +46,11 @@ fn parse_table(text: &'static str) -> Index {
 
 /// The signatures of a table, in its order.
 pub(crate) fn parse_signatures(text: &'static str) -> Vec<Signature> {
-    text.lines().map(str::trim).filter(|l| !l.is_empty()).map(parse_line).collect()
+    text.lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .map(parse_line)
+        .collect()
 }
 
 /// `name(type, type) result implementation`; `variadic type` as the last argument.

@@ -14,16 +14,16 @@ pub mod error;
 pub mod func;
 pub mod hir;
 pub mod lower;
-pub mod names;
 pub mod lower_lir;
+pub mod names;
 pub mod optimize;
 pub mod parse;
 pub mod query;
 pub mod scope;
 pub mod session;
 pub mod statement;
-pub mod types;
 pub mod transform;
+pub mod types;
 
 pub use error::{Notice, PlanError};
 pub use parse::{Parsed, parse};

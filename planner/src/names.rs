@@ -86,7 +86,12 @@ pub fn is_system_schema(name: &str) -> bool {
 impl<'a> SessionView<'a> {
     /// The schemas that unqualified names are looked up in, in order; those that do not exist are left out.
     pub fn effective_path(&self) -> Vec<PathEntry<'a>> {
-        search_entries(self.catalog, self.database, self.search_path, self.current_user)
+        search_entries(
+            self.catalog,
+            self.database,
+            self.search_path,
+            self.current_user,
+        )
     }
 
     fn first_user_schema(&self) -> Option<&'a Arc<Schema>> {
@@ -210,7 +215,12 @@ pub enum PathEntry<'a> {
 }
 
 /// The schemas that a search path means for a user of a database; those that do not exist are left out.
-pub fn search_entries<'a>(catalog: &'a Catalog, database: &str, search_path: &[String], user: &str) -> Vec<PathEntry<'a>> {
+pub fn search_entries<'a>(
+    catalog: &'a Catalog,
+    database: &str,
+    search_path: &[String],
+    user: &str,
+) -> Vec<PathEntry<'a>> {
     let mut path = vec![];
     let listed = |name: &str| search_path.iter().any(|s| s == name);
     for system in [PG_CATALOG, MZ_CATALOG] {

@@ -232,20 +232,34 @@ impl Runner {
     fn eval_context(&self) -> EvalCtx {
         let catalog = Arc::new(self.catalog.clone());
         let settings = Arc::new(TestSettings);
-        let functions = CatalogFunctions::with_settings(catalog, "clusterd", &self.search_path, "clusterd", settings);
-        EvalCtx { catalog: Some(functions), ..EvalCtx::default() }
+        let functions = CatalogFunctions::with_settings(
+            catalog,
+            "clusterd",
+            &self.search_path,
+            "clusterd",
+            settings,
+        );
+        EvalCtx {
+            catalog: Some(functions),
+            ..EvalCtx::default()
+        }
     }
 
     /// System relations are always interpreted, but after rewriting: that must not change the answer.
     fn check_optimized(&self, mir: &Mir, rows: &[(Row, Diff)]) -> Result<(), PlanError> {
         let sorted = |rows: &[(Row, Diff)]| {
             let mut counts = BTreeMap::<Row, Diff>::new();
-            rows.iter().for_each(|(row, diff)| *counts.entry(row.clone()).or_default() += diff);
+            rows.iter()
+                .for_each(|(row, diff)| *counts.entry(row.clone()).or_default() += diff);
             counts.retain(|_, diff| *diff != 0);
             counts
         };
         let optimized = self.eval(&crate::transform::pipeline::optimize(mir.clone()))?;
-        assert_eq!(sorted(&optimized), sorted(rows), "rewriting has changed the answer");
+        assert_eq!(
+            sorted(&optimized),
+            sorted(rows),
+            "rewriting has changed the answer"
+        );
         Ok(())
     }
 
@@ -283,7 +297,10 @@ fn bind_session_values(expr: &mut ScalarExpr) {
 impl Collections for Runner {
     fn rows(&self, id: GlobalId) -> Result<Arc<Vec<(Row, Diff)>>, EvalError> {
         if id.is_system() {
-            let ctx = BuiltinCtx { catalog: &self.catalog, database: "clusterd" };
+            let ctx = BuiltinCtx {
+                catalog: &self.catalog,
+                database: "clusterd",
+            };
             let rows = crate::builtin::rows(id, &ctx).unwrap_or_default();
             return Ok(Arc::new(rows.into_iter().map(|row| (row, 1)).collect()));
         }

@@ -252,8 +252,9 @@ impl Session {
             Outcome::TokenExpired => SqlError::unknown_outcome(),
             Outcome::Invalid { reason } => SqlError::internal(reason),
             Outcome::TooLarge { limit_bytes } if limit_bytes != state::state::STORED_BYTES_MAX => {
-                SqlError::new("53400", "the transaction is too large")
-                    .hint(format!("One transaction may write {limit_bytes} bytes; split it."))
+                SqlError::new("53400", "the transaction is too large").hint(format!(
+                    "One transaction may write {limit_bytes} bytes; split it."
+                ))
             }
             Outcome::TooLarge { limit_bytes } => SqlError::new("53100", "the environment is full")
                 .detail(format!("Tables may hold {limit_bytes} bytes."))

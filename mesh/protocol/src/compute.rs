@@ -9,7 +9,9 @@ use std::sync::Arc;
 /// Who gives an order: the incarnation of the CLUSTER's Raft group (from ENV) and the leader's term in it.
 ///
 /// A replica remembers the highest epoch it has seen, refuses lower ones on every command and echoes its own in every response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Epoch {
     pub incarnation: u64,
     pub term: u64,
@@ -32,10 +34,17 @@ pub enum Command {
     Hello,
     /// Builds a dataflow, valid from `dataflow.as_of` on. Every input must be readable at that time, else the replica answers
     /// [`Response::DataflowFailed`]. A dataflow of the same id and hash that is running already is kept untouched.
-    CreateDataflow { id: GlobalId, hash: u64, dataflow: Arc<Dataflow> },
+    CreateDataflow {
+        id: GlobalId,
+        hash: u64,
+        dataflow: Arc<Dataflow>,
+    },
     /// Allows the exports of dataflow `id` to forget history before `frontier`; `None` (the empty frontier) drops the dataflow. Must not be sent
     /// before the matching grant is committed in the CLUSTER's log. It waits until no replica owes an answer to a peek before the frontier.
-    AllowCompaction { id: GlobalId, frontier: Option<Timestamp> },
+    AllowCompaction {
+        id: GlobalId,
+        frontier: Option<Timestamp>,
+    },
     /// Ends a peek early; the replica may still answer it.
     CancelPeek { id: PeekId },
     /// All commands that rebuild the leader's wishes have been sent: dataflows not named since [`Command::Hello`] are dropped.
@@ -107,12 +116,27 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Response {
     /// Answer to [`Command::Hello`]: what runs here. (dataflow, plan hash, since, upper)
-    Inventory { epoch: Epoch, dataflows: Vec<InventoryEntry> },
+    Inventory {
+        epoch: Epoch,
+        dataflows: Vec<InventoryEntry>,
+    },
     /// (export, since, upper); upper `None` = complete for ever.
-    Frontiers { epoch: Epoch, frontiers: Vec<(GlobalId, Timestamp, Option<Timestamp>)>, arrangement_bytes: u64 },
+    Frontiers {
+        epoch: Epoch,
+        frontiers: Vec<(GlobalId, Timestamp, Option<Timestamp>)>,
+        arrangement_bytes: u64,
+    },
     /// The dataflow could not be built, or was stopped because of the memory limit (53200).
-    DataflowFailed { epoch: Epoch, id: GlobalId, error: EvalError },
-    Subscribe { epoch: Epoch, id: GlobalId, batch: SubscribeBatch },
+    DataflowFailed {
+        epoch: Epoch,
+        id: GlobalId,
+        error: EvalError,
+    },
+    Subscribe {
+        epoch: Epoch,
+        id: GlobalId,
+        batch: SubscribeBatch,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

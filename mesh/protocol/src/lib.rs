@@ -8,4 +8,7 @@
 pub mod compute;
 pub mod raft;
 
-pub use compute::{Command, Epoch, Numbered, Peek, PeekId, PeekResponse, PeekRows, PeekTarget, Refusal, Response, SubscribeBatch};
+pub use compute::{
+    Command, Epoch, Numbered, Peek, PeekId, PeekResponse, PeekRows, PeekTarget, Refusal, Response,
+    SubscribeBatch,
+};

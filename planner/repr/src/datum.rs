@@ -131,7 +131,8 @@ impl<'a> Datum<'a> {
     /// is false. A trimmed string borrows from `self`; only arrays and records use the arena.
     pub fn key_canonical(self, ty: &SqlType, arena: &'a RowArena) -> Datum<'a> {
         match (self, ty) {
-            (Datum::Numeric(_), SqlType::Numeric(Some(_))) | (Datum::String(_), SqlType::Char(Some(_))) => self,
+            (Datum::Numeric(_), SqlType::Numeric(Some(_)))
+            | (Datum::String(_), SqlType::Char(Some(_))) => self,
             (Datum::Numeric(n), _) => Datum::Numeric(n.key_canonical()),
             (Datum::Float32(f), _) => Datum::Float32(canonical_f32(f)),
             (Datum::Float64(f), _) => Datum::Float64(canonical_f64(f)),

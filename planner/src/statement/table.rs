@@ -41,7 +41,10 @@ impl StatementPlanner<'_> {
             return Ok(plan);
         }
         if create.columns.len() > COLUMNS_MAX {
-            return Err(PlanError::new("54011", format!("tables can have at most {COLUMNS_MAX} columns")));
+            return Err(PlanError::new(
+                "54011",
+                format!("tables can have at most {COLUMNS_MAX} columns"),
+            ));
         }
         let mut columns: Vec<Column> = vec![];
         let mut defaults = vec![];

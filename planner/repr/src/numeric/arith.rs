@@ -130,7 +130,10 @@ impl Numeric {
 
     /// The quotient of finite numbers (the divisor not zero) at a given scale.
     pub(super) fn div_at_scale(self, other: Numeric, scale: u16) -> Result<Numeric, NumericError> {
-        let (wanted, present) = (u32::from(scale) + u32::from(other.scale), u32::from(self.scale));
+        let (wanted, present) = (
+            u32::from(scale) + u32::from(other.scale),
+            u32::from(self.scale),
+        );
         let quotient = match wanted.checked_sub(present) {
             Some(digits) => wide::mul_pow_div(self.mantissa(), digits, other.mantissa(), true)?,
             // The scale of results is limited: some digits of a very long fraction are cut off.

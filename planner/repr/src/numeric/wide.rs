@@ -103,7 +103,10 @@ pub(super) fn big_div_round(a: &BigInt, b: &BigInt) -> BigInt {
 
 /// `a / b / 10^digits` rounded half away from zero.
 pub(super) fn div_pow_round(a: i128, b: i128, digits: u32) -> Result<i128, NumericError> {
-    narrow(&big_div_round(&BigInt::from(a), &(BigInt::from(b) * big_ten_to(digits))))
+    narrow(&big_div_round(
+        &BigInt::from(a),
+        &(BigInt::from(b) * big_ten_to(digits)),
+    ))
 }
 
 /// `a * 10^digits / b` rounded half away from zero (or cut off, without `round`).
