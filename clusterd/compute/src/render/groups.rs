@@ -149,6 +149,10 @@ pub fn maintain<'s, L: GroupLogic>(
                 if let Some(time) = open
                     && lower.is_none_or(|l| time < l)
                 {
+                    // What came before the time was opened belongs to it too: a group closed without it would say what never held.
+                    for update in waiting.extract_if(.., |u| L::time(u) == time) {
+                        groups.apply(update);
+                    }
                     groups.close(time, &mut ship);
                     open = None;
                 }
@@ -189,4 +193,65 @@ pub fn maintain<'s, L: GroupLogic>(
         },
     );
     demux(changes, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    use timely::dataflow::operators::{Input, Probe};
+
+    /// Notes the sum of each group whenever it is asked for it.
+    struct Sum(Rc<RefCell<Vec<(T, i64)>>>);
+
+    impl GroupLogic for Sum {
+        type Update = (Row, T, i64);
+        type State = i64;
+
+        fn key(update: &Self::Update) -> &Row {
+            &update.0
+        }
+
+        fn time(update: &Self::Update) -> T {
+            update.1
+        }
+
+        fn apply(&mut self, state: &mut i64, update: Self::Update) {
+            *state += update.2;
+        }
+
+        fn emit(&mut self, _: &Row, state: &mut i64, time: T, _: &mut Changes) {
+            self.0.borrow_mut().push((time, *state));
+        }
+
+        fn is_gone(state: &i64) -> bool {
+            *state == 0
+        }
+    }
+
+    #[test]
+    fn a_time_is_said_once_with_all_that_came_for_it() {
+        let said = timely::execute_directly(|worker| {
+            let said = Rc::new(RefCell::new(vec![]));
+            let logic = Sum(Rc::clone(&said));
+            let (mut input, probe) = worker.dataflow::<T, _, _>(|scope| {
+                let (input, stream) = scope.new_input::<Vec<(Row, T, i64)>>();
+                let (rows, _) = maintain(stream, logic, &Footprint::default(), "sums");
+                (input, rows.probe().0)
+            });
+            // The first comes while the frontier is below its time, the second when it has reached it.
+            input.send((Row::default(), 5, 1));
+            input.flush();
+            worker.step();
+            input.advance_to(5);
+            worker.step();
+            input.send((Row::default(), 5, -1));
+            input.send((Row::default(), 6, 1));
+            input.advance_to(7);
+            worker.step_while(|| probe.less_than(&7));
+            said.take()
+        });
+        assert_eq!(said, [(5, 0), (6, 1)]);
+    }
 }
