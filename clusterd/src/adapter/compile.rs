@@ -205,6 +205,14 @@ impl Compiler<'_> {
 
     fn select(&mut self, mut mir: Mir, finishing: Finishing) -> Result<SelectExec> {
         self.resolve_mir(&mut mir);
+        // Views that are only now being made have no dataflow yet. Reads through other views are refused when they run.
+        if mir
+            .depends_on()
+            .iter()
+            .any(|id| self.values.hidden.contains(id))
+        {
+            return Err(unreadable_yet());
+        }
         let view = self.values.view;
         let cluster = view.cluster(None).map(|c| c.id);
         let mut oracle = CatalogOracle::new(view.catalog, &ViewDefinitions);
@@ -283,6 +291,14 @@ impl StatementValues<'_> {
             },
         }
     }
+}
+
+/// 0A000 for a view that this transaction makes.
+pub(crate) fn unreadable_yet() -> SqlError {
+    SqlError::unsupported(
+        "reading a view in the transaction that creates it",
+        "COMMIT first; the view's dataflow is started by the commit.",
+    )
 }
 
 /// Evaluates an expression without columns.

@@ -1,6 +1,6 @@
 //! One-shot queries: where the rows come from, and what is done to them before they are sent.
 
-use crate::adapter::compile::{CompiledSelect, evaluate_constant};
+use crate::adapter::compile::{CompiledSelect, evaluate_constant, unreadable_yet};
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::execute::Params;
 use crate::adapter::read_point::ReadPoint;
@@ -231,10 +231,7 @@ impl Session {
             .iter()
             .any(|id| self.txn.unreadable.contains(id))
         {
-            return Err(SqlError::unsupported(
-                "reading a view in the transaction that creates it",
-                "COMMIT first; the view's dataflow is started by the commit.",
-            ));
+            return Err(unreadable_yet());
         }
         Ok(())
     }
