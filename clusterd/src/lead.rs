@@ -1,6 +1,6 @@
 //! The CLUSTERs that this node leads: one driver task per controller, and the peek path beside it.
 //!
-//! [`controller::Controller`] decides, [`driver`] acts: it feeds events in, sends commands to replicas, proposes grants to the CLUSTER's own Raft group ([`group`]) and holds to ENV.
+//! [`controller::Controller`] decides, `driver` acts: it feeds events in, sends commands to replicas, proposes grants to the CLUSTER's own Raft group (`group`) and holds to ENV.
 //! A peek passes none of that: it takes a hold and a route from shared tables and goes straight to the replicas' workers; the first answer that is rows or a definite error wins.
 
 mod driver;

@@ -272,7 +272,7 @@ impl Session {
             .cluster_by_name(&name)
             .is_none()
         {
-            self.notice(Notice::notice(format!("cluster \"{name}\" does not exist")));
+            self.notice(Notice::plain(format!("cluster \"{name}\" does not exist")));
         }
     }
 

@@ -119,11 +119,11 @@ impl Session {
         };
         let columns = desc.arity();
         let encoder = RowEncoder::new(desc, plan.options.clone(), self.format_context());
-        Ok(Output::CopyOut(CopyOut {
+        Ok(Output::CopyOut(Box::new(CopyOut {
             columns,
             encoder,
             source,
-        }))
+        })))
     }
 
     /// Compiles and runs a plan that is part of another statement; its rows.

@@ -347,10 +347,10 @@ impl Session {
         point: &ReadPoint,
     ) -> Result<Output, Failure> {
         match &**plan {
-            Plan::Subscribe(subscribe) => Ok(Output::Subscribe(
+            Plan::Subscribe(subscribe) => Ok(Output::Subscribe(Box::new(
                 self.subscribe(subscribe, params, point, None).await?,
-            )),
-            Plan::CopyFrom(copy) => Ok(Output::CopyIn(self.copy_from(copy, point)?)),
+            ))),
+            Plan::CopyFrom(copy) => Ok(Output::CopyIn(Box::new(self.copy_from(copy, point)?))),
             Plan::CopyTo(copy) => Ok(self.copy_to(copy, prepared, params, point).await?),
             Plan::Explain(explain) => Ok(self.explain(explain, params, point).await?),
             Plan::Declare(declare) => Ok(self.declare(declare, prepared, params, point).await?),

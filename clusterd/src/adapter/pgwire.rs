@@ -344,10 +344,10 @@ impl Connection {
                 }
                 return Ok(sent);
             }
-            Output::CopyIn(copy) => return self.copy_in(copy).await,
-            Output::CopyOut(out) => return self.copy_out(out).await,
+            Output::CopyIn(copy) => return self.copy_in(*copy).await,
+            Output::CopyOut(out) => return self.copy_out(*out).await,
             Output::Subscribe(subscription) => {
-                return self.subscribe(subscription, formats, protocol).await;
+                return self.subscribe(*subscription, formats, protocol).await;
             }
         }
         Ok(Ok(()))

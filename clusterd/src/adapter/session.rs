@@ -41,9 +41,9 @@ pub enum Output {
     Complete(String),
     Empty,
     Rows(RowSet),
-    CopyIn(CopyIn),
-    CopyOut(CopyOut),
-    Subscribe(Subscription),
+    CopyIn(Box<CopyIn>),
+    CopyOut(Box<CopyOut>),
+    Subscribe(Box<Subscription>),
 }
 
 /// Rows that are ready to be sent.

@@ -29,7 +29,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    pub fn notice(message: impl Into<String>) -> Self {
+    pub fn plain(message: impl Into<String>) -> Self {
         Notice {
             severity: "NOTICE",
             sqlstate: "00000",
