@@ -122,17 +122,20 @@ pub fn maintain<'s, L: GroupLogic>(
             move |(input, frontier), output| {
                 let lower = frontier.frontier().first().copied();
                 let mut work: Vec<L::Update> = vec![];
+                // At the frontier itself: to be applied once all that is due before it has been said.
+                let mut ahead: Vec<L::Update> = vec![];
                 input.for_each(|capability, data| {
                     if held.as_ref().is_none_or(|h| capability.time() < h.time()) {
                         held = Some(capability.retain(0));
                     }
                     for update in data.drain(..) {
                         let time = L::time(&update);
-                        if Some(time) == open || (open.is_none() && Some(time) == lower) {
-                            open = Some(time);
+                        if Some(time) == open {
                             groups.apply(update);
                         } else if lower.is_none_or(|l| time < l) {
                             work.push(update);
+                        } else if Some(time) == lower {
+                            ahead.push(update);
                         } else {
                             waiting.push(update);
                         }
@@ -179,6 +182,10 @@ pub fn maintain<'s, L: GroupLogic>(
                 }
                 if let Some(time) = at {
                     groups.close(time, &mut ship);
+                }
+                for update in ahead {
+                    open = Some(L::time(&update));
+                    groups.apply(update);
                 }
                 gauge.set(groups.bytes() + waiting.capacity() * size_of::<L::Update>());
                 let next = waiting.iter().map(L::time).chain(open).min();
@@ -228,6 +235,31 @@ mod tests {
         fn is_gone(state: &i64) -> bool {
             *state == 0
         }
+    }
+
+    #[test]
+    fn what_comes_at_the_frontier_is_not_said_at_an_earlier_time() {
+        let said = timely::execute_directly(|worker| {
+            let said = Rc::new(RefCell::new(vec![]));
+            let logic = Sum(Rc::clone(&said));
+            let (mut input, probe) = worker.dataflow::<T, _, _>(|scope| {
+                let (input, stream) = scope.new_input::<Vec<(Row, T, i64)>>();
+                let (rows, _) = maintain(stream, logic, &Footprint::default(), "sums");
+                (input, rows.probe().0)
+            });
+            // The first waits for the frontier; when that has passed, the second is there as well.
+            input.send((Row::default(), 5, 1));
+            input.flush();
+            worker.step();
+            input.advance_to(6);
+            input.send((Row::default(), 6, 1));
+            input.flush();
+            worker.step();
+            input.advance_to(7);
+            worker.step_while(|| probe.less_than(&7));
+            said.take()
+        });
+        assert_eq!(said, [(5, 1), (6, 2)]);
     }
 
     #[test]
