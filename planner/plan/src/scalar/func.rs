@@ -46,6 +46,8 @@ mod to_number;
 mod typmod;
 mod zone;
 
+pub use quote::quote_ident;
+
 /// What an implementation returns.
 pub type EvalResult<'a> = Result<Datum<'a>, EvalError>;
 
