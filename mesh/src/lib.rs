@@ -1,5 +1,26 @@
-//! The mesh: how nodes reach each other.
+//! The mesh: how the nodes of an environment reach each other.
 //!
-//! What this will be: one QUIC endpoint per node, mutually authenticated, with lanes that do not block each other. What is here today: nothing but the room, because an
-//! environment has one node. What crosses the mesh is defined beside it, in crate `protocol`; Raft's own traffic already goes through `raft::Peers`, which the mesh will
-//! implement.
+//! What this is: [`Transport`], the seam through which everything between nodes travels (calls with one answer, one-way messages, streams), and its
+//! implementations: `QuicTransport` for real networks, `SimTransport` for simulations, `FaultTransport` around either to make a network misbehave;
+//! and the environment's certificate authority ([`ca`]). What this is not: it does not know what a message means (crate `protocol` has the types,
+//! their senders the meaning), who leads what, or who is a member: it is told addresses and removals.
+//!
+//! Caveats: calls and messages have no order among each other; streams have. A call whose answer did not come may have been carried out:
+//! [`CallError::delivery`] tells. There is no 0-RTT and no retry in here: what is sent twice was sent twice by its sender.
+
+pub mod ca;
+mod error;
+mod identity;
+pub mod quic;
+mod registry;
+mod stats;
+mod stream;
+mod transport;
+
+pub use error::{CallError, Delivery, Refusal, StreamError};
+pub use identity::{EnvironmentId, Identity, NodeName};
+pub use stats::LinkStats;
+pub use stream::{
+    STREAM_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES, Stream, StreamReceiver, StreamSender,
+};
+pub use transport::{CallHandler, Caller, Message, Request, StreamHandler, Transport, ping};

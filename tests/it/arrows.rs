@@ -10,6 +10,8 @@ use serde_json::Value;
 const HEAVY: &[(&str, &str)] = &[
     ("openraft", "raft"),
     ("quinn", "mesh"),
+    ("rustls", "mesh"),
+    ("rcgen", "mesh"),
     ("pgwire", "clusterd"),
     ("axum", "clusterd"),
     ("timely", "compute"),
@@ -183,6 +185,7 @@ fn guarded_crates_have_their_clippy_bans() {
         "raft/state",
         "raft",
         "mesh/protocol",
+        "mesh",
         "clusterd/controller",
         "clusterd/storage",
     ];

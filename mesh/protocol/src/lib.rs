@@ -6,9 +6,11 @@
 //! What this is not: no sockets (crate `mesh`), no decisions (crates `controller` and `raft`).
 
 pub mod compute;
+pub mod mesh;
 pub mod raft;
 
 pub use compute::{
     Command, Epoch, Numbered, Peek, PeekId, PeekResponse, PeekRows, PeekTarget, Refusal, Response,
     SubscribeBatch,
 };
+pub use mesh::{Kind, Lane};

@@ -1,0 +1,5 @@
+//! The transport over QUIC.
+
+pub(crate) mod tls;
+
+pub use tls::TlsError;
