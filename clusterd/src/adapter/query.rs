@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// Largest answer that is gathered before it is sent (53400 beyond).
 pub const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Rows of constants that are evaluated without giving the runtime's thread away.
+const SMALL_ROWS: usize = 100;
 /// Rows that a scan reads on the session's own task before it is moved off the runtime's workers.
 const INLINE_SCAN_ROWS: u64 = 10_000;
 
@@ -343,10 +345,39 @@ impl Session {
             limits,
             time: Some(view.ts),
         };
-        Ok(tokio::task::block_in_place(|| {
-            plan::eval::eval_in_order(mir, &env)
-        })?)
+        let evaluate = || plan::eval::eval_in_order(mir, &env);
+        // Giving the runtime's thread away costs more than most INSERTs do.
+        let rows = if is_small(mir) {
+            evaluate()
+        } else {
+            tokio::task::block_in_place(evaluate)
+        };
+        Ok(rows?)
     }
+}
+
+/// Whether a plan reads nothing and has few rows, so that evaluating it holds up nobody.
+fn is_small(mir: &plan::Mir) -> bool {
+    let (mut rows, mut bounded) = (0, true);
+    mir.visit(&mut |node| match node {
+        plan::Mir::Constant { rows: Ok(constant), .. } => rows += constant.len(),
+        plan::Mir::Constant { rows: Err(_), .. }
+        | plan::Mir::Get { id: plan::mir::Id::Local(_), .. }
+        | plan::Mir::Let { .. }
+        | plan::Mir::Project { .. }
+        | plan::Mir::Map { .. }
+        | plan::Mir::Filter { .. }
+        | plan::Mir::Union { .. }
+        | plan::Mir::Negate { .. }
+        | plan::Mir::ArrangeBy { .. } => {}
+        plan::Mir::Get { .. }
+        | plan::Mir::FlatMap { .. }
+        | plan::Mir::Join { .. }
+        | plan::Mir::Reduce { .. }
+        | plan::Mir::TopK { .. }
+        | plan::Mir::Threshold { .. } => bounded = false,
+    });
+    bounded && rows <= SMALL_ROWS
 }
 
 /// Whether an object decides what its readers see. An index does not: without it they see the same.
