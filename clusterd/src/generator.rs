@@ -27,19 +27,19 @@ pub async fn run(adapter: Arc<Adapter>) {
     let mut counters: BTreeMap<GlobalId, Counter> = BTreeMap::new();
     let mut seq = 0;
     let mut stopping = adapter.stopping.clone();
-    let mut applied = adapter.env.storage().watch_applied();
+    let (_, mut catalog) = adapter
+        .env
+        .storage()
+        .listen_for(|changes| changes.catalog_changed);
     loop {
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => return,
             () = adapter.host.clock.sleep(STEP), if !counters.is_empty() => {}
             // Without sources, nothing happens before the catalog changes.
-            changed = applied.changed(), if counters.is_empty() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
+            () = catalog.wait(), if counters.is_empty() => {}
         }
+        drop(catalog.drain());
         let state = adapter.env.storage().view();
         counters.retain(|id, _| state.catalog().item(*id).is_some());
         let sources = state

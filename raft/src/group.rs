@@ -112,11 +112,12 @@ impl<SM: StateMachine> RaftGroup<SM> {
             snapshot: watch::Sender::new(None),
             snapshot_nanos: AtomicU64::new(0),
             snapshot_due: Notify::new(),
+            alone: Arc::default(),
             fatal,
         });
         let machine = Machine::open(shared.clone(), state)?;
         check_log(&shared, &wal, *shared.snapshot.borrow())?;
-        let store = GroupStore::new(wal.clone(), shared.config.group);
+        let store = GroupStore::new(wal.clone(), shared.config.group, shared.alone.clone());
         let network = Network {
             shared: shared.clone(),
             peers,
@@ -374,6 +375,7 @@ fn write_error(error: ClientWriteError<Types>) -> ProposeError {
 impl Inner {
     fn new(shared: Arc<Shared>, wal: Arc<Wal>, raft: Raft<Types, Machine>) -> Arc<Inner> {
         let (status, watched) = watch::channel(current_status(&raft));
+        shared.set_alone(&status.borrow());
         let server = Server {
             shared: shared.clone(),
             raft: raft.clone(),
@@ -549,6 +551,7 @@ async fn follow_status(
         let mut metrics = raft.server_metrics();
         while metrics.changed().await.is_ok() {
             let current = current_status(&raft);
+            shared.set_alone(&current);
             status.send_if_modified(|old| {
                 let changed = *old != current;
                 *old = current;

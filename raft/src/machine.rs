@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use openraft::{RaftSnapshotBuilder, Snapshot};
 use tokio::sync::{Notify, watch};
 
 use crate::error::{GroupError, SnapshotError};
+use crate::group::GroupStatus;
 use crate::snapshot::{SnapshotDir, SnapshotFile};
 use crate::types::{EntryPayload, LogId, Response, SnapshotMeta, StoredMembership, Types, log_pos};
 use crate::wal::LogPos;
@@ -99,7 +100,18 @@ pub(crate) struct Shared {
     pub snapshot_nanos: AtomicU64,
     /// Signalled when enough has been applied for a snapshot.
     pub snapshot_due: Notify,
+    /// The group has no member but this node.
+    pub alone: Arc<AtomicBool>,
     pub fatal: FatalHook,
+}
+
+impl Shared {
+    /// Takes over from a status whether this node is alone.
+    pub fn set_alone(&self, status: &GroupStatus) {
+        let others = |node: &u64| *node != self.config.node;
+        let alone = !status.members.is_empty() && !status.members.keys().any(others);
+        self.alone.store(alone, Ordering::Relaxed);
+    }
 }
 
 /// See the module.

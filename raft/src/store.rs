@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{Stream, stream};
 use openraft::LogState;
@@ -18,16 +19,22 @@ use crate::wal::Wal;
 /// How much of the log is read at once for the apply task: bounds memory after a restart.
 const READ_BYTES_MAX: u64 = 4 << 20;
 
+/// A lone member's append up to this size is written by the core task itself. Many writers at once make larger entries.
+const INLINE_BYTES_MAX: usize = 1 << 10;
+
 /// See the module. Cloning shares the log.
 #[derive(Clone)]
 pub(crate) struct GroupStore {
     wal: Arc<Wal>,
     group: GroupId,
+    alone: Arc<AtomicBool>,
 }
 
 impl GroupStore {
-    pub fn new(wal: Arc<Wal>, group: GroupId) -> GroupStore {
-        GroupStore { wal, group }
+    /// `alone`: the group has no other member. There is nobody then to send an entry to while it is written, and no heartbeat that could be late,
+    /// so the core task may as well write.
+    pub fn new(wal: Arc<Wal>, group: GroupId, alone: Arc<AtomicBool>) -> GroupStore {
+        GroupStore { wal, group, alone }
     }
 
     fn read(&self, range: Range<u64>, bytes_max: u64) -> io::Result<Vec<Entry>> {
@@ -143,12 +150,14 @@ impl RaftLogStorage<Types> for GroupStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let entries = entries.into_iter().map(log_entry).collect();
-        self.wal.append(
-            self.group,
-            entries,
-            Box::new(move |result| callback.io_completed(result)),
-        )
+        let entries: Vec<_> = entries.into_iter().map(log_entry).collect();
+        let done = Box::new(move |result| callback.io_completed(result));
+        let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+        if bytes <= INLINE_BYTES_MAX && self.alone.load(Ordering::Relaxed) {
+            self.wal.append_now(self.group, entries, done)
+        } else {
+            self.wal.append(self.group, entries, done)
+        }
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {

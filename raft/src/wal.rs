@@ -1,6 +1,6 @@
 //! One write-ahead log for all groups of a process.
 //!
-//! A group's appends, votes, truncations and purges are queued as records; one thread writes everything queued as one
+//! A group's appends, votes, truncations and purges are queued as records; whoever writes, writes everything queued as one
 //! batch, syncs once, and completes the callbacks in order (group commit). Segments of a fixed size are made ahead;
 //! two stand by as a reserve, so that a full disk still lets the node vote and drop things ([`Wal::disk_low`]).
 //!
@@ -54,7 +54,7 @@ const SMALL_RECORD_BYTES: usize = 64;
 /// How often the free space is looked at, and a failed preallocation tried again.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Called once a request is durable, or has failed for good; on the writer's thread, so it must not block.
+/// Called once a request is durable, or has failed for good; on the thread that wrote, so it must not block.
 pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// Settings of the log.
@@ -101,6 +101,7 @@ impl WalConfig {
 /// See the module.
 pub struct Wal {
     shared: Arc<Shared>,
+    writer: Arc<Mutex<writer::Writer>>,
     threads: Mutex<Vec<ThreadHandle>>,
 }
 
@@ -264,12 +265,18 @@ impl Wal {
             metrics,
             config,
         });
+        let writer = writer::Writer::new(shared.clone(), tail, written);
         let wal = Arc::new(Wal {
             shared: shared.clone(),
+            writer: Arc::new(Mutex::new(writer)),
             threads: Mutex::new(Vec::new()),
         });
-        let writer = writer::Writer::new(shared.clone(), tail, written);
-        wal.start(host, "wal-writer", Box::new(move || writer.run()))?;
+        let (writer, thread) = (wal.writer.clone(), shared.clone());
+        wal.start(
+            host,
+            "wal-writer",
+            Box::new(move || writer::run(&writer, &thread)),
+        )?;
         wal.start(host, "wal-spare", Box::new(move || shared.make_spares()))?;
         Ok(wal)
     }
@@ -342,6 +349,26 @@ impl Wal {
         entries: Vec<LogEntry>,
         done: Done,
     ) -> io::Result<()> {
+        self.enqueue(group, entries, done)?;
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Like [`Wal::append`], for a caller that has nothing better to do than to wait: when nobody writes and syncs have been quick, the caller's
+    /// thread writes and syncs, and calls `done`, before this returns.
+    pub(crate) fn append_now(
+        &self,
+        group: GroupId,
+        entries: Vec<LogEntry>,
+        done: Done,
+    ) -> io::Result<()> {
+        let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+        self.enqueue(group, entries, done)?;
+        writer::write_now(&self.writer, &self.shared, bytes);
+        Ok(())
+    }
+
+    fn enqueue(&self, group: GroupId, entries: Vec<LogEntry>, done: Done) -> io::Result<()> {
         let max = self.shared.config.entry_bytes_max();
         let batch_bytes_max = self.shared.config.batch_bytes_max();
         if entries.iter().any(|entry| entry.payload.len() > max) {
@@ -386,9 +413,6 @@ impl Wal {
         requests.push(request);
         state.cached_bytes += cached;
         state.queue.extend(requests);
-        // Unlocked first, so that the writer does not wake up to wait for the lock.
-        drop(state);
-        self.shared.work.notify_one();
         Ok(())
     }
 

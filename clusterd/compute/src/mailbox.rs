@@ -56,6 +56,15 @@ impl Mailbox {
         self.wake();
     }
 
+    /// Leaves an order for when the worker wakes up by itself; it takes the place of the changes before it, which must have had no writes.
+    pub fn replace_tables(&self, order: Order) {
+        let mut orders = lock(&self.orders);
+        if let Some(Order::Tables(_)) = orders.back() {
+            orders.pop_back();
+        }
+        orders.push_back(order);
+    }
+
     pub fn push_peek(&self, peek: PeekTask) {
         lock(&self.peeks).push(peek);
         self.wake();

@@ -12,7 +12,7 @@ use protocol::compute::{Command, Numbered, Peek, Response};
 use repr::{Row, ShardId};
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use timely::CommunicationConfig;
 use timely::communication::{Allocator, AllocatorBuilder};
@@ -97,6 +97,7 @@ impl Replica {
             ordering: Mutex::new(()),
             threads: Mutex::new(threads),
             shards: Mutex::default(),
+            serving: AtomicBool::new(false),
         };
         Ok(ReplicaHandle {
             inner: Arc::new(inner),
@@ -136,6 +137,8 @@ struct Inner {
     threads: Mutex<Vec<ThreadHandle>>,
     /// Shards that some dataflow has read.
     shards: Mutex<BTreeSet<ShardId>>,
+    /// There has been a dataflow. Changed in `ordering` only.
+    serving: AtomicBool,
 }
 
 impl ReplicaHandle {
@@ -143,7 +146,10 @@ impl ReplicaHandle {
     pub fn send(&self, numbered: Numbered) {
         let _in_order = lock(&self.inner.ordering);
         let snapshots = match &numbered.command {
-            Command::CreateDataflow { dataflow, .. } => self.snapshots(dataflow),
+            Command::CreateDataflow { dataflow, .. } => {
+                self.inner.serving.store(true, Ordering::Relaxed);
+                self.snapshots(dataflow)
+            }
             Command::Hello
             | Command::AllowCompaction { .. }
             | Command::CancelPeek { .. }
@@ -182,7 +188,19 @@ impl ReplicaHandle {
     /// Tells the dataflows what was committed. Must be called in the order of commits, after the commit is visible in the feed's snapshots.
     pub fn commit(&self, changes: TableChanges) {
         let _in_order = lock(&self.inner.ordering);
-        self.broadcast(&Order::Tables(Arc::new(changes)));
+        if self.inner.serving.load(Ordering::Relaxed) {
+            self.broadcast(&Order::Tables(Arc::new(changes)));
+            return;
+        }
+        // Nobody waits for these changes, and a dataflow that comes later begins with a snapshot that has them: workers go on sleeping.
+        let upper = TableChanges {
+            upper: changes.upper,
+            writes: vec![],
+        };
+        let upper = Order::Tables(Arc::new(upper));
+        for mailbox in self.inner.mailboxes.iter() {
+            mailbox.replace_tables(upper.clone());
+        }
     }
 
     fn broadcast(&self, order: &Order) {

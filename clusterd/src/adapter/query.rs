@@ -360,9 +360,14 @@ impl Session {
 fn is_small(mir: &plan::Mir) -> bool {
     let (mut rows, mut bounded) = (0, true);
     mir.visit(&mut |node| match node {
-        plan::Mir::Constant { rows: Ok(constant), .. } => rows += constant.len(),
+        plan::Mir::Constant {
+            rows: Ok(constant), ..
+        } => rows += constant.len(),
         plan::Mir::Constant { rows: Err(_), .. }
-        | plan::Mir::Get { id: plan::mir::Id::Local(_), .. }
+        | plan::Mir::Get {
+            id: plan::mir::Id::Local(_),
+            ..
+        }
         | plan::Mir::Let { .. }
         | plan::Mir::Project { .. }
         | plan::Mir::Map { .. }

@@ -135,6 +135,11 @@ struct Driver {
     meter: BusyMeter,
 }
 
+/// What a lead follows is the catalog and the holds. Writes, which are frequent, move neither; they take a timestamp, and holds do not.
+fn concerns_lead(changes: &state::Changes) -> bool {
+    changes.catalog_changed || changes.ts.is_none()
+}
+
 impl Driver {
     async fn run(mut self, mut events: mpsc::UnboundedReceiver<LeadEvent>) {
         let term = match self.group.lead().await {
@@ -144,7 +149,7 @@ impl Driver {
                 return;
             }
         };
-        let (_, mut listener) = self.shared.env.storage().listen();
+        let (_, mut listener) = self.shared.env.storage().listen_for(concerns_lead);
         self.follow_state();
         self.step(Event::GrantCommitted {
             grants: self.group.grants(),

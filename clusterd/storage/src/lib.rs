@@ -32,7 +32,7 @@ pub use env_log::{EnvLog, ProposeError, ReadPoint};
 pub use history::{History, HistoryScan, history};
 pub use jump::{Jump, ShardJump};
 use listen::Listeners;
-pub use listen::{Event, LISTENER_EVENTS_MAX, Listener};
+pub use listen::{Event, Interest, LISTENER_EVENTS_MAX, Listener};
 pub use maintain::{MergeRun, merge_once};
 
 /// The newest applied state and those who follow it. Cloning shares it.
@@ -93,9 +93,14 @@ impl Storage {
 
     /// The newest state and every change after it, without a gap.
     pub fn listen(&self) -> (Arc<State>, Listener) {
+        self.listen_for(|_| true)
+    }
+
+    /// Like [`Storage::listen`], without the entries that are not of interest. Jumps are told always.
+    pub fn listen_for(&self, interest: Interest) -> (Arc<State>, Listener) {
         self.shared
             .listeners
-            .listen(|| self.shared.view.load_full())
+            .listen(interest, || self.shared.view.load_full())
     }
 
     /// The index of the newest state, as it moves.

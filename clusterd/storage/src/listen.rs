@@ -27,7 +27,11 @@ pub struct Listener {
     queue: Arc<Queue>,
 }
 
+/// Which entries a listener wants to hear of.
+pub type Interest = fn(&Changes) -> bool;
+
 struct Queue {
+    interest: Interest,
     inner: Mutex<Inner>,
     notify: Notify,
 }
@@ -72,15 +76,16 @@ impl Listener {
 }
 
 impl Queue {
-    fn push(&self, events: impl Iterator<Item = Event>, newest: &Arc<State>) {
+    fn push(&self, changes: &[Arc<Changes>], newest: &Arc<State>) {
         let mut inner = lock(&self.inner);
-        inner.events.extend(events);
+        let wanted = changes.iter().filter(|changes| (self.interest)(changes));
+        inner.events.extend(wanted.cloned().map(Event::Changes));
         inner.newest = newest.clone();
         if inner.events.len() > LISTENER_EVENTS_MAX {
             inner.collapse();
         }
         if inner.events.is_empty() {
-            // Only batches were merged.
+            // Only batches were merged, or nothing of interest happened.
             inner.base = newest.clone();
             return;
         }
@@ -127,9 +132,7 @@ impl Listeners {
         store: impl FnOnce(),
         newest: &Arc<State>,
     ) {
-        self.each(store, |queue| {
-            queue.push(changes.iter().cloned().map(Event::Changes), newest)
-        });
+        self.each(store, |queue| queue.push(changes, newest));
     }
 
     pub(crate) fn jump(&self, store: impl FnOnce(), newest: &Arc<State>) {
@@ -142,7 +145,11 @@ impl Listeners {
         queues.retain(|queue| queue.upgrade().map(|queue| tell(&queue)).is_some());
     }
 
-    pub(crate) fn listen(&self, load: impl FnOnce() -> Arc<State>) -> (Arc<State>, Listener) {
+    pub(crate) fn listen(
+        &self,
+        interest: Interest,
+        load: impl FnOnce() -> Arc<State>,
+    ) -> (Arc<State>, Listener) {
         let mut queues = lock(&self.queues);
         let view = load();
         let inner = Inner {
@@ -152,6 +159,7 @@ impl Listeners {
             waker: None,
         };
         let queue = Arc::new(Queue {
+            interest,
             inner: Mutex::new(inner),
             notify: Notify::new(),
         });

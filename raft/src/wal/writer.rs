@@ -1,8 +1,12 @@
-//! The one thread that writes: drains the queue, one write, one sync, then tells everybody, in order.
+//! Whoever holds the [`Writer`] drains the queue: one write, one sync, then everybody is told, in order.
+//!
+//! Usually that is the log's thread. Waking it, and being woken by it, costs as much as a fast disk's sync, so a lone small append may be written by
+//! its own thread: see [`write_now`].
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 use host::metrics::BusyMeter;
 
@@ -13,6 +17,11 @@ use super::scan::{Place, Tail};
 use super::segment::Segment;
 use super::{Done, Pinned, Request, Shared, WalError};
 use crate::GroupId;
+
+/// A sync that takes longer must not hold up the thread of a caller.
+const INLINE_SYNC_MAX: Duration = Duration::from_millis(1);
+/// Room that a batch needs beside its payload, generously.
+const INLINE_ROOM_MIN: usize = 16 << 10;
 
 /// An entry to be repeated in the current segment.
 struct ToCopy {
@@ -50,6 +59,53 @@ pub(super) struct Writer {
     stream: Vec<u8>,
     framed: Vec<u8>,
     busy: BusyMeter,
+    /// Moving average of the time that a sync takes.
+    sync_time: Duration,
+}
+
+/// The log's thread: runs until the log is closed or fails.
+pub(super) fn run(writer: &Mutex<Writer>, shared: &Shared) {
+    let lock = || writer.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let active = lock().segment.number;
+        if !shared.wait_work(active) {
+            return;
+        }
+        let mut writer = lock();
+        let work = shared.take_work(writer.segment.number, true);
+        let closing = work.closing;
+        if let Err(error) = writer.turn(work) {
+            drop(writer);
+            shared.fail(error);
+            return;
+        }
+        if closing {
+            return;
+        }
+    }
+}
+
+/// Writes what is queued on the caller's thread, if nobody else is writing, the disk is quick, and `bytes` surely fit where the log ends. Otherwise
+/// wakes the log's thread.
+pub(super) fn write_now(writer: &Mutex<Writer>, shared: &Shared, bytes: usize) {
+    let mut writer = match writer.try_lock() {
+        Ok(writer) => writer,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return shared.work.notify_one(),
+    };
+    let room = writer.segment.capacity().saturating_sub(writer.at);
+    if writer.sync_time > INLINE_SYNC_MAX || room < bytes + INLINE_ROOM_MIN {
+        return shared.work.notify_one();
+    }
+    let work = shared.take_work(writer.segment.number, false);
+    let result = writer.turn(work);
+    let active = writer.segment.number;
+    drop(writer);
+    match result {
+        Ok(()) if shared.has_work(active) => shared.work.notify_one(),
+        Ok(()) => {}
+        Err(error) => shared.fail(error),
+    }
 }
 
 impl Writer {
@@ -77,21 +133,7 @@ impl Writer {
             stream,
             framed,
             busy,
-        }
-    }
-
-    /// Runs until the log is closed or fails.
-    pub fn run(mut self) {
-        loop {
-            let work = self.shared.next_work(self.segment.number);
-            let closing = work.closing;
-            if let Err(error) = self.turn(work) {
-                self.shared.fail(error);
-                return;
-            }
-            if closing {
-                return;
-            }
+            sync_time: Duration::ZERO,
         }
     }
 
@@ -178,9 +220,9 @@ impl Writer {
             .file
             .sync_data()
             .map_err(|e| WalError::io("sync", path(), e))?;
-        metrics
-            .sync_seconds
-            .observe((self.shared.clock.now() - before).as_secs_f64());
+        let took = self.shared.clock.now() - before;
+        metrics.sync_seconds.observe(took.as_secs_f64());
+        self.sync_time = (self.sync_time * 7 + took) / 8;
         Ok(placed)
     }
 
@@ -302,60 +344,78 @@ impl GroupState {
 }
 
 impl Shared {
-    /// Waits for something to write; takes as much of the queue as one batch may hold.
-    fn next_work(&self, active: u64) -> Work {
-        let bytes_max = self.config.batch_bytes_max();
+    /// Waits for something to write. False: the log has failed.
+    fn wait_work(&self, active: u64) -> bool {
         let mut state = self.lock();
         loop {
-            let victim = state.victim(active, self.config.segments_max);
-            if !state.queue.is_empty() || victim.is_some() || state.closing {
-                let (mut requests, mut bytes) = (Vec::new(), 0);
-                while bytes < bytes_max
-                    && let Some(request) = state.queue.pop_front()
-                {
-                    bytes += request.bytes;
-                    requests.push(request);
-                }
-                let drained = state.queue.is_empty();
-                let committed = std::mem::take(&mut state.lazy_committed);
-                for (group, pos) in committed {
-                    requests.push(Request {
-                        group,
-                        records: vec![Record::Committed(pos)],
-                        bytes: 0,
-                        done: None,
-                    });
-                }
-                // Memory runs ahead of the log by what is still queued, so only an empty queue lets it decide what
-                // is dead and what is live.
-                let dead = if drained {
-                    state.dead_segments(active)
-                } else {
-                    Vec::new()
-                };
-                let copies = if drained {
-                    state.copies(victim, bytes_max as u64 / 2)
-                } else {
-                    Vec::new()
-                };
-                let closing = state.closing && drained && copies.is_empty();
-                self.metrics.queue.set(state.queue.len() as i64);
-                return Work {
-                    requests,
-                    copies,
-                    dead,
-                    closing,
-                };
+            if state.broken.is_some() {
+                return false;
+            }
+            if state.has_work(active, self.config.segments_max) || state.closing {
+                return true;
             }
             state = self
                 .work
                 .wait(state)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn has_work(&self, active: u64) -> bool {
+        self.lock().has_work(active, self.config.segments_max)
+    }
+
+    /// Takes as much of the queue as one batch may hold, and, with `upkeep`, the copies that free old segments. The writer must be held: batches are
+    /// written in the order in which they are taken.
+    fn take_work(&self, active: u64, upkeep: bool) -> Work {
+        let bytes_max = self.config.batch_bytes_max();
+        let mut state = self.lock();
+        let (mut requests, mut bytes) = (Vec::new(), 0);
+        while bytes < bytes_max
+            && let Some(request) = state.queue.pop_front()
+        {
+            bytes += request.bytes;
+            requests.push(request);
+        }
+        let drained = state.queue.is_empty();
+        let committed = std::mem::take(&mut state.lazy_committed);
+        for (group, pos) in committed {
+            requests.push(Request {
+                group,
+                records: vec![Record::Committed(pos)],
+                bytes: 0,
+                done: None,
+            });
+        }
+        // Memory runs ahead of the log by what is still queued, so only an empty queue lets it decide what is dead and what is live.
+        let upkeep = upkeep && drained;
+        let dead = match upkeep {
+            true => state.dead_segments(active),
+            false => Vec::new(),
+        };
+        let copies = match upkeep {
+            true => {
+                let victim = state.victim(active, self.config.segments_max);
+                state.copies(victim, bytes_max as u64 / 2)
+            }
+            false => Vec::new(),
+        };
+        let closing = state.closing && drained && copies.is_empty();
+        self.metrics.queue.set(state.queue.len() as i64);
+        Work {
+            requests,
+            copies,
+            dead,
+            closing,
         }
     }
 }
 
 impl super::State {
+    fn has_work(&self, active: u64, segments_max: usize) -> bool {
+        !self.queue.is_empty() || self.victim(active, segments_max).is_some()
+    }
+
     /// The oldest segment, if there are too many and repeating what lives in it makes progress.
     fn victim(&self, active: u64, segments_max: usize) -> Option<u64> {
         let (oldest, segment) = self.segments.first_key_value()?;
