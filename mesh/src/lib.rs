@@ -11,6 +11,7 @@
 pub mod ca;
 mod error;
 mod identity;
+mod local;
 pub mod quic;
 mod registry;
 mod stats;
@@ -18,7 +19,11 @@ mod stream;
 mod transport;
 
 pub use error::{CallError, Delivery, Refusal, StreamError};
+/// The version of the protocol between nodes that this program speaks. Nodes of different versions refuse each other.
+pub const PROTOCOL_VERSION: u16 = 1;
+
 pub use identity::{EnvironmentId, Identity, NodeName};
+pub use quic::{Limits, QuicConfig, QuicTransport, StartError, Timing};
 pub use stats::LinkStats;
 pub use stream::{
     STREAM_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES, Stream, StreamReceiver, StreamSender,

@@ -33,7 +33,9 @@ impl Registry {
             return Box::pin(std::future::ready(Ok(request.body)));
         }
         let calls = self.calls.read().unwrap_or_else(PoisonError::into_inner);
-        match calls.get(&(lane, kind)) {
+        let handler = calls.get(&(lane, kind)).cloned();
+        drop(calls);
+        match handler {
             Some(handler) => handler.call(request),
             None => Box::pin(std::future::ready(Err(Refusal::NoHandler { lane, kind }))),
         }
@@ -43,7 +45,9 @@ impl Registry {
     pub(crate) fn open(&self, request: Request, stream: Stream) -> Option<BoxFuture<'static, ()>> {
         let (lane, kind) = (request.lane, request.kind);
         let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
-        match streams.get(&(lane, kind)) {
+        let handler = streams.get(&(lane, kind)).cloned();
+        drop(streams);
+        match handler {
             Some(handler) => Some(handler.open(request, stream)),
             None => {
                 stream.refuse(Refusal::NoHandler { lane, kind });

@@ -1,0 +1,216 @@
+//! Peers that do not keep to the protocol.
+
+use super::frame::Frame;
+use super::hello::{CLOSED_MALFORMED, CLOSED_REJECTED, Hello};
+use super::*;
+use bytes::BytesMut;
+use host::Rng;
+use host::sim::SimRng;
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+
+/// A client with node 1's credentials that says what it likes.
+struct Raw {
+    _endpoint: Endpoint,
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+}
+
+impl Raw {
+    async fn connect(config: &QuicConfig, to: &QuicTransport) -> Raw {
+        let tls = tls::client_config(&config.credentials).unwrap();
+        let endpoint = Endpoint::client(config.bind).unwrap();
+        let client = ClientConfig::new(Arc::new(tls));
+        let connecting = endpoint.connect_with(client, to.local_address(), "x");
+        let connection = connecting.unwrap().await.unwrap();
+        let (send, recv) = connection.open_bi().await.unwrap();
+        Raw {
+            _endpoint: endpoint,
+            connection,
+            send,
+            recv,
+        }
+    }
+
+    /// Past the hello.
+    async fn greeted(config: &QuicConfig, to: &QuicTransport, lane: Lane) -> Raw {
+        let mut raw = Raw::connect(config, to).await;
+        let hello = Hello {
+            version: config.version,
+            identity: config.identity,
+            lane,
+        };
+        raw.send.write_all(&hello.encode()).await.unwrap();
+        hello::read(&mut raw.recv, config.version).await.unwrap();
+        raw
+    }
+
+    async fn close_code(&self) -> (u64, String) {
+        let closed = tokio::time::timeout(PATIENCE, self.connection.closed()).await;
+        match closed.expect("closed") {
+            ConnectionError::ApplicationClosed(close) => {
+                let reason = String::from_utf8_lossy(&close.reason).into_owned();
+                (close.error_code.into_inner(), reason)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn bytes(frame: Frame) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frame.encode(&mut out);
+    out.to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn breaches_of_the_protocol_end_the_connection_and_nothing_else() {
+    let world = World::new(1);
+    let two = world.start(2);
+    let three = world.start(3);
+    introduce(&three, &two);
+    let config = world.config(1);
+    let oversized = vec![0xff, 0xff, 0xff, 0x00, 1, 2, 3];
+    let unknown = vec![1, 0, 0, 0, 77];
+    let misplaced = bytes(Frame::Answer {
+        id: 1,
+        body: Bytes::new(),
+    });
+    let short = vec![2, 0, 0, 0, 1, 1];
+    for (frame, reason) in [
+        (oversized, "longer than"),
+        (unknown, "unknown tag 77"),
+        (misplaced, "frame answer has no place here"),
+        (short, "ends inside its fields"),
+    ] {
+        let mut raw = Raw::greeted(&config, &two, Lane::Control).await;
+        raw.send.write_all(&frame).await.unwrap();
+        let (code, text) = raw.close_code().await;
+        assert_eq!(code, CLOSED_MALFORMED.into_inner());
+        assert!(text.contains(reason), "{text}");
+        assert!(echo(&three, NodeId(2), Lane::Control).await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_frames_and_streams_are_checked_too() {
+    let world = World::new(1);
+    let mut config = world.config(2);
+    config.limits.message_bytes_max = 100_000;
+    let two = start(config);
+    let config = world.config(1);
+    let claim = |length: u32| {
+        let mut frame = length.to_le_bytes().to_vec();
+        frame.extend([1; 100]);
+        frame
+    };
+    // One that claims too much, one that has more than it claims, one that has less, one that never stops.
+    let endless = vec![0; 200_000];
+    for frame in [claim(1 << 30), claim(50), claim(101), endless] {
+        let raw = Raw::greeted(&config, &two, Lane::Bulk).await;
+        let mut alone = raw.connection.open_uni().await.unwrap();
+        // It may be stopped before all is written.
+        let _ = alone.write_all(&frame).await;
+        let _ = alone.finish();
+        let (code, text) = raw.close_code().await;
+        assert_eq!(code, CLOSED_MALFORMED.into_inner(), "{text}");
+    }
+    let item = bytes(Frame::Item { body: Bytes::new() });
+    let mut cut = bytes(Frame::Open {
+        kind: Kind(1),
+        body: Bytes::from_static(b"body"),
+    });
+    cut.pop();
+    for opening in [item, cut] {
+        let raw = Raw::greeted(&config, &two, Lane::Bulk).await;
+        let (mut send, _recv) = raw.connection.open_bi().await.unwrap();
+        send.write_all(&opening).await.unwrap();
+        send.finish().unwrap();
+        let (code, text) = raw.close_code().await;
+        assert_eq!(code, CLOSED_MALFORMED.into_inner(), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_after_the_hello_never_harms_the_node() {
+    let world = World::new(1);
+    let two = world.start(2);
+    let config = world.config(1);
+    let rng = SimRng::new(7);
+    for _ in 0..30 {
+        let mut raw = Raw::greeted(&config, &two, Lane::Peek).await;
+        let mut noise = vec![0; 1 + rng.below(3000) as usize];
+        rng.fill(&mut noise);
+        noise[3] = 0;
+        noise[2] = 0;
+        let _ = raw.send.write_all(&noise).await;
+        let _ = raw.send.finish();
+        // However it was taken: a call, a breach, or half a frame.
+        raw.connection.close(0u32.into(), b"");
+    }
+    let three = world.start(3);
+    introduce(&three, &two);
+    assert!(echo(&three, NodeId(2), Lane::Peek).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hello_that_is_none_is_answered_in_words() {
+    let world = World::new(1);
+    let two = world.start(2);
+    let config = world.config(1);
+    let hello = Hello {
+        version: 7,
+        identity: config.identity,
+        lane: Lane::Raft,
+    };
+    let liar = Hello {
+        version: config.version,
+        identity: world.config(5).identity,
+        lane: Lane::Raft,
+    };
+    let mut lane = Hello { ..liar }.encode().to_vec();
+    *lane.last_mut().unwrap() = 9;
+    for (said, reason) in [
+        (
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            "this is no clusterd node",
+        ),
+        (hello.encode().to_vec(), "speaks version 7"),
+        (liar.encode().to_vec(), "its certificate says"),
+        (lane, "cannot be read"),
+    ] {
+        let mut raw = Raw::connect(&config, &two).await;
+        raw.send.write_all(&said).await.unwrap();
+        let (code, text) = raw.close_code().await;
+        assert_eq!(code, CLOSED_REJECTED.into_inner(), "{text}");
+        assert!(text.contains(reason), "{text}");
+    }
+}
+
+/// TLS lets nobody in without a certificate of the authority: not even a hello is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_certificate_there_is_no_hello() {
+    let world = World::new(1);
+    let two = world.start(2);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = world.config(1);
+    let mut bare = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(tls::any_of(&config.credentials))
+        .with_no_client_auth();
+    bare.alpn_protocols = vec![b"clusterd-mesh".to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(bare).unwrap();
+    let endpoint = Endpoint::client(config.bind).unwrap();
+    let client = ClientConfig::new(Arc::new(crypto));
+    let connecting = endpoint.connect_with(client, two.local_address(), "x");
+    let closed = match connecting.unwrap().await {
+        Ok(connection) => connection.closed().await,
+        Err(error) => error,
+    };
+    assert!(
+        matches!(closed, ConnectionError::ConnectionClosed(_)),
+        "{closed:?}"
+    );
+}
