@@ -5,7 +5,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -112,12 +112,12 @@ impl<SM: StateMachine> RaftGroup<SM> {
             snapshot: watch::Sender::new(None),
             snapshot_nanos: AtomicU64::new(0),
             snapshot_due: Notify::new(),
-            alone: Arc::default(),
+            alone: AtomicBool::new(false),
             fatal,
         });
         let machine = Machine::open(shared.clone(), state)?;
         check_log(&shared, &wal, *shared.snapshot.borrow())?;
-        let store = GroupStore::new(wal.clone(), shared.config.group, shared.alone.clone());
+        let store = GroupStore::new(wal.clone(), shared.clone());
         let network = Network {
             shared: shared.clone(),
             peers,

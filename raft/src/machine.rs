@@ -101,7 +101,7 @@ pub(crate) struct Shared {
     /// Signalled when enough has been applied for a snapshot.
     pub snapshot_due: Notify,
     /// The group has no member but this node.
-    pub alone: Arc<AtomicBool>,
+    pub alone: AtomicBool,
     pub fatal: FatalHook,
 }
 

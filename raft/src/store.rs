@@ -4,13 +4,14 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures::{Stream, stream};
 use openraft::LogState;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 
 use crate::GroupId;
+use crate::machine::Shared;
 use crate::types::{
     Entry, LogId, Types, Vote, log_entry, log_id, log_pos, raft_entry, stored_vote, vote,
 };
@@ -19,7 +20,8 @@ use crate::wal::Wal;
 /// How much of the log is read at once for the apply task: bounds memory after a restart.
 const READ_BYTES_MAX: u64 = 4 << 20;
 
-/// A lone member's append up to this size is written by the core task itself. Many writers at once make larger entries.
+/// A lone member's append up to this size is written by the core task itself: there is nobody to send it to meanwhile, and no heartbeat that could
+/// be late. Many writers at once make larger entries.
 const INLINE_BYTES_MAX: usize = 1 << 10;
 
 /// See the module. Cloning shares the log.
@@ -27,14 +29,13 @@ const INLINE_BYTES_MAX: usize = 1 << 10;
 pub(crate) struct GroupStore {
     wal: Arc<Wal>,
     group: GroupId,
-    alone: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 impl GroupStore {
-    /// `alone`: the group has no other member. There is nobody then to send an entry to while it is written, and no heartbeat that could be late,
-    /// so the core task may as well write.
-    pub fn new(wal: Arc<Wal>, group: GroupId, alone: Arc<AtomicBool>) -> GroupStore {
-        GroupStore { wal, group, alone }
+    pub fn new(wal: Arc<Wal>, shared: Arc<Shared>) -> GroupStore {
+        let group = shared.config.group;
+        GroupStore { wal, group, shared }
     }
 
     fn read(&self, range: Range<u64>, bytes_max: u64) -> io::Result<Vec<Entry>> {
@@ -151,13 +152,18 @@ impl RaftLogStorage<Types> for GroupStore {
         I::IntoIter: Send,
     {
         let entries: Vec<_> = entries.into_iter().map(log_entry).collect();
-        let done = Box::new(move |result| callback.io_completed(result));
         let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
-        if bytes <= INLINE_BYTES_MAX && self.alone.load(Ordering::Relaxed) {
-            self.wal.append_now(self.group, entries, done)
-        } else {
-            self.wal.append(self.group, entries, done)
+        if bytes > INLINE_BYTES_MAX || !self.shared.alone.load(Ordering::Relaxed) {
+            let done = Box::new(move |result| callback.io_completed(result));
+            return self.wal.append(self.group, entries, done);
         }
+        let spawn = self.shared.host.spawn.clone();
+        let done = move |result| {
+            // Told from within its own poll, the core task would go to the end of the queue, and another thread would be woken for it.
+            let tell = async move { callback.io_completed(result) };
+            drop(spawn.spawn("raft-written", Box::pin(tell)));
+        };
+        self.wal.append_now(self.group, entries, Box::new(done))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {

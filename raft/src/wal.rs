@@ -102,6 +102,7 @@ impl WalConfig {
 pub struct Wal {
     shared: Arc<Shared>,
     writer: Arc<Mutex<writer::Writer>>,
+    /// The writer, then the keeper of the spares.
     threads: Mutex<Vec<ThreadHandle>>,
 }
 
@@ -510,9 +511,14 @@ impl Wal {
     pub fn close(&self) {
         self.shared.lock().closing = true;
         self.shared.work.notify_all();
-        self.shared.stop_spares();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut threads = threads.into_iter();
+        // The writer first: what it still writes may need a spare, and may be the end of some segments.
+        if let Some(writer) = threads.next() {
+            writer.join();
+        }
+        self.shared.stop_spares();
         for thread in threads {
             thread.join();
         }
@@ -659,7 +665,7 @@ impl Shared {
     /// Removes dead segments, keeps the reserve full, and watches the free space.
     fn make_spares(&self) {
         let mut spares = self.lock_spares();
-        while !spares.stop {
+        while !spares.stop || !spares.dead.is_empty() {
             if let Some(number) = spares.dead.pop_front() {
                 drop(spares);
                 self.remove_segment(number);

@@ -63,11 +63,12 @@ impl StoreBuilder<Types, GroupStore, Machine> for Builder {
             snapshot_nanos: Default::default(),
             snapshot_due: Notify::new(),
             // So that the suite goes through the path on which the core task writes.
-            alone: Arc::new(true.into()),
+            alone: true.into(),
             fatal,
         };
-        let store = GroupStore::new(wal, ENV_GROUP, shared.alone.clone());
-        let machine = Machine::open(Arc::new(shared), Nothing).unwrap().lenient();
+        let shared = Arc::new(shared);
+        let store = GroupStore::new(wal, shared.clone());
+        let machine = Machine::open(shared, Nothing).unwrap().lenient();
         Ok(((), store, machine))
     }
 }
