@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 const LOCK: &str = "clusterd.lock";
 const IDENTITY: &str = "identity.toml";
 const STARTS: &str = "starts.toml";
+const WAL: &str = "wal";
+const SNAPSHOTS: &str = "snapshots";
 const FORMAT: u32 = 1;
 
 /// Who a node is. Made once; a node id is never used again for another disk.
@@ -22,6 +24,10 @@ pub struct Identity {
     pub node: u64,
     /// Counts disaster recoveries of the environment.
     pub generation: u64,
+    /// The environment has been formed: from then on writes may have been acknowledged, and a directory without a log has lost them.
+    /// Missing in files of programs that did not know it.
+    #[serde(default)]
+    pub formed: bool,
 }
 
 impl Identity {
@@ -87,7 +93,13 @@ impl DataDir {
         } else {
             make_identity(host, path)?
         };
-        let starts = count_start(host, path, known)?;
+        if identity.formed && !has_log(host, path).map_err(io)? {
+            return Err(OpenError::LogMissing {
+                path: path.to_owned(),
+                log: WAL,
+            });
+        }
+        let starts = count_start(host, path, &identity, known)?;
         Ok(DataDir {
             path: path.to_owned(),
             identity,
@@ -95,6 +107,24 @@ impl DataDir {
             created: !known,
             _lock: lock,
         })
+    }
+
+    /// Notes, durably, that the environment has been formed. Must precede the first acknowledged write: a directory that has lost its log afterwards
+    /// is refused instead of being formed anew.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn mark_formed(&mut self, host: &Host) -> Result<(), OpenError> {
+        if self.identity.formed {
+            return Ok(());
+        }
+        let formed = Identity {
+            formed: true,
+            ..self.identity.clone()
+        };
+        write_toml(host, &self.path, IDENTITY, &formed)?;
+        self.identity = formed;
+        Ok(())
     }
 
     pub fn identity(&self) -> &Identity {
@@ -117,20 +147,24 @@ impl DataDir {
 
     /// Where the write-ahead log lies.
     pub fn wal(&self) -> PathBuf {
-        self.path.join("wal")
+        self.path.join(WAL)
     }
 
     /// Where the groups' snapshots lie, each in a directory of its own.
     pub fn snapshots(&self) -> PathBuf {
-        self.path.join("snapshots")
+        self.path.join(SNAPSHOTS)
     }
 }
 
 /// `Disk::list` names files only; a foreign directory may hold nothing but directories.
 fn has_directories(path: &Path) -> bool {
-    ["wal", "snapshots"]
-        .iter()
-        .any(|dir| path.join(dir).is_dir())
+    [WAL, SNAPSHOTS].iter().any(|dir| path.join(dir).is_dir())
+}
+
+/// Whether there is a file of the log. What is in it is for crate `raft` to check.
+fn has_log(host: &Host, path: &Path) -> io::Result<bool> {
+    let wal = path.join(WAL);
+    Ok(wal.is_dir() && !host.disk.list(&wal)?.is_empty())
 }
 
 fn read_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
@@ -160,13 +194,19 @@ fn make_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
         environment: format!("{environment:032x}"),
         node: 1,
         generation: 1,
+        formed: false,
     };
     write_toml(host, dir, IDENTITY, &identity)?;
     Ok(identity)
 }
 
 /// Counts this start, durably: two lives of a gateway must never have the same number.
-fn count_start(host: &Host, dir: &Path, known: bool) -> Result<u64, OpenError> {
+fn count_start(
+    host: &Host,
+    dir: &Path,
+    identity: &Identity,
+    known: bool,
+) -> Result<u64, OpenError> {
     let path = dir.join(STARTS);
     let exists = host.disk.exists(&path).map_err(|source| OpenError::Io {
         path: path.clone(),
@@ -174,7 +214,7 @@ fn count_start(host: &Host, dir: &Path, known: bool) -> Result<u64, OpenError> {
     })?;
     let before = match (known, exists) {
         // Counting from 1 again would make old tokens look like repetitions of new writes.
-        (true, false) if has_directories(dir) => {
+        (true, false) if identity.formed || has_directories(dir) => {
             let reason = "it is missing, but there is a log".to_owned();
             return Err(OpenError::Damaged {
                 path,
@@ -279,6 +319,37 @@ mod tests {
         assert_eq!(DataDir::open(&host, dir.path()).unwrap().starts(), 1);
         std::fs::remove_file(dir.path().join(STARTS)).unwrap();
         std::fs::create_dir(dir.path().join("wal")).unwrap();
+        assert!(matches!(
+            DataDir::open(&host, dir.path()),
+            Err(OpenError::Damaged { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_formed_directory_without_its_log_is_refused_and_left_alone() {
+        let (host, dir) = (host(), tempfile::tempdir().unwrap());
+        // A crash after the identity was made, with or without the first files of a log: nothing was acknowledged.
+        drop(DataDir::open(&host, dir.path()).unwrap());
+        let wal = dir.path().join(WAL);
+        std::fs::create_dir(&wal).unwrap();
+        std::fs::write(wal.join("segment"), "x").unwrap();
+        drop(DataDir::open(&host, dir.path()).unwrap());
+        std::fs::remove_dir_all(&wal).unwrap();
+        let mut fresh = DataDir::open(&host, dir.path()).unwrap();
+        fresh.mark_formed(&host).unwrap();
+        drop(fresh);
+        let refused = || {
+            let opened = DataDir::open(&host, dir.path());
+            assert!(matches!(opened, Err(OpenError::LogMissing { .. })));
+        };
+        refused();
+        std::fs::create_dir(&wal).unwrap();
+        refused();
+        std::fs::remove_file(dir.path().join(STARTS)).unwrap();
+        refused();
+        assert_eq!(std::fs::read_dir(&wal).unwrap().count(), 0);
+        std::fs::write(wal.join("segment"), "x").unwrap();
+        // The log is back, the count is not.
         assert!(matches!(
             DataDir::open(&host, dir.path()),
             Err(OpenError::Damaged { .. })

@@ -30,6 +30,12 @@ pub enum OpenError {
         reason: String,
     },
     #[error(
+        "{path} belongs to an environment that has been in use, but its log is missing (there is no file in {path}/{log}): \
+         acknowledged writes would be lost. Nothing was changed. Put {log} and snapshots back where they were, or restore the directory from a copy; \
+         to start an empty environment instead, choose an empty directory with --data-dir"
+    )]
+    LogMissing { path: PathBuf, log: &'static str },
+    #[error(
         "{path} was written by version {found} of the format, this program reads version {known}: use the program that wrote it"
     )]
     Version {

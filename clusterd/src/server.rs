@@ -49,7 +49,7 @@ impl Server {
         // Ports first: a port in use is the most frequent mistake, and finding it must not cost a recovery.
         let sql = bind("--sql-addr", config.sql_addr).await?;
         let http_listener = bind("--http-addr", config.http_addr).await?;
-        let data_dir = DataDir::open(&host, &config.data_dir)?;
+        let mut data_dir = DataDir::open(&host, &config.data_dir)?;
         let node = data_dir.identity().node_id();
         let gateway = Gateway {
             node,
@@ -57,6 +57,8 @@ impl Server {
         };
         let (wal, env) = open_env(&config, &host, &data_dir).await?;
         introduce(&env, &data_dir, gateway).await?;
+        // From here on writes are acknowledged: a directory that loses its log is not formed anew.
+        data_dir.mark_formed(&host)?;
 
         let (stop, stopping) = watch::channel(false);
         let read_points = ReadPoints::new(Arc::clone(&env));
@@ -214,6 +216,14 @@ async fn introduce(env: &Arc<Env>, data_dir: &DataDir, gateway: Gateway) -> Resu
     env.read_index().await.map_err(failed)?;
     let identity = data_dir.identity();
     let state = env.storage().view();
+    if !state.initialized() && identity.formed {
+        return Err(anyhow!(
+            "{} belongs to environment {}, which has been in use, but its log and snapshots hold nothing of it: acknowledged writes would be lost. \
+             Restore the directory from a copy, or start with an empty one",
+            data_dir.path().display(),
+            identity.environment
+        ));
+    }
     if !state.initialized() {
         let mut superusers = vec!["clusterd".to_owned()];
         superusers.extend(os_user().filter(|user| user != "clusterd"));

@@ -152,6 +152,51 @@ fn foreign_directory_is_refused_and_left_alone() {
     );
 }
 
+/// Acknowledged rows were in the log: a directory that has lost it must not become an empty environment of the same name.
+#[test]
+fn used_directory_without_its_log_is_refused_and_left_alone() {
+    let mut node = Node::start();
+    run(async {
+        node.sql_after("create table t (k int); insert into t values (1)")
+            .await;
+    });
+    node.server.kill9();
+    for lost in [&["wal"][..], &["wal", "snapshots"], &["wal", "starts.toml"]] {
+        let copy = node.beside(&lost.join("-"));
+        files::copy_dir(node.server.data_dir(), &copy).expect("copy");
+        for name in lost {
+            let path = copy.join(name);
+            match path.is_dir() {
+                true => std::fs::remove_dir_all(&path).expect("remove"),
+                false => std::fs::remove_file(&path).expect("remove"),
+            }
+        }
+        let output = refused(&Launch::new(binary(), &copy));
+        for needle in [&copy.display().to_string(), "--data-dir", "wal"] {
+            assert!(output.contains(needle), "{lost:?}: no {needle}:\n{output}");
+        }
+        assert!(
+            lost.iter().all(|name| !copy.join(name).exists()),
+            "{lost:?}: the refusal made files"
+        );
+    }
+}
+
+/// A crash between making the identity and forming the environment has acknowledged nothing.
+#[test]
+fn directory_that_was_never_formed_starts() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let text = "# crc32c 27117f08\nformat = 1\nenvironment = \"0123456789abcdef0123456789abcdef\"\nnode = 1\ngeneration = 1\n";
+    std::fs::write(dir.path().join("identity.toml"), text).expect("write");
+    let server = Launch::new(binary(), dir.path())
+        .start()
+        .unwrap_or_else(|error| panic!("{error}"));
+    run(async {
+        let sql = server.target().connect().await.expect("a session");
+        assert_eq!(column(&sql, "select 1").await, "1");
+    });
+}
+
 #[test]
 fn data_directory_that_is_a_file_is_refused() {
     let dir = tempfile::tempdir().expect("a temporary directory");
