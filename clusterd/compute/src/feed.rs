@@ -90,4 +90,10 @@ pub enum FeedError {
         as_of: Timestamp,
         reason: String,
     },
+    #[error("{shard} is readable from {since} on, not at {as_of}")]
+    Forgotten {
+        shard: ShardId,
+        as_of: Timestamp,
+        since: Timestamp,
+    },
 }

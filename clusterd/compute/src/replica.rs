@@ -241,9 +241,13 @@ impl Drop for Inner {
     }
 }
 
+/// 72000 says that history is gone: a statement that did not ask for that time may try a later one.
 fn not_readable(error: &FeedError) -> EvalError {
     EvalError::new(
-        "55000",
+        match error {
+            FeedError::Forgotten { .. } => "72000",
+            FeedError::UnknownShard(_) | FeedError::NotReadable { .. } => "55000",
+        },
         format!("an input of the dataflow cannot be read: {error}"),
     )
 }

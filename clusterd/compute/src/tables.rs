@@ -7,7 +7,7 @@ use crate::replica::ReplicaHandle;
 use repr::{Diff, RowRef, ShardId, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use storage::{Event, History, HistoryScan, Storage};
+use storage::{Event, History, HistoryScan, ReadError, Storage};
 
 impl TableFeed for Storage {
     fn snapshot(
@@ -17,11 +17,18 @@ impl TableFeed for Storage {
     ) -> Result<Arc<dyn TableSnapshot>, FeedError> {
         match self.history(shard, as_of) {
             Ok(history) => Ok(Arc::new(history)),
-            Err(error) => Err(FeedError::NotReadable {
+            Err(ReadError::SinceBeyondTs { since, .. }) => Err(FeedError::Forgotten {
                 shard,
                 as_of,
-                reason: error.to_string(),
+                since,
             }),
+            Err(error @ (ReadError::UnknownShard { .. } | ReadError::NotYet { .. })) => {
+                Err(FeedError::NotReadable {
+                    shard,
+                    as_of,
+                    reason: error.to_string(),
+                })
+            }
         }
     }
 }

@@ -126,7 +126,11 @@ impl From<EvalError> for SqlError {
         SqlError {
             detail,
             hint,
-            ..Self::new(&sqlstate, message)
+            ..match &*sqlstate {
+                // What a replica says of a time before its inputs' history.
+                "72000" => Self::forgotten(message),
+                _ => Self::new(&sqlstate, message),
+            }
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     Conflict(Option<ShardId>),
     /// An object has moved since planning: S has rejected the transaction.
     CatalogMoved,
+    /// What the read point needs has been compacted away meanwhile.
+    SnapshotTooOld(SqlError),
 }
 
 impl<E: Into<SqlError>> From<E> for Failure {
@@ -38,7 +40,7 @@ impl<E: Into<SqlError>> From<E> for Failure {
 impl Failure {
     fn into_error(self) -> SqlError {
         match self {
-            Failure::Sql(error) => error,
+            Failure::Sql(error) | Failure::SnapshotTooOld(error) => error,
             Failure::Conflict(_) => SqlError::conflict(),
             Failure::CatalogMoved => SqlError::conflict()
                 .detail("An object was changed or dropped by another transaction."),
@@ -111,6 +113,7 @@ impl Session {
         // A blind insert is planned at the local catalog first; whatever goes wrong then is tried again behind the barrier.
         let mut blind = self.txn.block == Block::Auto && prepared.compiled.is_blind_insert();
         let notices = self.notice_count();
+        self.txn.effects_done = false;
         for attempt in 0.. {
             let failure = match self.attempt(&prepared, &params, blind).await {
                 Ok(output) => return Ok(output),
@@ -125,13 +128,18 @@ impl Session {
                 Failure::Conflict(Some(shard)) if attempt > 0 && fair.is_none() => {
                     fair = Some(self.adapter.fair_queue(shard).await);
                 }
-                Failure::Sql(_) | Failure::Conflict(_) | Failure::CatalogMoved => {}
+                Failure::Sql(_)
+                | Failure::Conflict(_)
+                | Failure::CatalogMoved
+                | Failure::SnapshotTooOld(_) => {}
             }
             blind = false;
             self.cancel.check()?;
             self.forget_notices(notices);
             self.adapter.metrics.retries.inc();
+            let effects_done = self.txn.effects_done;
             self.reset_transaction(Block::Auto);
+            self.txn.effects_done = effects_done;
         }
         Err(SqlError::conflict())
     }

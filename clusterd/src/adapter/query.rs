@@ -2,7 +2,7 @@
 
 use crate::adapter::compile::{CompiledSelect, evaluate_constant, unreadable_yet};
 use crate::adapter::error::{Result, SqlError};
-use crate::adapter::execute::Params;
+use crate::adapter::execute::{Failure, Params};
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, RowSet, Session};
 use crate::adapter::transaction::Block;
@@ -33,7 +33,7 @@ impl Session {
         select: &CompiledSelect,
         params: &Params,
         point: &ReadPoint,
-    ) -> Result<Output> {
+    ) -> Result<Output, Failure> {
         let rows = self.select_rows(select, params, point).await?;
         Ok(Output::Rows(RowSet::new(
             Arc::clone(&select.desc),
@@ -48,9 +48,12 @@ impl Session {
         select: &CompiledSelect,
         params: &Params,
         point: &ReadPoint,
-    ) -> Result<Vec<Row>> {
-        for effect in &select.effects {
-            self.effect(effect, params).await?;
+    ) -> Result<Vec<Row>, Failure> {
+        // Not again when the statement is tried again: pg_sleep has slept.
+        if !std::mem::replace(&mut self.txn.effects_done, true) {
+            for effect in &select.effects {
+                self.effect(effect, params).await?;
+            }
         }
         let ts = match &select.as_of {
             Some(as_of) => Some(self.as_of(as_of, params, point).await?),
@@ -146,7 +149,7 @@ impl Session {
         params: &Params,
         point: &ReadPoint,
         as_of: Option<Timestamp>,
-    ) -> Result<Rows> {
+    ) -> Result<Rows, Failure> {
         let mut bound = exec.bind(params, &self.eval)?;
         bound.fix_time(as_of.unwrap_or(point.ts));
         self.check_readable(exec)?;
@@ -157,11 +160,11 @@ impl Session {
                 shard, access, mfp, ..
             } => {
                 let view = self.table_view(point, as_of).await?;
-                self.read_table(&view, shard, &access, &mfp)
+                Ok(self.read_table(&view, shard, &access, &mfp)?)
             }
             BoundPath::Interpret { mir } => {
                 let view = self.table_view(point, as_of).await?;
-                self.interpret(&mir, view)
+                Ok(self.interpret(&mir, view)?)
             }
             BoundPath::Peek {
                 export,
@@ -218,12 +221,14 @@ impl Session {
         }
     }
 
-    /// History that a transaction's own snapshot needs is gone: its lease was lost.
-    fn snapshot_lost(&self, error: SqlError, as_of: Option<Timestamp>) -> SqlError {
+    /// History that the statement's own read point needs is gone: it took longer than the read window, or its transaction's lease was lost.
+    fn snapshot_lost(&self, error: SqlError, as_of: Option<Timestamp>) -> Failure {
         if error.forgotten && as_of.is_none() {
-            return SqlError::new("40001", "snapshot too old").detail(error.message);
+            return Failure::SnapshotTooOld(
+                SqlError::new("40001", "snapshot too old").detail(error.message),
+            );
         }
-        error
+        Failure::Sql(error)
     }
 
     /// Objects created in this transaction that only a dataflow could read do not exist yet.

@@ -36,6 +36,8 @@ pub struct Transaction {
     pub writing: bool,
     /// The commit is in the hands of the log.
     pub sent: bool,
+    /// The current statement has had its effects (`pg_sleep`): trying it again does not repeat them.
+    pub effects_done: bool,
     /// Fixed by the first statement that reads.
     pub read_point: Option<ReadPoint>,
     /// The read point's state with this transaction's own DDL and writes applied on top: what its statements read.
@@ -80,6 +82,7 @@ impl Transaction {
             read_only,
             writing: false,
             sent: false,
+            effects_done: false,
             read_point: None,
             scratch: None,
             steps: 0,

@@ -25,7 +25,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use repr::{Diff, Row, RowRef, ShardId, Timestamp};
 use state::shard::SnapshotCursor;
-use state::{Changes, ReadError, State};
+pub use state::ReadError;
+use state::{Changes, State};
 use tokio::sync::watch;
 
 pub use env_log::{EnvLog, ProposeError, ReadPoint};

@@ -3,7 +3,7 @@
 use super::tables::{Share, Source};
 use super::{ComputeWorker, Running};
 use crate::mailbox::{RoutedCommand, Snapshots};
-use crate::render::{self, BuiltExport};
+use crate::render::{self, BuiltExport, RenderError};
 use plan::{Dataflow, EvalError};
 use protocol::compute::{Command, InventoryEntry, Response};
 use repr::GlobalId;
@@ -117,7 +117,13 @@ impl ComputeWorker {
         let built = render::build(&mut self.timely, &mut self.traces, dataflow, as_of).map_err(
             |error| {
                 EvalError::new(
-                    "55000",
+                    // As `replica::not_readable`.
+                    match error {
+                        RenderError::IndexNotReadable { .. } => "72000",
+                        RenderError::MissingArrangement
+                        | RenderError::Unbound(_)
+                        | RenderError::UnknownIndex(_) => "55000",
+                    },
                     format!("dataflow {} cannot be built: {error}", dataflow.name),
                 )
             },
