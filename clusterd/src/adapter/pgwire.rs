@@ -191,7 +191,8 @@ impl Connection {
 
     async fn serve(&mut self) -> std::result::Result<(), Ended> {
         loop {
-            let Some(message) = self.next_message().await? else {
+            let idle_limit = self.session.idle_limit();
+            let Some(message) = self.next_message(idle_limit).await? else {
                 return Ok(());
             };
             match message {
@@ -221,13 +222,15 @@ impl Connection {
         }
     }
 
-    /// The next message; `None` at an orderly end of the connection. Flushes before it waits.
-    async fn next_message(&mut self) -> std::result::Result<Option<Frontend>, Ended> {
+    /// The next message; `None` at an orderly end of the connection. Waiting for longer than `idle_limit` ends the connection. Cancelling it loses nothing.
+    async fn next_message(
+        &mut self,
+        idle_limit: Option<Duration>,
+    ) -> std::result::Result<Option<Frontend>, Ended> {
         loop {
             if let Some(message) = frame::next_message(&mut self.input, &self.context)? {
                 return Ok(Some(message));
             }
-            let idle_limit = self.session.idle_limit();
             let shutdown = self.session.shutdown();
             let read = self.reader.read_buf(&mut self.input);
             let count = tokio::select! {
@@ -450,7 +453,7 @@ impl Connection {
     }
 
     async fn describe_statement(&mut self, name: &str) -> Result<std::io::Result<()>> {
-        let prepared = self.session.revalidated(name).await?;
+        let prepared = self.session.describe(name).await?;
         let oids = prepared
             .param_types
             .iter()

@@ -350,9 +350,19 @@ impl Session {
         {
             Some(prepared) => prepared,
             None => {
-                let prepared = self.plan_lifted(&lifted).await?;
-                self.adapter.plans.put(key, Arc::clone(&prepared));
-                prepared
+                let guard = self.guard();
+                let planned = guard.run(async { Ok(self.plan_lifted(&lifted).await) });
+                match planned.await {
+                    Ok(prepared) => {
+                        let prepared = prepared?;
+                        self.adapter.plans.put(key, Arc::clone(&prepared));
+                        prepared
+                    }
+                    Err(error) => {
+                        self.fail_transaction();
+                        return Some(Err(error));
+                    }
+                }
             }
         };
         let params = self.literal_params(&lifted.literals, &prepared.param_types);
@@ -456,6 +466,8 @@ impl Session {
                 transient: self.adapter.transient_id(),
             };
             let (compiled, volatile) = compile(plan, &values, options)?;
+            // Planning does not await: a cancel or the end of its time is seen here at the latest.
+            self.cancel.check()?;
             let prepared = Prepared {
                 text,
                 statement,
@@ -501,9 +513,16 @@ impl Session {
                 }),
             })
             .collect::<Result<Vec<_>>>()?;
-        let prepared = self.prepare_text(sql, declared).await?;
+        let guard = self.guard();
+        let prepared = guard.run(self.prepare_text(sql, declared)).await?;
         self.statements.insert(name, prepared);
         Ok(())
+    }
+
+    /// What Describe tells of a prepared statement.
+    pub async fn describe(&mut self, name: &str) -> Result<Arc<Prepared>> {
+        let guard = self.guard();
+        guard.run(self.revalidated(name)).await
     }
 
     async fn prepare_text(
@@ -542,7 +561,7 @@ impl Session {
     }
 
     /// The prepared statement, planned again if the catalog has moved since.
-    pub async fn revalidated(&mut self, name: &str) -> Result<Arc<Prepared>> {
+    pub(crate) async fn revalidated(&mut self, name: &str) -> Result<Arc<Prepared>> {
         let prepared = self.statement(name)?;
         if prepared.is_empty() {
             return Ok(prepared);

@@ -23,9 +23,36 @@ impl Connection {
                 vec![0; copy.columns],
             )))?;
         self.writer.flush().await?;
+        // One guard from the first byte to the commit: what the client still sends after a cancel is dropped by the main loop, as the protocol asks.
+        let guard = self.session.guard();
+        let copied = guard.run(async {
+            match self.receive_copy(&mut copy).await {
+                Err(ended) => Ok(Err(ended)),
+                Ok(received) => {
+                    received?;
+                    self.session.finish_copy(copy).await.map(Ok)
+                }
+            }
+        });
+        Ok(match copied.await {
+            Ok(count) => {
+                let count = count?;
+                self.writer.complete(&format!("COPY {count}"))?;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Feeds the client's data to the decoder until its end.
+    async fn receive_copy(
+        &mut self,
+        copy: &mut CopyIn,
+    ) -> std::result::Result<Result<()>, Ended> {
         let mut failed = None;
         loop {
-            let Some(message) = self.next_message().await? else {
+            // The statement is running: the session does not idle, however slow the client is.
+            let Some(message) = self.next_message(None).await? else {
                 return Err(Ended::Closed);
             };
             match message {
@@ -54,17 +81,7 @@ impl Connection {
                 }
             }
         }
-        if let Some(error) = failed {
-            return Ok(Err(error));
-        }
-        let guard = self.session.guard();
-        Ok(match guard.run(self.session.finish_copy(copy)).await {
-            Ok(count) => {
-                self.writer.complete(&format!("COPY {count}"))?;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        })
+        Ok(failed.map_or(Ok(()), Err))
     }
 
     pub(super) async fn copy_out(
