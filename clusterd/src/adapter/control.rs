@@ -6,6 +6,7 @@ use crate::adapter::execute::Params;
 use crate::adapter::pgwire::writer::Notice;
 use crate::adapter::portal::Prepared;
 use crate::adapter::session::{Output, RowSet, Session};
+use crate::adapter::settings::is_transaction_mode;
 use crate::adapter::transaction::Block;
 use plan::ScalarExpr;
 use planner::Plan;
@@ -89,11 +90,10 @@ impl Session {
             Block::Auto => {
                 self.reset_transaction(Block::Explicit);
                 self.settings.begin_transaction();
-                let default = self
-                    .settings
-                    .known("default_transaction_isolation")
-                    .to_owned();
-                self.settings.set("transaction_isolation", &default, true)?;
+                for mode in ["transaction_isolation", "transaction_read_only"] {
+                    let default = self.settings.known(mode).to_owned();
+                    self.settings.set(mode, &default, true)?;
+                }
             }
         }
         self.apply_modes(modes)?;
@@ -107,10 +107,7 @@ impl Session {
                 TransactionMode::ReadWrite => self.set_read_only(false)?,
                 TransactionMode::Isolation(level) => {
                     if self.txn.read_point.is_some() {
-                        return Err(SqlError::new(
-                            "25001",
-                            "SET TRANSACTION ISOLATION LEVEL must be called before any query",
-                        ));
+                        return Err(isolation_too_late());
                     }
                     self.settings
                         .set("transaction_isolation", isolation_setting(*level), true)?;
@@ -185,7 +182,7 @@ impl Session {
         scope: TransactionScope,
     ) -> Result<Output> {
         match scope {
-            TransactionScope::Current if self.txn.block != Block::Explicit => {
+            TransactionScope::Current if self.txn.block == Block::Auto => {
                 self.notice(Notice::warning(
                     "25P01",
                     "SET TRANSACTION can only be used in transaction blocks",
@@ -212,19 +209,31 @@ impl Session {
     // Settings.
 
     pub(crate) fn set_and_report(&mut self, name: &str, value: &str, local: bool) -> Result<()> {
+        if is_transaction_mode(name) {
+            return self.set_mode(name, value);
+        }
         let before = self.settings.reported();
-        let read_only = name.eq_ignore_ascii_case("transaction_read_only");
-        let local = local || read_only || name.eq_ignore_ascii_case("transaction_isolation");
         self.settings.set(name, value, local)?;
-        if read_only && self.txn.block != Block::Auto {
-            self.set_read_only(self.settings.known("transaction_read_only") == "on")?;
-        }
-        if name.eq_ignore_ascii_case("default_transaction_isolation")
-            && self.txn.block != Block::Explicit
-        {
-            self.settings.set("transaction_isolation", value, false)?;
-        }
         self.report_changes(&before);
+        Ok(())
+    }
+
+    /// A mode of the current transaction, set by name. Outside of a block that is the statement's own transaction, over with it.
+    fn set_mode(&mut self, name: &str, value: &str) -> Result<()> {
+        let value = self.settings.check(name, value)?;
+        if self.txn.block == Block::Auto {
+            return Ok(());
+        }
+        if name.eq_ignore_ascii_case("transaction_read_only") {
+            return self.set_read_only(value == "on");
+        }
+        if name.eq_ignore_ascii_case("transaction_isolation")
+            && self.txn.read_point.is_some()
+            && value != self.settings.known("transaction_isolation")
+        {
+            return Err(isolation_too_late());
+        }
+        self.settings.set(name, &value, true)?;
         Ok(())
     }
 
@@ -281,11 +290,6 @@ impl Session {
         match name {
             Some(name) => {
                 self.settings.reset(name)?;
-                if name.eq_ignore_ascii_case("default_transaction_isolation")
-                    && self.txn.block != Block::Explicit
-                {
-                    self.settings.reset("transaction_isolation")?;
-                }
             }
             None => self.settings.reset_all(),
         }
@@ -415,6 +419,13 @@ impl Session {
         };
         Ok(Output::Complete(tag.to_owned()))
     }
+}
+
+fn isolation_too_late() -> SqlError {
+    SqlError::new(
+        "25001",
+        "SET TRANSACTION ISOLATION LEVEL must be called before any query",
+    )
 }
 
 /// The mode that gives at least what the level promises: all but `serializable` keep real-time order too.

@@ -197,14 +197,7 @@ impl Session {
                 self.execution(),
                 false,
             )?;
-            let same_columns =
-                again.desc.as_ref().map(|d| &d.types) == prepared.desc.as_ref().map(|d| &d.types);
-            if again.param_types != prepared.param_types || prepared.promised && !same_columns {
-                return Err(SqlError::new(
-                    "0A000",
-                    "cached plan must not change result type",
-                ));
-            }
+            prepared.check_promise(&again)?;
             again.promised = prepared.promised;
             let again = Arc::new(again);
             self.renew_statement(prepared, &again);

@@ -197,12 +197,13 @@ impl Connection {
             };
             match message {
                 Frontend::Terminate(_) => return Ok(()),
-                Frontend::Query(query) => self.query(&query.query).await?,
                 Frontend::Sync(_) => self.sync().await?,
                 Frontend::Flush(_) => self.writer.flush().await?,
                 // Late COPY messages after an error are dropped, as the protocol asks.
                 Frontend::CopyData(_) | Frontend::CopyDone(_) | Frontend::CopyFail(_) => {}
+                // A Query, too: only a Sync tells where the client has seen the error.
                 _ if self.skip_to_sync => {}
+                Frontend::Query(query) => self.query(&query.query).await?,
                 Frontend::Parse(parse) => self.parse(parse).await?,
                 Frontend::Bind(bind) => self.bind(bind).await?,
                 Frontend::Describe(describe) => self.describe(describe).await?,
@@ -269,7 +270,6 @@ impl Connection {
     // Simple protocol.
 
     async fn query(&mut self, sql: &str) -> std::result::Result<(), Ended> {
-        self.skip_to_sync = false;
         if let Err(error) = self.session.finish_pipeline().await {
             self.report(error)?;
         }
@@ -506,7 +506,7 @@ impl Connection {
             Ok(portal) => portal,
             Err(error) => return self.extended_error(error),
         };
-        let done = self.execute_portal(&mut portal, max).await?;
+        let done = self.execute_portal(&name, &mut portal, max).await?;
         self.session.put_portal(name, portal);
         match done {
             Ok(()) => Ok(()),
@@ -516,34 +516,41 @@ impl Connection {
 
     async fn execute_portal(
         &mut self,
+        name: &str,
         portal: &mut Portal,
         max: usize,
     ) -> std::result::Result<Result<()>, Ended> {
-        if portal.rows.is_none() && !portal.done {
+        if portal.done {
+            return Ok(Err(SqlError::new(
+                "55000",
+                format!("portal \"{name}\" cannot be run"),
+            )));
+        }
+        if portal.rows.is_none() {
             match self.session.run_portal(portal).await {
                 Err(error) => return Ok(Err(error)),
                 Ok(Output::Rows(rows)) => portal.rows = Some(rows),
                 Ok(other) => {
-                    portal.done = true;
+                    // An empty query may be run again.
+                    portal.done = !matches!(other, Output::Empty);
                     let formats = portal.formats.clone();
                     return self.send(other, &formats, Protocol::Extended).await;
                 }
             }
         }
         self.send_notices()?;
-        let Some(mut rows) = portal.rows.take() else {
-            self.writer.complete("SELECT 0")?;
-            return Ok(Ok(()));
+        let Some(rows) = &mut portal.rows else {
+            return Ok(Err(SqlError::internal("a portal without rows")));
         };
-        let sent = self.send_rows(&mut rows, &portal.formats, max).await?;
+        rows.start_count();
+        let sent = self.send_rows(rows, &portal.formats, max).await?;
         if sent.is_err() {
             return Ok(sent);
         }
-        if rows.is_exhausted() && max == usize::MAX || rows.sent_less_than(max) {
-            portal.done = true;
+        // Rows that ran out stay: running the portal once more gives none.
+        if rows.sent() < max {
             self.writer.complete(&rows.tag())?;
         } else {
-            portal.rows = Some(rows);
             self.writer
                 .message(Backend::PortalSuspended(PortalSuspended::new()))?;
         }

@@ -1,6 +1,7 @@
 //! Prepared statements and portals.
 
 use crate::adapter::compile::Compiled;
+use crate::adapter::error::{Result, SqlError};
 use crate::adapter::session::RowSet;
 use planner::ast::Statement;
 use repr::{RelationDesc, Row, SqlType};
@@ -25,12 +26,42 @@ pub struct Prepared {
     pub context: u64,
 }
 
+impl Prepared {
+    /// Refuses a plan made again that answers something else than clients were told.
+    ///
+    /// # Errors
+    /// 0A000, as PostgreSQL, if types of parameters, or names or types of columns differ.
+    pub fn check_promise(&self, again: &Prepared) -> Result<()> {
+        let same_columns = match (&self.desc, &again.desc) {
+            (None, None) => true,
+            (Some(old), Some(new)) => {
+                old.names == new.names
+                    && old
+                        .types
+                        .iter()
+                        .map(|column| &column.ty)
+                        .eq(new.types.iter().map(|column| &column.ty))
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if self.param_types == again.param_types && (same_columns || !self.promised) {
+            return Ok(());
+        }
+        Err(SqlError::new(
+            "0A000",
+            "cached plan must not change result type",
+        ))
+    }
+}
+
 /// A prepared statement with its parameters, and the rows that have not been fetched yet.
 pub struct Portal {
     pub prepared: Arc<Prepared>,
     pub params: Vec<(Row, SqlType)>,
     pub formats: Vec<i16>,
+    /// What it has to give, once it has run.
     pub rows: Option<RowSet>,
+    /// It was a statement without rows, and has run: it cannot be run again.
     pub done: bool,
 }
 

@@ -53,9 +53,8 @@ pub struct RowSet {
     tag: &'static str,
     /// The tag carries the number of rows.
     counted: bool,
-    /// Rows given out since the last [`RowSet::sent_less_than`].
+    /// Rows given out since the last [`RowSet::start_count`].
     sent: usize,
-    total: usize,
 }
 
 impl RowSet {
@@ -67,24 +66,26 @@ impl RowSet {
             tag,
             counted: true,
             sent: 0,
-            total: 0,
         }
     }
 
     pub fn next_row(&mut self) -> Option<Row> {
         let row = self.rows.next();
-        self.sent += usize::from(row.is_some());
-        self.total += usize::from(row.is_some());
+        match row {
+            Some(_) => self.sent += 1,
+            // A portal may keep the set for long.
+            None => self.rows = vec![].into_iter(),
+        }
         row
     }
 
-    pub fn is_exhausted(&self) -> bool {
-        self.rows.as_slice().is_empty()
+    /// Starts the count that the tag shows: each Execute of a portal tells of its own rows.
+    pub fn start_count(&mut self) {
+        self.sent = 0;
     }
 
-    /// Whether the rows ran out before the limit was reached; starts the next count.
-    pub fn sent_less_than(&mut self, max: usize) -> bool {
-        std::mem::take(&mut self.sent) < max
+    pub fn sent(&self) -> usize {
+        self.sent
     }
 
     #[must_use]
@@ -102,7 +103,7 @@ impl RowSet {
 
     pub fn tag(&self) -> String {
         if self.counted {
-            format!("{} {}", self.tag, self.total)
+            format!("{} {}", self.tag, self.sent)
         } else {
             self.tag.to_owned()
         }
@@ -578,6 +579,7 @@ impl Session {
         )?;
         again.desc = self.session_desc(&again)?.or(again.desc);
         again.promised = prepared.promised;
+        prepared.check_promise(&again)?;
         let again = Arc::new(again);
         self.statements.insert(name.to_owned(), Arc::clone(&again));
         Ok(again)

@@ -388,7 +388,8 @@ impl Settings {
     }
 
     pub fn reset_all(&mut self) {
-        self.local.clear();
+        // A transaction keeps its modes, as in PostgreSQL.
+        self.local.retain(|name, _| is_transaction_mode(name));
         self.current = self.base.clone();
         self.generation += 1;
     }
@@ -405,10 +406,22 @@ impl Settings {
     }
 
     fn value(&self, def: &'static SettingDef) -> &str {
-        self.local
-            .get(def.name)
-            .or_else(|| self.current.get(def.name))
-            .map_or(def.default, String::as_str)
+        if let Some(value) = self.local.get(def.name) {
+            return value;
+        }
+        // The modes of a transaction end with it; the next one has the defaults.
+        match default_of_mode(def.name) {
+            Some(default) => self.known(default),
+            None => self
+                .current
+                .get(def.name)
+                .map_or(def.default, String::as_str),
+        }
+    }
+
+    /// Whether a value would be accepted.
+    pub fn check(&self, name: &str, value: &str) -> Result<String> {
+        find(name)?.check(value)
     }
 
     /// (display name, value, help) of all settings, for SHOW ALL and pg_settings.
@@ -473,6 +486,26 @@ impl Settings {
 impl planner::Settings for Settings {
     fn get(&self, name: &str) -> Option<String> {
         Settings::get(self, name).map(str::to_owned)
+    }
+}
+
+/// Settings that are modes of the current transaction.
+pub fn is_transaction_mode(name: &str) -> bool {
+    [
+        "transaction_isolation",
+        "transaction_read_only",
+        "transaction_deferrable",
+    ]
+    .iter()
+    .any(|mode| name.eq_ignore_ascii_case(mode))
+}
+
+/// The setting that a new transaction takes the mode from.
+fn default_of_mode(name: &str) -> Option<&'static str> {
+    match name {
+        "transaction_isolation" => Some("default_transaction_isolation"),
+        "transaction_read_only" => Some("default_transaction_read_only"),
+        _ => None,
     }
 }
 
