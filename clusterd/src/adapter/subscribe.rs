@@ -24,6 +24,8 @@ pub struct Subscription {
     /// Rows that have arrived but were not given out.
     ready: VecDeque<Row>,
     ended: bool,
+    /// Why no more will come.
+    failed: Option<SqlError>,
     packer: RowPacker,
     /// Columns of the relation.
     arity: usize,
@@ -91,6 +93,7 @@ impl Session {
             handle,
             ready: VecDeque::new(),
             ended: false,
+            failed: None,
             packer: RowPacker::new(),
             arity: plan.desc.types.len(),
         })
@@ -134,10 +137,7 @@ impl Subscription {
             if self.ended {
                 return Ok(None);
             }
-            match self.handle.next().await {
-                Some(batch) => self.accept(batch?)?,
-                None => return Err(SqlError::shutdown()),
-            }
+            self.receive().await?;
         }
     }
 
@@ -146,32 +146,44 @@ impl Subscription {
         self.ready.is_empty() && !self.ended && self.handle.is_idle()
     }
 
-    /// Up to `max` rows: those that are there, or those that arrive within the time-out.
+    /// Up to `max` rows: those that are there, or those that arrive within the time-out. Cancelling it loses nothing: rows are taken out only at its end.
     pub async fn fetch(&mut self, max: usize, timeout: Option<Duration>) -> Result<Vec<Row>> {
-        let mut rows = vec![];
-        let wait = async {
-            while rows.len() < max {
-                // Without a time-out, what has not arrived yet is not waited for, but the first row is.
-                if timeout.is_none() && !rows.is_empty() && self.is_idle() {
-                    break;
-                }
-                match self.next().await? {
-                    Some(row) => rows.push(row),
-                    None => break,
-                }
-            }
-            Ok::<(), SqlError>(())
+        let gathered = match timeout {
+            None => self.gather(max, false).await,
+            // When time is up, what has arrived is the answer.
+            Some(limit) => tokio::time::timeout(limit, self.gather(max, true))
+                .await
+                .unwrap_or(Ok(())),
         };
-        match timeout {
-            None => wait.await?,
-            Some(limit) => {
-                // When time is up, what has arrived is the answer.
-                if let Ok(done) = tokio::time::timeout(limit, wait).await {
-                    done?;
-                }
-            }
+        if self.ready.is_empty() {
+            gathered?;
         }
-        Ok(rows)
+        let count = self.ready.len().min(max);
+        Ok(self.ready.drain(..count).collect())
+    }
+
+    /// Waits until `max` rows are ready; unless `patient`, only for the first one and what has arrived with it.
+    async fn gather(&mut self, max: usize, patient: bool) -> Result<()> {
+        while self.ready.len() < max && !self.ended {
+            if !patient && !self.ready.is_empty() && self.handle.is_idle() {
+                break;
+            }
+            self.receive().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next batch of changes in. An error is told once the rows before it are given out, and again whenever it is asked for.
+    async fn receive(&mut self) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let done = match self.handle.next().await {
+            Some(batch) => batch.and_then(|batch| self.accept(batch)),
+            None => Err(SqlError::shutdown()),
+        };
+        self.failed = done.clone().err();
+        done
     }
 
     fn accept(&mut self, batch: SubscribeBatch) -> Result<()> {
