@@ -8,6 +8,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use plan::scalar::catalog_fns::{self, RegKind};
+use repr::Datum;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,15 +97,19 @@ fn result(output: Output) -> serde_json::Value {
 }
 
 fn rows_body(mut rows: RowSet) -> serde_json::Value {
-    let desc = Arc::clone(&rows.desc);
+    let (desc, names) = (Arc::clone(&rows.desc), rows.names.clone());
     let context = repr::format::FormatCtx::default();
     let mut values = vec![];
     while let Some(row) = rows.next_row() {
         let cells: Vec<Option<String>> = row
             .iter()
             .zip(&desc.types)
-            .map(|(datum, column)| {
-                (!datum.is_null()).then(|| repr::format::to_text(&column.ty, datum, &context))
+            .map(|(datum, column)| match (datum, RegKind::of(&column.ty), &names) {
+                (Datum::Null, _, _) => None,
+                (Datum::Oid(oid), Some(kind), Some(names)) => {
+                    Some(catalog_fns::display(&**names, kind, oid))
+                }
+                _ => Some(repr::format::to_text(&column.ty, datum, &context)),
             })
             .collect();
         values.push(cells);

@@ -17,7 +17,10 @@ pub use catalog::{Arrangement, CatalogOracle, Definitions, OptimizerCatalog, Sto
 pub use dataflow::{DataflowExec, ExportSpec, optimize_dataflow};
 pub use explain::{explain_optimized, explain_physical};
 pub use lookup::{KeyColumn, KeyExpr, LookupKeys};
-pub use select::{Execution, SelectExec, SelectOptions, SelectPath, TableAccess, optimize_select};
+pub use select::{
+    Execution, SelectExec, SelectOptions, SelectPath, TableAccess, looks_into_catalog,
+    optimize_select,
+};
 
 #[cfg(test)]
 mod script;

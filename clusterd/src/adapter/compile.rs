@@ -3,10 +3,7 @@
 use crate::adapter::error::{Result, SqlError};
 use plan::scalar::Unmaterializable;
 use plan::{Finishing, Mir, ScalarExpr};
-use planner::optimize::{
-    CatalogOracle, Definitions, Execution, SelectExec, SelectOptions, SelectPath, TableAccess,
-    optimize_select,
-};
+use planner::optimize::{CatalogOracle, Definitions, Execution, SelectExec, SelectOptions, SelectPath, TableAccess, looks_into_catalog, optimize_select};
 use planner::statement::{AsOfPlan, Effect, Returning};
 use planner::{Plan, PlanError, SessionView};
 use repr::{Datum, GlobalId, RelationDesc, ShardId, SqlType, Timestamp};
@@ -58,6 +55,16 @@ impl Compiled {
         }
     }
 
+    /// Whether running the statement looks into the session's catalog by a function.
+    pub fn looks_into_catalog(&self) -> bool {
+        let returning = match self {
+            Compiled::Dml(dml) => dml.returning.as_ref(),
+            Compiled::Select(_) | Compiled::Plan(_) => None,
+        };
+        self.exec().is_some_and(SelectExec::looks_into_catalog)
+            || returning.is_some_and(|r| r.exprs.iter().any(looks_into_catalog))
+    }
+
     /// Base shards that the statement reads.
     pub fn shards(&self) -> Option<&BTreeSet<ShardId>> {
         self.exec().map(|e| &e.shards)
@@ -76,7 +83,9 @@ impl Compiled {
         }
     }
 
-    /// An INSERT that reads nothing: it needs no read point, its commit checks all that it relies on.
+    /// An INSERT that reads no rows: it needs no read point, its commit checks all that it relies on. See [`Prepared::is_blind_insert`] for the catalog.
+    ///
+    /// [`Prepared::is_blind_insert`]: crate::adapter::portal::Prepared::is_blind_insert
     pub fn is_blind_insert(&self) -> bool {
         match self {
             Compiled::Dml(d) => {

@@ -9,6 +9,7 @@ use crate::adapter::session::{Output, RowSet, Session};
 use crate::adapter::settings::is_transaction_mode;
 use crate::adapter::transaction::Block;
 use plan::ScalarExpr;
+use plan::scalar::catalog_fns::RegKind;
 use planner::Plan;
 use planner::ast::{Discard, IsolationLevel, SetValue, TransactionMode, TransactionScope};
 use repr::{Datum, Row};
@@ -255,7 +256,7 @@ impl Session {
                 let text = if name.eq_ignore_ascii_case("search_path") {
                     values
                         .iter()
-                        .map(|v| quote_identifier(v))
+                        .map(|v| planner::names::quote(v))
                         .collect::<Vec<_>>()
                         .join(", ")
                 } else {
@@ -351,10 +352,16 @@ impl Session {
                 args.len()
             )));
         }
-        let mut values = Vec::with_capacity(args.len());
-        for (arg, ty) in args.iter().zip(&prepared.param_types) {
-            let row = self.convert_argument(arg, ty, params)?;
-            values.push((row, ty.clone()));
+        let mut values = Params::default();
+        for (n, (arg, ty)) in args.iter().zip(&prepared.param_types).enumerate() {
+            let row = match self.convert_argument(arg, ty, params)? {
+                Argument::Value(row) => row,
+                Argument::Name(name) => {
+                    values.names.push((n, name));
+                    Row::pack_slice(&[Datum::Null])
+                }
+            };
+            values.values.push((row, ty.clone()));
         }
         // Not through `run`: this statement's guard is in force already.
         Box::pin(self.run_inner(prepared, values)).await
@@ -366,21 +373,20 @@ impl Session {
         arg: &ScalarExpr,
         ty: &repr::SqlType,
         params: &Params,
-    ) -> Result<Row> {
+    ) -> Result<Argument> {
         let from = arg.typ(&[]).ty;
         evaluate_constant(arg, params, &self.eval, |datum| {
             if datum.is_null() || from == *ty {
-                return Ok(Row::pack_slice(&[datum]));
+                return Ok(Argument::Value(Row::pack_slice(&[datum])));
             }
             // Values cross over as text, as an unknown literal would.
-            let mut text = String::new();
-            text.push_str(&repr::format::to_text(&from, datum, &self.eval.format));
+            let text = repr::format::to_text(&from, datum, &self.eval.format);
+            if RegKind::of(ty).is_some() {
+                return Ok(Argument::Name(text));
+            }
             let arena = repr::RowArena::new();
-            let value = match self.parse_name(ty, &text)? {
-                Some(oid) => oid,
-                None => repr::format::parse_datum(ty, &text, &self.eval.format, &arena)?,
-            };
-            Ok(Row::pack_slice(&[value]))
+            let value = repr::format::parse_datum(ty, &text, &self.eval.format, &arena)?;
+            Ok(Argument::Value(Row::pack_slice(&[value])))
         })
     }
 
@@ -421,6 +427,13 @@ impl Session {
     }
 }
 
+/// An argument of EXECUTE.
+enum Argument {
+    Value(Row),
+    /// The name of an object, to be looked up at the statement's read point.
+    Name(String),
+}
+
 fn isolation_too_late() -> SqlError {
     SqlError::new(
         "25001",
@@ -436,17 +449,5 @@ fn isolation_setting(level: IsolationLevel) -> &'static str {
         | IsolationLevel::ReadCommitted
         | IsolationLevel::RepeatableRead
         | IsolationLevel::StrictSerializable => "strict serializable",
-    }
-}
-
-fn quote_identifier(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
     }
 }

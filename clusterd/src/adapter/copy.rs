@@ -13,6 +13,7 @@ use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, Session};
 use crate::adapter::subscribe::Subscription;
 use crate::adapter::transaction::Block;
+use plan::scalar::catalog_fns::RegKind;
 use planner::statement::{CopyFormat, CopyFromPlan, CopyOptions, CopyToPlan, CopyToSource};
 use repr::{RelationDesc, Row};
 use state::catalog::{Item, ItemKind};
@@ -53,6 +54,9 @@ impl Session {
                 format!("cannot copy to \"{}\": it is not a table", item.name),
             ));
         }
+        // Names in the data are looked up at this read point.
+        let named = |c: &repr::ColumnType| RegKind::of(&c.ty).is_some();
+        self.txn.reads.catalog |= plan.desc.types.iter().any(named);
         let decoder = LineDecoder::new(plan, &item.name, self.eval_context(&catalog));
         Ok(CopyIn {
             columns: plan.desc.types.len(),
@@ -118,7 +122,9 @@ impl Session {
             }
         };
         let columns = desc.arity();
-        let encoder = RowEncoder::new(desc, plan.options.clone(), self.format_context());
+        let names = self.names_for(&desc, self.txn.view(point).0.catalog());
+        let mut encoder = RowEncoder::new(desc, plan.options.clone(), self.format_context());
+        encoder.names = names;
         Ok(Output::CopyOut(Box::new(CopyOut {
             columns,
             encoder,

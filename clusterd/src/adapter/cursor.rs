@@ -110,10 +110,12 @@ impl Session {
                 subscription.fetch(max, timeout).await?
             }
         };
-        Ok(match fetch.is_move {
-            true => Output::Complete(format!("MOVE {}", rows.len())),
-            false => Output::Rows(RowSet::new(desc, rows, "FETCH")),
-        })
+        if fetch.is_move {
+            return Ok(Output::Complete(format!("MOVE {}", rows.len())));
+        }
+        let mut rows = RowSet::new(desc, rows, "FETCH");
+        rows.names = self.latest_names(&rows.desc);
+        Ok(Output::Rows(rows))
     }
 
     pub(crate) fn close_cursor(&mut self, name: Option<&str>) -> Result<Output> {

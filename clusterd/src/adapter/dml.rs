@@ -9,6 +9,7 @@ use crate::adapter::session::{Output, RowSet, Session};
 use crate::adapter::transaction::{
     Block, TRANSACTION_BYTES_MAX, Transaction, transaction_too_large,
 };
+use planner::optimize::looks_into_catalog;
 use planner::statement::{Returning, not_null_violation};
 use repr::{Diff, Row, RowArena, ShardId};
 use state::catalog::{Item, ItemKind, Table};
@@ -56,7 +57,9 @@ impl Session {
         }
         let count = changed.count;
         let returned = match &dml.returning {
-            Some(returning) => Some(self.returning(returning, &changed.returned, params)?),
+            Some(returning) => {
+                Some(self.returning(returning, &changed.returned, params, &catalog)?)
+            }
             None => None,
         };
         self.write(point, item, table.shard, changed.updates, false)?;
@@ -113,7 +116,13 @@ impl Session {
         returning: &Returning,
         rows: &[(Row, Diff)],
         params: &Params,
+        catalog: &Arc<Catalog>,
     ) -> Result<RowSet> {
+        let ctx = if returning.exprs.iter().any(looks_into_catalog) {
+            self.eval_context(catalog)
+        } else {
+            self.eval.clone()
+        };
         let exprs: Vec<_> = returning
             .exprs
             .iter()
@@ -129,7 +138,7 @@ impl Session {
             let columns = row.unpack();
             let values = exprs
                 .iter()
-                .map(|e| e.eval(&self.eval, &columns, &arena))
+                .map(|e| e.eval(&ctx, &columns, &arena))
                 .collect::<Result<Vec<_>, _>>()?;
             let row = Row::pack_slice(&values);
             out.extend((0..*count).map(|_| row.clone()));

@@ -10,14 +10,16 @@ use crate::adapter::transaction::{Block, Transaction};
 use planner::Plan;
 use planner::ast::Statement;
 use planner::optimize::Execution;
-use repr::{Row, ShardId, SqlType};
+use plan::scalar::catalog_fns::{self, RegKind};
+use repr::{Datum, Row, ShardId};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a definitely rejected statement is tried again at a new read point before the client hears of it.
 const RETRIES_MAX: u32 = 10;
 
-pub(crate) type Params = Vec<(Row, SqlType)>;
+pub(crate) use crate::adapter::portal::Params;
 
 /// Why one attempt at a statement ended.
 #[derive(Debug)]
@@ -111,7 +113,9 @@ impl Session {
     ) -> Result<Output> {
         let mut fair = None;
         // A blind insert is planned at the local catalog first; whatever goes wrong then is tried again behind the barrier.
-        let mut blind = self.txn.block == Block::Auto && prepared.compiled.is_blind_insert();
+        let mut blind = self.txn.block == Block::Auto
+            && prepared.is_blind_insert()
+            && params.names.is_empty();
         let notices = self.notice_count();
         self.txn.effects_done = false;
         for attempt in 0.. {
@@ -156,7 +160,7 @@ impl Session {
             self.txn.read_only = self.settings.known("default_transaction_read_only") == "on";
         }
         if !needs_read_point(&prepared.statement) {
-            return Ok(self.run_control(prepared, params).await?);
+            return Ok(self.attempt_control(prepared, params).await?);
         }
         let point = if blind {
             self.local_read_point()
@@ -164,11 +168,17 @@ impl Session {
             self.statement_read_point().await?
         };
         let current = self.current_plan(prepared, &point)?;
-        let output = match &current.compiled {
+        self.txn.reads.catalog |= current.reads_catalog;
+        let params = &*self.named_params(params, &point)?;
+        let mut output = match &current.compiled {
             Compiled::Select(select) => self.select(select, params, &point).await?,
             Compiled::Dml(dml) => self.dml(dml, params, &point).await?,
             Compiled::Plan(plan) => self.run_plan(plan, &current, params, &point).await?,
         };
+        if let Output::Rows(rows) = &mut output {
+            let catalog = Arc::clone(self.txn.view(&point).0.catalog());
+            rows.names = self.names_for(&rows.desc, &catalog);
+        }
         // COPY FROM and SUBSCRIBE go on after this; they end their transaction themselves.
         if self.txn.block == Block::Auto
             && !matches!(output, Output::CopyIn(_) | Output::Subscribe(_))
@@ -176,6 +186,43 @@ impl Session {
             self.commit().await?;
         }
         Ok(output)
+    }
+
+    async fn attempt_control(
+        &mut self,
+        prepared: &Arc<Prepared>,
+        params: &Params,
+    ) -> Result<Output> {
+        if params.names.is_empty() && !prepared.reads_catalog {
+            return self.run_control(prepared, params).await;
+        }
+        let point = self.statement_read_point().await?;
+        let current = self.current_plan(prepared, &point)?;
+        self.txn.reads.catalog |= current.reads_catalog;
+        let params = self.named_params(params, &point)?;
+        self.run_control(&current, &params).await
+    }
+
+    /// The parameters with what their names mean at the read point.
+    fn named_params<'p>(
+        &mut self,
+        params: &'p Params,
+        point: &ReadPoint,
+    ) -> Result<Cow<'p, Params>> {
+        if params.names.is_empty() {
+            return Ok(Cow::Borrowed(params));
+        }
+        self.txn.reads.catalog = true;
+        let functions = self.catalog_functions(self.txn.view(point).0.catalog());
+        let mut values = params.values.clone();
+        for (n, name) in &params.names {
+            let (value, ty) = &mut values[*n];
+            let kind = RegKind::of(ty)
+                .ok_or_else(|| SqlError::internal("a parameter is not given by name"))?;
+            let oid = catalog_fns::parse(&*functions, kind, name)?;
+            *value = Row::pack_slice(&[Datum::Oid(oid)]);
+        }
+        Ok(Cow::Owned(Params::from(values)))
     }
 
     /// The plan as it must be for this read point and this transaction's own writes.

@@ -3,11 +3,81 @@
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::query::TableView;
 use crate::adapter::session::Session;
-use plan::scalar::catalog_fns::{self, CatalogFns, RegKind};
+use plan::EvalError;
+use plan::scalar::catalog_fns::{CatalogFns, FunctionPart, RegKind, Visible};
 use planner::builtin::{self, BuiltinCtx, CatalogFunctions, Table};
-use repr::{Datum, Diff, GlobalId, RelationDesc, Row, SqlType};
+use repr::{Datum, Diff, GlobalId, RelationDesc, Row};
 use state::Catalog;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The functions that look into a catalog, and whether one of them did: what was folded into a plan no longer shows that.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    functions: Arc<dyn CatalogFns>,
+    used: AtomicBool,
+}
+
+impl Watched {
+    pub fn new(functions: Arc<dyn CatalogFns>) -> Self {
+        Watched {
+            functions,
+            used: AtomicBool::new(false),
+        }
+    }
+
+    pub fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn functions(&self) -> &dyn CatalogFns {
+        self.used.store(true, Ordering::Relaxed);
+        &*self.functions
+    }
+}
+
+impl CatalogFns for Watched {
+    fn lookup(&self, kind: RegKind, name: &str) -> Result<u32, EvalError> {
+        self.functions().lookup(kind, name)
+    }
+
+    fn display(&self, kind: RegKind, oid: u32) -> Option<String> {
+        self.functions().display(kind, oid)
+    }
+
+    fn is_visible(&self, kind: Visible, oid: u32) -> Option<bool> {
+        self.functions().is_visible(kind, oid)
+    }
+
+    fn role_name(&self, oid: u32) -> Option<String> {
+        self.functions().role_name(oid)
+    }
+
+    fn index_definition(&self, index: u32, column: i32) -> Option<String> {
+        self.functions().index_definition(index, column)
+    }
+
+    fn constraint_definition(&self, constraint: u32) -> Option<String> {
+        self.functions().constraint_definition(constraint)
+    }
+
+    fn view_definition(&self, view: u32) -> Option<String> {
+        self.functions().view_definition(view)
+    }
+
+    fn rule_definition(&self, rule: u32) -> Option<String> {
+        self.functions().rule_definition(rule)
+    }
+
+    fn function_part(&self, function: u32, part: FunctionPart) -> Option<String> {
+        self.functions().function_part(function, part)
+    }
+
+    fn setting(&self, name: &str) -> Option<String> {
+        // Not of the catalog.
+        self.functions.setting(name)
+    }
+}
 
 impl Session {
     /// The rows of a built-in relation.
@@ -128,25 +198,24 @@ impl Session {
         )
     }
 
-    /// The object that a text names, if the type is one whose values are written by name.
-    pub(crate) fn parse_name(&self, ty: &SqlType, text: &str) -> Result<Option<Datum<'static>>> {
-        let Some(kind) = RegKind::of(ty) else {
-            return Ok(None);
-        };
-        let functions = self.catalog_functions(self.adapter.env.storage().view().catalog());
-        Ok(Some(Datum::Oid(catalog_fns::parse(
-            &*functions,
-            kind,
-            text,
-        )?)))
-    }
-
     /// What gives OIDs their names in the answer, if it has columns of a type that is shown by name.
-    pub(crate) fn names_for(&self, desc: &RelationDesc) -> Option<Arc<dyn CatalogFns>> {
+    pub(crate) fn names_for(
+        &self,
+        desc: &RelationDesc,
+        catalog: &Arc<Catalog>,
+    ) -> Option<Arc<dyn CatalogFns>> {
         let named = desc
             .types
             .iter()
             .any(|column| RegKind::of(&column.ty).is_some());
-        named.then(|| self.catalog_functions(self.adapter.env.storage().view().catalog()))
+        named.then(|| self.catalog_functions(catalog))
+    }
+
+    /// The same for rows that belong to no read point: those of cursors and subscriptions.
+    pub(crate) fn latest_names(&self, desc: &RelationDesc) -> Option<Arc<dyn CatalogFns>> {
+        match &self.txn.scratch {
+            Some(scratch) => self.names_for(desc, scratch.catalog()),
+            None => self.names_for(desc, self.adapter.env.storage().view().catalog()),
+        }
     }
 }

@@ -364,10 +364,10 @@ impl Connection {
         max: usize,
     ) -> std::result::Result<Result<()>, Ended> {
         let context = self.session.format_context();
-        let names = self.session.names_for(&rows.desc);
+        let names = rows.names.clone();
         for _ in 0..max {
             let Some(row) = rows.next_row() else { break };
-            if let Err(error) = rows::data_row_with_names(
+            if let Err(error) = rows::data_row(
                 &rows.desc,
                 &row,
                 formats,

@@ -5,7 +5,33 @@ use crate::adapter::error::{Result, SqlError};
 use crate::adapter::session::RowSet;
 use planner::ast::Statement;
 use repr::{RelationDesc, Row, SqlType};
+use std::ops::Deref;
 use std::sync::Arc;
+
+/// The values of a statement's parameters.
+#[derive(Clone, Debug, Default)]
+pub struct Params {
+    pub values: Vec<(Row, SqlType)>,
+    /// Those that name an object of the catalog, with the name: which one it is is decided at the read point of the statement, until then the value is NULL.
+    pub names: Vec<(usize, String)>,
+}
+
+impl From<Vec<(Row, SqlType)>> for Params {
+    fn from(values: Vec<(Row, SqlType)>) -> Self {
+        Params {
+            values,
+            names: vec![],
+        }
+    }
+}
+
+impl Deref for Params {
+    type Target = [(Row, SqlType)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.values
+    }
+}
 
 /// A parsed and planned statement.
 #[derive(Debug)]
@@ -18,6 +44,8 @@ pub struct Prepared {
     /// Columns of the answer; `None` for a statement without rows.
     pub desc: Option<Arc<RelationDesc>>,
     pub compiled: Compiled,
+    /// Making or running the plan looks up names or numbers in the catalog: its answer holds at that version only.
+    pub reads_catalog: bool,
     /// The client keeps the statement and may have been told its columns: they must not change.
     pub promised: bool,
     /// Catalog version the plan was made at; at another version it is planned again.
@@ -27,6 +55,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// An INSERT that needs no read point: it reads neither rows nor, by what its values mean, the catalog.
+    pub fn is_blind_insert(&self) -> bool {
+        self.compiled.is_blind_insert() && !self.reads_catalog
+    }
+
     /// Refuses a plan made again that answers something else than clients were told.
     ///
     /// # Errors
@@ -57,7 +90,7 @@ impl Prepared {
 /// A prepared statement with its parameters, and the rows that have not been fetched yet.
 pub struct Portal {
     pub prepared: Arc<Prepared>,
-    pub params: Vec<(Row, SqlType)>,
+    pub params: Params,
     pub formats: Vec<i16>,
     /// What it has to give, once it has run.
     pub rows: Option<RowSet>,

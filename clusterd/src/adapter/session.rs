@@ -9,7 +9,10 @@ use crate::adapter::copy::{CopyIn, CopyOut};
 use crate::adapter::cursor::Cursor;
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::pgwire::writer::Notice;
-use crate::adapter::portal::{Portal, Prepared, format_of};
+use crate::adapter::execute::needs_read_point;
+use crate::adapter::introspection::Watched;
+use crate::adapter::portal::{Params, Portal, Prepared, format_of};
+use crate::adapter::read_point::ReadPoint;
 use crate::adapter::registry::{CancelHandle, SessionKey};
 use crate::adapter::settings::Settings;
 use crate::adapter::subscribe::Subscription;
@@ -18,6 +21,7 @@ use crate::adapter::{Adapter, SessionStart};
 use bytes::Bytes;
 use pgwire::messages::response::TransactionStatus;
 use plan::scalar::EvalCtx;
+use plan::scalar::catalog_fns::{CatalogFns, RegKind};
 use planner::ast::Statement;
 use planner::optimize::Execution;
 use planner::{ParamTypes, Parsed, SessionView};
@@ -51,6 +55,8 @@ pub struct RowSet {
     pub desc: Arc<RelationDesc>,
     rows: std::vec::IntoIter<Row>,
     tag: &'static str,
+    /// What values of `regclass` and its family are shown with as text; without it they are numbers.
+    pub names: Option<Arc<dyn CatalogFns>>,
     /// The tag carries the number of rows.
     counted: bool,
     /// Rows given out since the last [`RowSet::start_count`].
@@ -64,6 +70,7 @@ impl RowSet {
             desc,
             rows: rows.into_iter(),
             tag,
+            names: None,
             counted: true,
             sent: 0,
         }
@@ -310,8 +317,21 @@ impl Session {
         catalog: &Arc<Catalog>,
         f: impl FnOnce(&SessionView<'_>) -> T,
     ) -> T {
-        let eval = self.eval_context(catalog);
-        f(&SessionView {
+        self.watched_view(catalog, f).0
+    }
+
+    /// As [`Session::with_view`]; the flag tells whether a function has looked into the catalog.
+    fn watched_view<T>(
+        &self,
+        catalog: &Arc<Catalog>,
+        f: impl FnOnce(&SessionView<'_>) -> T,
+    ) -> (T, bool) {
+        let watched = Arc::new(Watched::new(self.catalog_functions(catalog)));
+        let eval = EvalCtx {
+            catalog: Some(Arc::clone(&watched) as Arc<dyn CatalogFns>),
+            ..self.eval.clone()
+        };
+        let done = f(&SessionView {
             catalog,
             database: &self.database,
             search_path: &self.search_path,
@@ -322,7 +342,8 @@ impl Session {
             version: crate::VERSION_TEXT,
             eval: &eval,
             settings: &self.settings,
-        })
+        });
+        (done, watched.was_used())
     }
 
     // Parsing and planning.
@@ -368,7 +389,7 @@ impl Session {
         };
         let params = self.literal_params(&lifted.literals, &prepared.param_types);
         match params {
-            Ok(params) => Some(self.run(prepared, params).await),
+            Ok(params) => Some(self.run(prepared, params.into()).await),
             // The plain path words the error as PostgreSQL does, with its position.
             Err(_) => None,
         }
@@ -441,7 +462,7 @@ impl Session {
     ) -> Result<(Prepared, bool)> {
         let (state, _) = self.txn.view(point);
         let catalog = state.catalog();
-        self.with_view(catalog, |view| {
+        let (planned, looked_up) = self.watched_view(catalog, |view| {
             let mut params = ParamTypes::new(declared.clone());
             let plan = planner::plan_statement(view, &statement, &mut params)?;
             let param_types = params.finish()?;
@@ -475,6 +496,7 @@ impl Session {
                 declared,
                 param_types,
                 desc,
+                reads_catalog: compiled.looks_into_catalog(),
                 compiled,
                 promised: false,
                 // Plans over a transaction's own DDL are never reused.
@@ -486,7 +508,10 @@ impl Session {
                 context: self.context,
             };
             Ok((prepared, volatile))
-        })
+        });
+        let (mut prepared, volatile) = planned?;
+        prepared.reads_catalog |= looked_up;
+        Ok((prepared, volatile))
     }
 
     // The extended protocol.
@@ -555,7 +580,25 @@ impl Session {
         promised: bool,
     ) -> Result<Arc<Prepared>> {
         let point = self.planning_point(&statement).await?;
-        let (mut prepared, _) = self.plan(&point, statement, text, declared)?;
+        let statement = Arc::new(statement);
+        let plan = |session: &Session, point: &ReadPoint| {
+            session.plan_with(
+                point,
+                Arc::clone(&statement),
+                Arc::from(text),
+                declared.clone(),
+                session.execution(),
+                false,
+            )
+        };
+        let mut planned = plan(self, &point);
+        // EXECUTE of a value that names an object: nothing of it, errors included, may come from a catalog that is behind.
+        let behind = !needs_read_point(&statement) && !self.txn.failed;
+        if behind && planned.as_ref().map_or(true, |(p, _)| p.reads_catalog) {
+            let point = self.statement_read_point().await?;
+            planned = plan(self, &point);
+        }
+        let (mut prepared, _) = planned?;
         prepared.desc = self.session_desc(&prepared)?.or(prepared.desc);
         prepared.promised = promised;
         Ok(Arc::new(prepared))
@@ -717,9 +760,9 @@ impl Session {
         types: &[SqlType],
         formats: &[i16],
         values: &[Option<Bytes>],
-    ) -> Result<Vec<(Row, SqlType)>> {
+    ) -> Result<Params> {
         let arena = RowArena::new();
-        let mut params = Vec::with_capacity(values.len());
+        let mut params = Params::default();
         for (i, (value, ty)) in values.iter().zip(types).enumerate() {
             let datum = match value {
                 None => repr::Datum::Null,
@@ -734,9 +777,11 @@ impl Session {
                                 "invalid byte sequence for encoding \"UTF8\": 0x00",
                             ));
                         }
-                        match self.parse_name(ty, text)? {
-                            Some(oid) => oid,
-                            None => repr::format::parse_datum(ty, text, &self.eval.format, &arena)?,
+                        if RegKind::of(ty).is_some() {
+                            params.names.push((i, text.to_owned()));
+                            repr::Datum::Null
+                        } else {
+                            repr::format::parse_datum(ty, text, &self.eval.format, &arena)?
                         }
                     }
                     1 => repr::format::parse_binary(ty, bytes, &arena)?,
@@ -748,7 +793,9 @@ impl Session {
                     }
                 },
             };
-            params.push((Row::pack_slice(&[datum]), ty.clone()));
+            params
+                .values
+                .push((Row::pack_slice(&[datum]), ty.clone()));
         }
         Ok(params)
     }
@@ -803,7 +850,7 @@ impl Session {
             .run(self.prepare_statement(parsed.statement, &text, vec![], false))
             .await;
         match prepared {
-            Ok(prepared) => self.run(prepared, vec![]).await,
+            Ok(prepared) => self.run(prepared, Params::default()).await,
             Err(error) => {
                 self.fail_transaction();
                 Err(error)
@@ -930,6 +977,7 @@ impl Prepared {
             param_types: vec![],
             desc: None,
             compiled: Compiled::Plan(Arc::new(nothing)),
+            reads_catalog: false,
             promised: true,
             catalog_version: 0,
             context: 0,

@@ -170,13 +170,31 @@ fn param_count(mir: &Mir) -> usize {
 fn reads_catalog(mir: &Mir) -> bool {
     let mut found = false;
     mir.visit(&mut |node| {
-        visit_scalars(node, &mut |root| {
-            root.visit(&mut |e| {
-                found |= matches!(e, ScalarExpr::Call { func, .. } if func.def().reads_catalog);
-            });
-        });
+        visit_scalars(node, &mut |root| found |= looks_into_catalog(root));
     });
     found
+}
+
+/// Whether evaluating the expression looks into the session's catalog.
+pub fn looks_into_catalog(expr: &ScalarExpr) -> bool {
+    let mut found = false;
+    expr.visit(&mut |e| {
+        found |= matches!(e, ScalarExpr::Call { func, .. } if func.def().reads_catalog);
+    });
+    found
+}
+
+impl SelectExec {
+    /// Whether running the plan looks into the session's catalog by a function, rather than by reading a system relation.
+    pub fn looks_into_catalog(&self) -> bool {
+        match &self.path {
+            SelectPath::Interpret { mir } => reads_catalog(mir),
+            SelectPath::Constant { .. }
+            | SelectPath::Table { .. }
+            | SelectPath::Peek { .. }
+            | SelectPath::Dataflow { .. } => false,
+        }
+    }
 }
 
 struct Chooser<'a> {

@@ -10,33 +10,57 @@ pub struct Field {
     pub quoted: bool,
 }
 
-/// Where the record that begins at `bytes[0]` ends, line end excluded, and how long the line end is; `None` if it is not complete.
-pub fn record_end(bytes: &[u8], quote: u8, escape: u8, complete: bool) -> Option<(usize, usize)> {
-    let mut quoted = false;
-    let mut at = 0;
-    while at < bytes.len() {
-        let b = bytes[at];
-        if quoted {
-            if b == escape && escape != quote && at + 1 < bytes.len() {
-                at += 1;
+/// How far the search for a record's end has come: data that arrives in pieces is looked at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecordScan {
+    /// Everything before is searched.
+    at: usize,
+    quoted: bool,
+}
+
+impl RecordScan {
+    /// Where the record that begins at `bytes[0]` ends, line end excluded, and how long the line end is; `None` if it is not complete: then the next call
+    /// must come with the same bytes and more behind them. After an end the scan stands at the start of a record again.
+    pub fn end(
+        &mut self,
+        bytes: &[u8],
+        quote: u8,
+        escape: u8,
+        complete: bool,
+    ) -> Option<(usize, usize)> {
+        while let Some(&b) = bytes.get(self.at) {
+            let next = bytes.get(self.at + 1);
+            if self.quoted {
+                if b == escape && escape != quote {
+                    // What is escaped may not be there yet.
+                    if next.is_none() && !complete {
+                        return None;
+                    }
+                    self.at += 1;
+                } else if b == quote {
+                    self.quoted = false;
+                }
             } else if b == quote {
-                quoted = false;
+                self.quoted = true;
+            } else if b == b'\n' {
+                return Some((std::mem::take(self).at, 1));
+            } else if b == b'\r' {
+                let length = match next {
+                    Some(b'\n') => 2,
+                    Some(_) => 1,
+                    None if complete => 1,
+                    None => return None,
+                };
+                return Some((std::mem::take(self).at, length));
             }
-        } else if b == quote {
-            quoted = true;
-        } else if b == b'\n' {
-            return Some((at, 1));
-        } else if b == b'\r' {
-            return match bytes.get(at + 1) {
-                Some(b'\n') => Some((at, 2)),
-                Some(_) => Some((at, 1)),
-                None if complete => Some((at, 1)),
-                None => None,
-            };
+            self.at += 1;
         }
-        at += 1;
+        if !complete || bytes.is_empty() {
+            return None;
+        }
+        *self = RecordScan::default();
+        Some((bytes.len(), 0))
     }
-    (complete && !bytes.is_empty()).then_some((bytes.len(), 0))
 }
 
 /// Cuts a record into fields.
@@ -139,8 +163,53 @@ mod tests {
     #[test]
     fn a_record_may_span_lines() {
         let data = b"a,\"x\ny\"\r\nb,2\n";
-        assert_eq!(record_end(data, b'"', b'"', false), Some((7, 2)));
-        assert_eq!(record_end(b"a,\"x\n", b'"', b'"', false), None);
-        assert_eq!(record_end(b"last", b'"', b'"', true), Some((4, 0)));
+        let end = |data: &[u8], complete| RecordScan::default().end(data, b'"', b'"', complete);
+        assert_eq!(end(data, false), Some((7, 2)));
+        assert_eq!(end(b"a,\"x\n", false), None);
+        assert_eq!(end(b"last", true), Some((4, 0)));
+    }
+
+    /// However the data is cut into pieces, the records are the same.
+    #[test]
+    fn a_search_that_goes_on_finds_what_one_search_finds() {
+        let data: &[u8] = b"a,\"x\ny\"\r\nb,\"\\\"q\n\\\\\"\n\rlast,\"\"";
+        for (escape, count) in [(b'"', 3), (b'\\', 4)] {
+            let whole = records(data, &[data.len()], escape);
+            assert_eq!(whole.len(), count, "{whole:?}");
+            for cut in 0..data.len() {
+                assert_eq!(records(data, &[cut, data.len()], escape), whole, "{cut}");
+            }
+            let bytewise: Vec<_> = (1..=data.len()).collect();
+            assert_eq!(records(data, &bytewise, escape), whole);
+        }
+    }
+
+    /// The records of data that has arrived up to each of `arrived` in turn.
+    fn records(data: &[u8], arrived: &[usize], escape: u8) -> Vec<Vec<u8>> {
+        let (mut found, mut start) = (vec![], 0);
+        let mut scan = RecordScan::default();
+        for (i, end) in arrived.iter().enumerate() {
+            let complete = i + 1 == arrived.len();
+            while let Some((length, line_end)) =
+                scan.end(&data[start..*end], b'"', escape, complete)
+            {
+                found.push(data[start..start + length].to_vec());
+                start += length + line_end;
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_huge_record_is_searched_once() {
+        let mut scan = RecordScan::default();
+        let mut data = vec![b'"'];
+        for piece in 1..=64 {
+            data.resize(piece * 1024, b'x');
+            assert_eq!(scan.end(&data, b'"', b'"', false), None);
+            assert_eq!(scan.at, data.len());
+        }
+        data.extend(b"\"\n");
+        assert_eq!(scan.end(&data, b'"', b'"', false), Some((64 * 1024 + 1, 1)));
     }
 }

@@ -5,6 +5,7 @@ use crate::adapter::error::{Result, SqlError};
 use crate::adapter::transaction::{TRANSACTION_BYTES_MAX, transaction_too_large};
 use plan::ScalarExpr;
 use plan::scalar::EvalCtx;
+use plan::scalar::catalog_fns::{self, RegKind};
 use planner::statement::{CopyFormat, CopyFromPlan, CopyHeader, CopyOptions};
 use repr::format::parse_datum;
 use repr::{Datum, RelationDesc, Row, RowArena, RowPacker, SqlType};
@@ -37,6 +38,9 @@ pub struct LineDecoder {
     selection: Option<ScalarExpr>,
     ctx: EvalCtx,
     buffer: Vec<u8>,
+    /// How far the search for the end of `buffer`'s first line has come: in csv, and else as a number of bytes.
+    record: csv::RecordScan,
+    searched: usize,
     line: u64,
     header_done: bool,
     /// `\.` was seen: the rest is ignored.
@@ -64,6 +68,8 @@ impl LineDecoder {
             selection: plan.selection.clone(),
             ctx,
             buffer: vec![],
+            record: csv::RecordScan::default(),
+            searched: 0,
             line: 0,
             header_done: plan.options.header == CopyHeader::Absent,
             ended: false,
@@ -121,21 +127,36 @@ impl LineDecoder {
         Ok(())
     }
 
-    fn line_end(&self, bytes: &[u8], complete: bool) -> Option<(usize, usize)> {
+    fn line_end(&mut self, bytes: &[u8], complete: bool) -> Option<(usize, usize)> {
         if self.options.format == CopyFormat::Csv {
-            return csv::record_end(bytes, self.options.quote, self.options.escape, complete);
+            let CopyOptions { quote, escape, .. } = self.options;
+            return self.record.end(bytes, quote, escape, complete);
         }
-        let mut at = 0;
-        while let Some(found) = bytes[at..].iter().position(|b| *b == b'\n' || *b == b'\\') {
+        let mut at = std::mem::take(&mut self.searched);
+        loop {
+            let rest = &bytes[at..];
+            let Some(found) = rest.iter().position(|b| *b == b'\n' || *b == b'\\') else {
+                at = bytes.len();
+                break;
+            };
             let position = at + found;
             if bytes[position] == b'\n' {
                 let carriage = usize::from(position > 0 && bytes[position - 1] == b'\r');
                 return Some((position - carriage, 1 + carriage));
             }
+            if position + 1 == bytes.len() {
+                // What is escaped has not arrived yet.
+                at = position;
+                break;
+            }
             // `\.` alone on a line is not an escaped line end.
-            at = (position + 2).min(bytes.len());
+            at = position + 2;
         }
-        (complete && !bytes.is_empty()).then_some((bytes.len(), 0))
+        if complete && !bytes.is_empty() {
+            return Some((bytes.len(), 0));
+        }
+        self.searched = at;
+        None
     }
 
     fn accept(&mut self, line: &str) -> Result<()> {
@@ -328,7 +349,12 @@ fn parse_field<'a>(
 ) -> Result<Datum<'a>> {
     match field {
         None => Ok(Datum::Null),
-        Some(text) => Ok(parse_datum(ty, text, &ctx.format, arena)?),
+        Some(text) => match (RegKind::of(ty), &ctx.catalog) {
+            (Some(kind), Some(names)) => {
+                Ok(Datum::Oid(catalog_fns::parse(&**names, kind, text)?))
+            }
+            _ => Ok(parse_datum(ty, text, &ctx.format, arena)?),
+        },
     }
 }
 

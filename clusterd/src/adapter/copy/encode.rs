@@ -1,15 +1,18 @@
 //! From rows to the lines of COPY TO.
 
 use super::{csv, text};
+use plan::scalar::catalog_fns::{self, CatalogFns, RegKind};
 use planner::statement::{CopyFormat, CopyHeader, CopyOptions};
 use repr::format::{FormatCtx, write_text};
-use repr::{RelationDesc, Row};
+use repr::{Datum, RelationDesc, Row};
 use std::sync::Arc;
 
 pub struct RowEncoder {
     desc: Arc<RelationDesc>,
     options: CopyOptions,
     context: FormatCtx,
+    /// What values of `regclass` and its family are written with.
+    pub names: Option<Arc<dyn CatalogFns>>,
     value: String,
 }
 
@@ -19,6 +22,7 @@ impl RowEncoder {
             desc,
             options,
             context,
+            names: None,
             value: String::new(),
         }
     }
@@ -43,8 +47,13 @@ impl RowEncoder {
                 continue;
             }
             value.clear();
-            write_text(&column.ty, datum, &self.context, &mut value)
-                .expect("strings take all text");
+            match (&self.names, datum, RegKind::of(&column.ty)) {
+                (Some(names), Datum::Oid(oid), Some(kind)) => {
+                    value.push_str(&catalog_fns::display(&**names, kind, oid));
+                }
+                _ => write_text(&column.ty, datum, &self.context, &mut value)
+                    .expect("strings take all text"),
+            }
             self.field(i, Some(&value), out);
         }
         self.value = value;

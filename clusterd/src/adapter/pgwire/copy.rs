@@ -120,6 +120,8 @@ impl Connection {
                         Ok(None) => break,
                         Ok(Some(row)) => {
                             line.clear();
+                            // Objects may be made and renamed while it runs.
+                            out.encoder.names = self.session.latest_names(&subscription.desc);
                             out.encoder.row(&row, &mut line);
                             self.writer.copy_data(&line);
                             count += 1;
@@ -167,11 +169,14 @@ impl Connection {
                     if !std::mem::replace(&mut described, true) {
                         rows::describe(&subscription.desc, formats, self.writer.buffer());
                     }
+                    // Objects may be made and renamed while it runs.
+                    let names = self.session.latest_names(&subscription.desc);
                     if let Err(error) = rows::data_row(
                         &subscription.desc,
                         &row,
                         formats,
                         &context,
+                        names.as_deref(),
                         self.writer.buffer(),
                     ) {
                         return Ok(Err(error));

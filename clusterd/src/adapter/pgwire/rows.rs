@@ -25,25 +25,11 @@ pub fn describe(desc: &RelationDesc, formats: &[i16], out: &mut BytesMut) {
     });
 }
 
-/// DataRow of one row.
-///
-/// # Errors
-/// If a format code is unknown; nothing is left in the buffer then.
-pub fn data_row(
-    desc: &RelationDesc,
-    row: &Row,
-    formats: &[i16],
-    context: &FormatCtx,
-    out: &mut BytesMut,
-) -> Result<()> {
-    data_row_with_names(desc, row, formats, context, None, out)
-}
-
 /// DataRow of one row. `names` are what values of `regclass` and its family are written with as text; without it they are numbers.
 ///
 /// # Errors
 /// If a format code is unknown; nothing is left in the buffer then.
-pub fn data_row_with_names(
+pub fn data_row(
     desc: &RelationDesc,
     row: &Row,
     formats: &[i16],
