@@ -187,8 +187,15 @@ impl Server {
             txns,
         });
         match self.env.propose(&command).await {
+            // Nobody can tell whose outcome is missing.
+            Ok(outcomes) if outcomes.len() != replies.len() => {
+                let (got, sent) = (outcomes.len(), replies.len());
+                tracing::error!(got, sent, "the log did not answer each transaction");
+                for reply in replies {
+                    let _ = reply.send(Err(SqlError::unknown_outcome()));
+                }
+            }
             Ok(outcomes) => {
-                assert_eq!(outcomes.len(), replies.len(), "one outcome per transaction");
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     // A session that has gone does not need its outcome.
                     let _ = reply.send(Ok(outcome));
