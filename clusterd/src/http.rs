@@ -104,13 +104,15 @@ fn rows_body(mut rows: RowSet) -> serde_json::Value {
         let cells: Vec<Option<String>> = row
             .iter()
             .zip(&desc.types)
-            .map(|(datum, column)| match (datum, RegKind::of(&column.ty), &names) {
-                (Datum::Null, _, _) => None,
-                (Datum::Oid(oid), Some(kind), Some(names)) => {
-                    Some(catalog_fns::display(&**names, kind, oid))
-                }
-                _ => Some(repr::format::to_text(&column.ty, datum, &context)),
-            })
+            .map(
+                |(datum, column)| match (datum, RegKind::of(&column.ty), &names) {
+                    (Datum::Null, _, _) => None,
+                    (Datum::Oid(oid), Some(kind), Some(names)) => {
+                        Some(catalog_fns::display(&**names, kind, oid))
+                    }
+                    _ => Some(repr::format::to_text(&column.ty, datum, &context)),
+                },
+            )
             .collect();
         values.push(cells);
     }

@@ -182,3 +182,52 @@ fn broken_sessions_leave_nothing_behind() {
         assert_eq!(sql.state("insert into t values (1)").await, "00000");
     });
 }
+
+#[test]
+fn prepared_statement_whose_columns_change_is_refused() {
+    run(async {
+        let node = Node::start();
+        let sql = node
+            .sql_after("create table t (k int, v int); insert into t values (1, 2); create table u (k int)")
+            .await;
+        sql.run("prepare star as select * from t; prepare named as select k from t")
+            .await
+            .expect("prepare");
+        let extended = sql
+            .client()
+            .prepare("select * from t")
+            .await
+            .expect("prepare");
+        // A change elsewhere makes the plan anew, and nobody notices.
+        sql.run("drop table u").await.expect("drop");
+        assert_eq!(column(&sql, "execute star").await, "1|2");
+        for (columns, values) in [
+            ("k int, v text", "1, 'x'"),
+            ("k int, w int", "1, 2"),
+            ("k int", "1"),
+        ] {
+            sql.run("drop table t").await.expect("drop");
+            sql.run(&format!("create table t ({columns})"))
+                .await
+                .expect("create");
+            sql.run(&format!("insert into t values ({values})"))
+                .await
+                .expect("insert");
+            for _ in 0..2 {
+                assert_eq!(sql.state("execute star").await, "0A000", "{columns}");
+            }
+            assert_eq!(column(&sql, "execute named").await, "1", "{columns}");
+            let error = sql
+                .client()
+                .query(&extended, &[])
+                .await
+                .expect_err("refused");
+            assert_eq!(sqlstate(&error), "0A000", "{columns}");
+        }
+        sql.run("drop table t").await.expect("drop");
+        sql.run("create table t (k int, v int)")
+            .await
+            .expect("create");
+        assert_eq!(column(&sql, "execute star").await, "");
+    });
+}

@@ -209,3 +209,97 @@ fn copy_out_writes_what_copy_in_reads() {
         }
     });
 }
+
+/// Values of `regclass` and its family are names wherever they are text, and names are read back.
+#[test]
+fn object_identifiers_are_written_and_read_by_name() {
+    run(async {
+        let node = Node::start();
+        let sql = node
+            .sql_after("create table \"Some Table\" (v int); create table t (c regclass, y regtype, p regproc, n regnamespace); insert into t values ('\"Some Table\"', 'integer', 'lower', 'public'), ('t', 'text[]', 'upper', 'pg_catalog'), (null, 0, null, null)")
+            .await;
+        let wanted =
+            "\"Some Table\"|integer|lower|public t|text[]|upper|pg_catalog NULL|-|NULL|NULL";
+        assert_eq!(column(&sql, "select * from t order by p").await, wanted);
+        let text = copy_out(&sql, "copy (select * from t order by p) to stdout").await;
+        assert_eq!(
+            text,
+            "\"Some Table\"\tinteger\tlower\tpublic\nt\ttext[]\tupper\tpg_catalog\n\\N\t-\t\\N\t\\N\n"
+        );
+        sql.run("delete from t").await.expect("delete");
+        assert_eq!(
+            copy_in(&sql, "copy t from stdin", &text)
+                .await
+                .expect("copy"),
+            3
+        );
+        assert_eq!(column(&sql, "select * from t order by p").await, wanted);
+        assert_eq!(
+            copy_in(&sql, "copy t (c) from stdin", "nosuch\n")
+                .await
+                .map_err(|e| harness::sqlstate(&e)),
+            Err("42P01".to_owned())
+        );
+        for (statement, tag, end) in [
+            (
+                "copy (subscribe (select c from t where n = 'public'::regnamespace)) to stdout",
+                b'd',
+                "\t\"Some Table\"\n",
+            ),
+            (
+                "subscribe (select c from t where n = 'public'::regnamespace)",
+                b'D',
+                "\"Some Table\"",
+            ),
+        ] {
+            let mut raw = harness::wire::Raw::session(node.server.sql_addr()).expect("a session");
+            raw.send(b'Q', &harness::wire::cstr(statement))
+                .expect("send");
+            let answer = raw.until(tag).expect("a row");
+            let row = String::from_utf8_lossy(&answer.last().expect("a row").body).into_owned();
+            assert!(row.ends_with(end), "{statement}: {row:?}");
+        }
+        sql.run("begin; declare c cursor for subscribe (select c, y from t where c is not null)")
+            .await
+            .expect("declare");
+        let fetched = sql.rows("fetch 2 c").await.expect("fetch");
+        let mut fetched: Vec<_> = fetched
+            .rows()
+            .iter()
+            .map(|row| format!("{:?}", &row[2..]))
+            .collect();
+        fetched.sort();
+        assert_eq!(
+            fetched,
+            [
+                "[Some(\"\\\"Some Table\\\"\"), Some(\"integer\")]",
+                "[Some(\"t\"), Some(\"text[]\")]"
+            ]
+        );
+        sql.run("rollback").await.expect("rollback");
+        // What a block has made has its name there already.
+        sql.run("begin; create table fresh (v int)")
+            .await
+            .expect("create");
+        assert_eq!(column(&sql, "select 'fresh'::regclass").await, "fresh");
+        sql.run("rollback").await.expect("rollback");
+        let body = r#"{"query": "select c, y from t where y = 'integer'::regtype"}"#;
+        let (status, answer) =
+            harness::server::http_post_json(node.server.http_addr(), "/sql", body)
+                .expect("an answer");
+        assert_eq!(status, 200, "{answer}");
+        assert!(
+            answer.contains(r#"["\"Some Table\"","integer"]"#),
+            "{answer}"
+        );
+    });
+}
+
+/// The text of one COPY TO STDOUT.
+async fn copy_out(sql: &Sql, statement: &str) -> String {
+    let stream = sql.client().copy_out(statement).await.expect("copy out");
+    let chunks: Vec<bytes::Bytes> = futures::TryStreamExt::try_collect(stream)
+        .await
+        .expect("chunks");
+    String::from_utf8(chunks.concat()).expect("text")
+}

@@ -7,6 +7,7 @@ mod copy;
 mod disk;
 mod durability;
 mod errors;
+mod joins;
 mod limits;
 mod node;
 mod start;

@@ -356,3 +356,99 @@ fn same_text_over_other_types_is_planned_again() {
         assert_eq!(column(&sql, "select a from t where k = '1'").await, "x");
     });
 }
+
+/// Outside of a block the statement is the transaction, and its modes end with it.
+#[test]
+fn modes_of_a_transaction_end_with_it() {
+    run(async {
+        let node = Node::start();
+        let sql = node.sql_after("create table t (k int)").await;
+        let shown = async |sql: &harness::Sql| column(sql, "show transaction_isolation").await;
+        for set in [
+            "set transaction_isolation = 'serializable'",
+            "set transaction isolation level serializable",
+            "select set_config('transaction_isolation', 'serializable', false)",
+            "set transaction_read_only = on",
+            "set transaction read only",
+        ] {
+            assert_eq!(sql.state(set).await, "00000", "{set}");
+            assert_eq!(shown(&sql).await, "strict serializable", "after {set}");
+            assert_eq!(column(&sql, "show transaction_read_only").await, "off");
+            assert_eq!(sql.state("insert into t values (1)").await, "00000");
+        }
+        assert_eq!(
+            sql.state("set transaction_isolation = 'chaos'").await,
+            "22023"
+        );
+        sql.run("begin; set transaction_isolation = 'serializable'")
+            .await
+            .expect("begin");
+        assert_eq!(shown(&sql).await, "serializable");
+        sql.run("reset all; set default_transaction_read_only = on")
+            .await
+            .expect("set");
+        assert_eq!(shown(&sql).await, "serializable");
+        assert_eq!(column(&sql, "show transaction_read_only").await, "off");
+        sql.run("insert into t values (1); commit")
+            .await
+            .expect("the block began as one that may write");
+        assert_eq!(shown(&sql).await, "strict serializable");
+        assert_eq!(sql.state("insert into t values (1)").await, "25006");
+        sql.run("reset default_transaction_read_only; set default_transaction_isolation = 'serializable'")
+            .await
+            .expect("set");
+        assert_eq!(shown(&sql).await, "serializable");
+        sql.run("begin").await.expect("begin");
+        column(&sql, "select count(*) from t").await;
+        assert_eq!(
+            sql.state("set transaction_isolation = 'strict serializable'")
+                .await,
+            "25001"
+        );
+        sql.run("rollback").await.expect("rollback");
+    });
+}
+
+/// What a name means is read from the catalog: such a transaction is serialized with DDL, whether the name is folded, looked up for each row, or a parameter.
+#[test]
+fn names_looked_up_in_a_transaction_are_checked_when_it_commits() {
+    run(async {
+        let node = Node::start();
+        let a = node
+            .sql_after("create table t (o oid); create table named (v int)")
+            .await;
+        let b = node.sql().await;
+        a.run("prepare p (regclass) as insert into t values ($1::oid)")
+            .await
+            .expect("prepare");
+        for (n, write) in [
+            "insert into t values ('named'::regclass)",
+            "insert into t select to_regclass(x) from (values ('named'), ('t')) as v (x)",
+            "insert into t values (1) returning 'named'::regclass",
+            "execute p ('named')",
+            "execute p ('named'::regclass)",
+        ]
+        .iter()
+        .enumerate()
+        {
+            a.run("begin").await.expect("begin");
+            a.run(write)
+                .await
+                .unwrap_or_else(|e| panic!("{write}: {}", harness::sql::error_text(&e)));
+            b.run(&format!("create table other{n} (v int)"))
+                .await
+                .expect("create");
+            assert_eq!(a.state("commit").await, "40001", "{write}");
+            a.run("rollback").await.expect("rollback");
+            assert_eq!(a.state(write).await, "00000", "{write} alone");
+        }
+        // Without a name there is nothing to be checked.
+        a.run("begin; insert into t values (5)")
+            .await
+            .expect("insert");
+        b.run("create table unrelated (v int)")
+            .await
+            .expect("create");
+        assert_eq!(a.state("commit").await, "00000");
+    });
+}

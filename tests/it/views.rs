@@ -181,3 +181,65 @@ fn subscribe_reports_each_change_once() {
         assert_eq!(next(&mut raw, 3), ["1\t1", "1\t2", "-1\t1"]);
     });
 }
+
+/// A statement that takes longer than history is kept for starts again at a new read point, and does not tell the client.
+#[test]
+fn select_that_outlives_its_snapshot_is_tried_again() {
+    run(async {
+        let node = Node::start();
+        let a = node
+            .sql_after("create table t (k int, g int); insert into t select x, x % 3 from generate_series(1, 30) x; create materialized view mv as select g, count(*) as n from t group by g")
+            .await;
+        let b = node.sql().await;
+        assert_eq!(column(&a, "select sum(n) from mv").await, "30");
+        // History is kept for 5 s behind the last closed timestamp.
+        let (peeked, computed) = tokio::join!(
+            column(&a, "select n from (select pg_sleep(9)) s, mv where g = 0"),
+            column(
+                &b,
+                "select count(*) from (select pg_sleep(9)) s, t x join t y on x.g = y.g"
+            )
+        );
+        assert_eq!((peeked.as_str(), computed.as_str()), ("10", "300"));
+        let metrics = node.server.metrics().expect("metrics");
+        assert!(
+            metrics["clusterd_statement_retries_total"] >= 2.0,
+            "no read had to be tried again: the case tests nothing"
+        );
+    });
+}
+
+#[test]
+fn cancelled_fetch_of_a_subscription_loses_no_row() {
+    run(async {
+        let node = Node::start();
+        let sql = node
+            .sql_after("create table t (v int); insert into t values (1), (2), (3)")
+            .await;
+        sql.run("begin; declare c cursor with hold for subscribe (select v from t); commit")
+            .await
+            .expect("declare");
+        sql.run("set statement_timeout = '500ms'")
+            .await
+            .expect("set");
+        let rows = async |fetch: &str| {
+            let answer = sql.rows(fetch).await.expect("rows");
+            let mut values: Vec<_> = answer
+                .rows()
+                .iter()
+                .map(|row| row.last().cloned().flatten().expect("a value"))
+                .collect();
+            values.sort();
+            values.join(" ")
+        };
+        for _ in 0..2 {
+            assert_eq!(
+                sql.state("fetch 10 c with (timeout = '100s')").await,
+                "57014"
+            );
+        }
+        assert_eq!(rows("fetch 10 c").await, "1 2 3");
+        sql.run("insert into t values (4)").await.expect("insert");
+        assert_eq!(rows("fetch 10 c").await, "4");
+    });
+}

@@ -362,3 +362,184 @@ fn protocol_violations_mid_copy_are_survived() {
         )
     });
 }
+
+/// The tags of an answer without notices and parameter changes, and the SQLSTATEs in it.
+fn outline(messages: &[harness::wire::Message]) -> (String, Vec<String>) {
+    let told = messages.iter().filter(|m| m.tag != b'N' && m.tag != b'S');
+    let errors = messages.iter().filter(|m| m.tag == b'E');
+    (
+        told.map(|m| m.tag as char).collect(),
+        errors.filter_map(|m| m.field(b'C')).collect(),
+    )
+}
+
+#[test]
+fn portal_that_ran_gives_no_rows_and_one_without_rows_cannot_be_run_again() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("create table t (v int)").expect("create");
+    let mut twice = |sql: &str| {
+        raw.send(b'P', &parse_body("", sql, &[])).expect("parse");
+        raw.send(b'B', &bind_body("", "", &[])).expect("bind");
+        raw.send(b'E', &[0, 0, 0, 0, 0]).expect("execute");
+        raw.send(b'E', &[0, 0, 0, 0, 0]).expect("execute");
+        raw.send(b'S', &[]).expect("sync");
+        let answer = raw.until(b'Z').expect("an answer");
+        let done: Vec<_> = answer.iter().filter(|m| m.tag == b'C').collect();
+        let tags = done.iter().map(|m| String::from_utf8_lossy(&m.body));
+        let tags: Vec<_> = tags.map(|t| t.trim_end_matches('\0').to_owned()).collect();
+        (outline(&answer), tags.join(", "))
+    };
+    let fine = |told: &str| (told.to_owned(), vec![]);
+    assert_eq!(
+        twice("select 7 union all select 8"),
+        (fine("12DDCCZ"), "SELECT 2, SELECT 0".to_owned())
+    );
+    assert_eq!(
+        twice("insert into t values (1) returning v"),
+        (fine("12DCCZ"), "INSERT 0 1, INSERT 0 0".to_owned())
+    );
+    assert_eq!(twice(""), (fine("12IIZ"), String::new()));
+    for sql in ["insert into t values (2)", "set application_name = 'x'"] {
+        let ((told, errors), _) = twice(sql);
+        assert_eq!((told.as_str(), errors), ("12CEZ", vec!["55000".to_owned()]));
+    }
+    let rows = raw.query("select v from t").expect("rows");
+    assert_eq!(outline(&rows).0, "TDCZ", "the second insert was undone");
+}
+
+#[test]
+fn parameter_that_names_an_object_is_looked_up_when_the_statement_runs() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("create table t (c regclass)").expect("create");
+    let insert = "insert into t values ($1)";
+    let mut run = |name: &str| extended(&mut raw, insert, &[2205], &[Some(name.as_bytes())]);
+    assert_eq!(run("t"), ("12CZ".to_owned(), None));
+    assert_eq!(run("1259"), ("12CZ".to_owned(), None));
+    assert_eq!(run("nosuch"), ("12EZ".to_owned(), Some("42P01".to_owned())));
+    let rows = raw.query("select c from t where c = 't'::regclass or c = 'pg_class'::regclass");
+    assert_eq!(outline(&rows.expect("rows")).0, "TDDCZ");
+}
+
+/// An INSERT that reads nothing needs no read point; one whose values come from the catalog does, as the local catalog may be behind.
+#[test]
+fn insert_of_looked_up_values_takes_a_read_point() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("create table t (o oid, c regclass)")
+        .expect("create");
+    let rounds =
+        || node.server.metrics().expect("metrics")["clusterd_read_point_batch_size_count"] as u64;
+    let cases: [(&str, &str, Option<&[u8]>, u64); 4] = [
+        ("plain", "insert into t (o) values ($1)", Some(b"1"), 0),
+        ("name", "insert into t (c) values ($1)", Some(b"t"), 5),
+        (
+            "folded",
+            "insert into t values ($1, 't'::regclass)",
+            None,
+            5,
+        ),
+        (
+            "looked_up",
+            "insert into t (c) values (to_regclass($1))",
+            Some(b"t"),
+            5,
+        ),
+    ];
+    for (name, sql, value, wanted) in cases {
+        raw.send(b'P', &parse_body(name, sql, &[])).expect("parse");
+        raw.send(b'S', &[]).expect("sync");
+        assert_eq!(outline(&raw.until(b'Z').expect("an answer")).0, "1Z");
+        let before = rounds();
+        for _ in 0..5 {
+            raw.send(b'B', &bind_body("", name, &[value]))
+                .expect("bind");
+            raw.send(b'E', &[0, 0, 0, 0, 0]).expect("execute");
+            raw.send(b'S', &[]).expect("sync");
+            assert_eq!(outline(&raw.until(b'Z').expect("an answer")).0, "2CZ");
+        }
+        assert_eq!(rounds() - before, wanted, "{sql}");
+    }
+}
+
+#[test]
+fn query_does_not_end_the_skipping_to_a_sync() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("create table t (v int)").expect("create");
+    let mut bytes = frame(b'P', &parse_body("", "select nonsense", &[]));
+    bytes.extend(frame(b'Q', &cstr("insert into t values (1)")));
+    bytes.extend(frame(
+        b'P',
+        &parse_body("", "insert into t values (2)", &[]),
+    ));
+    bytes.extend(frame(b'B', &bind_body("", "", &[])));
+    bytes.extend(frame(b'E', &[0, 0, 0, 0, 0]));
+    bytes.extend(frame(b'S', &[]));
+    raw.bytes(&bytes).expect("send");
+    let answer = raw.until(b'Z').expect("an answer");
+    assert_eq!(
+        outline(&answer),
+        ("EZ".to_owned(), vec!["42703".to_owned()])
+    );
+    let rows = raw.query("select v from t").expect("rows");
+    assert_eq!(outline(&rows).0, "TCZ", "nothing behind the error was run");
+}
+
+#[test]
+fn statement_timeout_counts_while_a_statement_is_prepared_and_described() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("create table t (v int)").expect("create");
+    let list: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
+    let heavy = format!("select v from t where v in ({})", list.join(","));
+    let mut ask = |tag: u8, body: &[u8]| {
+        raw.send(tag, body).expect("send");
+        if tag != b'Q' {
+            raw.send(b'S', &[]).expect("sync");
+        }
+        outline(&raw.until(b'Z').expect("an answer"))
+    };
+    let cancelled = ("EZ".to_owned(), vec!["57014".to_owned()]);
+    assert_eq!(ask(b'P', &parse_body("p", &heavy, &[])).0, "1Z");
+    // Planned again by Describe, because the catalog moves.
+    assert_eq!(ask(b'Q', &cstr("create table u (v int)")).0, "CZ");
+    assert_eq!(ask(b'Q', &cstr("set statement_timeout = '1ms'")).0, "CZ");
+    assert_eq!(ask(b'D', &cstr("Sp")), cancelled);
+    assert_eq!(ask(b'P', &parse_body("q", &heavy, &[])), cancelled);
+    assert_eq!(ask(b'Q', &cstr("reset statement_timeout")).0, "CZ");
+    assert_eq!(ask(b'D', &cstr("Sp")).0, "tTZ");
+}
+
+#[test]
+fn copy_that_waits_for_data_is_running_and_not_idle() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("create table t (v int)").expect("create");
+    raw.query("set idle_in_transaction_session_timeout = '200ms'")
+        .expect("set");
+    let copy = |raw: &mut Raw| {
+        raw.send(b'Q', &cstr("copy t from stdin")).expect("copy");
+        raw.until(b'G').expect("CopyInResponse");
+        raw.send(b'd', b"1\n").expect("data");
+    };
+    // A client that takes its time within a block is not idle ...
+    raw.query("begin").expect("begin");
+    copy(&mut raw);
+    assert!(raw.is_quiet(Duration::from_millis(800)).expect("a socket"));
+    raw.send(b'c', &[]).expect("CopyDone");
+    assert_eq!(outline(&raw.until(b'Z').expect("an answer")).0, "CZ");
+    assert_eq!(outline(&raw.query("commit").expect("commit")).0, "CZ");
+    // ... but its statement has a limit, which needs no data to be noticed.
+    raw.query("set statement_timeout = '300ms'").expect("set");
+    copy(&mut raw);
+    let answer = outline(&raw.until(b'Z').expect("an answer"));
+    assert_eq!(answer, ("EZ".to_owned(), vec!["57014".to_owned()]));
+    // What was on its way is dropped.
+    raw.send(b'd', b"2\n").expect("data");
+    raw.send(b'c', &[]).expect("CopyDone");
+    raw.query("reset statement_timeout").expect("reset");
+    let rows = raw.query("select v from t").expect("rows");
+    assert_eq!(outline(&rows).0, "TDCZ", "only the first COPY has loaded");
+}

@@ -3,7 +3,10 @@
 use crate::adapter::error::{Result, SqlError};
 use plan::scalar::Unmaterializable;
 use plan::{Finishing, Mir, ScalarExpr};
-use planner::optimize::{CatalogOracle, Definitions, Execution, SelectExec, SelectOptions, SelectPath, TableAccess, looks_into_catalog, optimize_select};
+use planner::optimize::{
+    CatalogOracle, Definitions, Execution, SelectExec, SelectOptions, SelectPath, TableAccess,
+    looks_into_catalog, optimize_select,
+};
 use planner::statement::{AsOfPlan, Effect, Returning};
 use planner::{Plan, PlanError, SessionView};
 use repr::{Datum, GlobalId, RelationDesc, ShardId, SqlType, Timestamp};

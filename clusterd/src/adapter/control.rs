@@ -87,18 +87,27 @@ impl Session {
                 ));
             }
             // BEGIN inside a pipeline turns what it has done so far into the start of the block.
-            Block::Implicit => self.txn.block = Block::Explicit,
+            Block::Implicit => {
+                self.txn.block = Block::Explicit;
+                self.keep_modes()?;
+            }
             Block::Auto => {
                 self.reset_transaction(Block::Explicit);
                 self.settings.begin_transaction();
-                for mode in ["transaction_isolation", "transaction_read_only"] {
-                    let default = self.settings.known(mode).to_owned();
-                    self.settings.set(mode, &default, true)?;
-                }
+                self.keep_modes()?;
             }
         }
         self.apply_modes(modes)?;
         Ok(Output::Complete("BEGIN".to_owned()))
+    }
+
+    /// The modes of a block are those it began with: a default that is set in it counts for the next one.
+    fn keep_modes(&mut self) -> Result<()> {
+        for mode in ["transaction_isolation", "transaction_read_only"] {
+            let value = self.settings.known(mode).to_owned();
+            self.settings.set(mode, &value, true)?;
+        }
+        Ok(())
     }
 
     fn apply_modes(&mut self, modes: &[TransactionMode]) -> Result<()> {

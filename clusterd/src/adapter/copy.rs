@@ -140,7 +140,9 @@ impl Session {
         params: &Params,
         point: &ReadPoint,
     ) -> Result<(Arc<RelationDesc>, Vec<Row>), Failure> {
-        match self.compile_here(plan, point, prepared)? {
+        let compiled = self.compile_here(plan, point, prepared)?;
+        self.txn.reads.catalog |= compiled.looks_into_catalog();
+        match compiled {
             Compiled::Select(select) => {
                 let rows = self.select_rows(&select, params, point).await?;
                 Ok((Arc::clone(&select.desc), rows))

@@ -69,11 +69,14 @@ impl Session {
             DeclareSource::Select(select) => {
                 let plan = planner::Plan::Select((**select).clone());
                 let compiled = self.compile_here(plan, point, prepared)?;
+                self.txn.reads.catalog |= compiled.looks_into_catalog();
                 let Compiled::Select(select) = compiled else {
                     return Err(SqlError::internal("a cursor's query was not compiled").into());
                 };
                 let rows = self.select_rows(&select, params, point).await?;
-                Source::Rows(RowSet::new(Arc::clone(&select.desc), rows, "FETCH"))
+                let mut rows = RowSet::new(Arc::clone(&select.desc), rows, "FETCH");
+                rows.names = self.names_for(&rows.desc, self.txn.view(point).0.catalog());
+                Source::Rows(rows)
             }
             DeclareSource::Subscribe(subscribe) => {
                 Source::Subscribe(self.subscribe(subscribe, params, point, None).await?)
@@ -114,7 +117,11 @@ impl Session {
             return Ok(Output::Complete(format!("MOVE {}", rows.len())));
         }
         let mut rows = RowSet::new(desc, rows, "FETCH");
-        rows.names = self.latest_names(&rows.desc);
+        rows.names = match &cursor.source {
+            Source::Rows(declared) => declared.names.clone(),
+            // Its rows are younger than the transaction.
+            Source::Subscribe(_) => self.latest_names(&rows.desc),
+        };
         Ok(Output::Rows(rows))
     }
 

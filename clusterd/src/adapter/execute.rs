@@ -7,10 +7,10 @@ use crate::adapter::read_point::ReadPoint;
 use crate::adapter::registry::CancelHandle;
 use crate::adapter::session::{Output, Session, ends_transaction, failed_transaction};
 use crate::adapter::transaction::{Block, Transaction};
+use plan::scalar::catalog_fns::{self, RegKind};
 use planner::Plan;
 use planner::ast::Statement;
 use planner::optimize::Execution;
-use plan::scalar::catalog_fns::{self, RegKind};
 use repr::{Datum, Row, ShardId};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -113,9 +113,8 @@ impl Session {
     ) -> Result<Output> {
         let mut fair = None;
         // A blind insert is planned at the local catalog first; whatever goes wrong then is tried again behind the barrier.
-        let mut blind = self.txn.block == Block::Auto
-            && prepared.is_blind_insert()
-            && params.names.is_empty();
+        let mut blind =
+            self.txn.block == Block::Auto && prepared.is_blind_insert() && params.names.is_empty();
         let notices = self.notice_count();
         self.txn.effects_done = false;
         for attempt in 0.. {
@@ -200,7 +199,14 @@ impl Session {
         let current = self.current_plan(prepared, &point)?;
         self.txn.reads.catalog |= current.reads_catalog;
         let params = self.named_params(params, &point)?;
-        self.run_control(&current, &params).await
+        let output = self.run_control(&current, &params).await?;
+        // The read point was this statement's, not the next one's.
+        if self.txn.block == Block::Auto
+            && !matches!(output, Output::CopyIn(_) | Output::Subscribe(_))
+        {
+            self.reset_transaction(Block::Auto);
+        }
+        Ok(output)
     }
 
     /// The parameters with what their names mean at the read point.
@@ -244,6 +250,7 @@ impl Session {
                 self.execution(),
                 false,
             )?;
+            again.desc = self.session_desc(&again)?.or(again.desc);
             prepared.check_promise(&again)?;
             again.promised = prepared.promised;
             let again = Arc::new(again);
@@ -285,11 +292,19 @@ impl Session {
         Ok(point)
     }
 
-    /// Where a statement is planned: a block's own read point, else a new one that is not kept.
+    /// Where a statement is planned.
     pub(crate) async fn planning_point(&mut self, statement: &Statement) -> Result<ReadPoint> {
         match &self.txn.read_point {
             Some(point) => Ok(point.clone()),
             None if !needs_read_point(statement) => Ok(self.latest_state()),
+            None => self.barrier_point().await,
+        }
+    }
+
+    /// A point behind the barrier to plan at: a block's own read point, else a new one that is not kept.
+    pub(crate) async fn barrier_point(&mut self) -> Result<ReadPoint> {
+        match &self.txn.read_point {
+            Some(point) => Ok(point.clone()),
             None if self.txn.block == Block::Explicit => self.statement_read_point().await,
             None if self.settings.relaxed_reads() => Ok(self.latest_state()),
             None => self.adapter.read_points.join().await,

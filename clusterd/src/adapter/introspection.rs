@@ -211,7 +211,7 @@ impl Session {
         named.then(|| self.catalog_functions(catalog))
     }
 
-    /// The same for rows that belong to no read point: those of cursors and subscriptions.
+    /// The same for rows that belong to no read point: those of subscriptions.
     pub(crate) fn latest_names(&self, desc: &RelationDesc) -> Option<Arc<dyn CatalogFns>> {
         match &self.txn.scratch {
             Some(scratch) => self.names_for(desc, scratch.catalog()),

@@ -8,9 +8,9 @@ use crate::adapter::compile::{CompileOptions, Compiled, StatementValues, compile
 use crate::adapter::copy::{CopyIn, CopyOut};
 use crate::adapter::cursor::Cursor;
 use crate::adapter::error::{Result, SqlError};
-use crate::adapter::pgwire::writer::Notice;
 use crate::adapter::execute::needs_read_point;
 use crate::adapter::introspection::Watched;
+use crate::adapter::pgwire::writer::Notice;
 use crate::adapter::portal::{Params, Portal, Prepared, format_of};
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::registry::{CancelHandle, SessionKey};
@@ -595,7 +595,7 @@ impl Session {
         // EXECUTE of a value that names an object: nothing of it, errors included, may come from a catalog that is behind.
         let behind = !needs_read_point(&statement) && !self.txn.failed;
         if behind && planned.as_ref().map_or(true, |(p, _)| p.reads_catalog) {
-            let point = self.statement_read_point().await?;
+            let point = self.barrier_point().await?;
             planned = plan(self, &point);
         }
         let (mut prepared, _) = planned?;
@@ -793,9 +793,7 @@ impl Session {
                     }
                 },
             };
-            params
-                .values
-                .push((Row::pack_slice(&[datum]), ty.clone()));
+            params.values.push((Row::pack_slice(&[datum]), ty.clone()));
         }
         Ok(params)
     }
@@ -938,7 +936,7 @@ impl Session {
     }
 
     /// Columns of statements whose rows only the session knows: FETCH and EXECUTE.
-    fn session_desc(&self, prepared: &Prepared) -> Result<Option<Arc<RelationDesc>>> {
+    pub(crate) fn session_desc(&self, prepared: &Prepared) -> Result<Option<Arc<RelationDesc>>> {
         let Compiled::Plan(plan) = &prepared.compiled else {
             return Ok(None);
         };

@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use repr::{Diff, Row, RowRef, ShardId, Timestamp};
-use state::shard::SnapshotCursor;
 pub use state::ReadError;
+use state::shard::SnapshotCursor;
 use state::{Changes, State};
 use tokio::sync::watch;
 

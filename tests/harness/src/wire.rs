@@ -95,6 +95,25 @@ impl Raw {
         self.stream.shutdown(Shutdown::Write)
     }
 
+    /// Whether the server says nothing for this long.
+    pub fn is_quiet(&mut self, time: Duration) -> io::Result<bool> {
+        self.stream.set_read_timeout(Some(time))?;
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(READ_TIMEOUT))?;
+        match peeked {
+            Ok(_) => Ok(false),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads until the server hangs up or goes silent for `quiet`; the bytes it sent.
     pub fn drain(&mut self, quiet: Duration) -> Vec<u8> {
         let _ = self.stream.set_read_timeout(Some(quiet));

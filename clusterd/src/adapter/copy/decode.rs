@@ -350,9 +350,7 @@ fn parse_field<'a>(
     match field {
         None => Ok(Datum::Null),
         Some(text) => match (RegKind::of(ty), &ctx.catalog) {
-            (Some(kind), Some(names)) => {
-                Ok(Datum::Oid(catalog_fns::parse(&**names, kind, text)?))
-            }
+            (Some(kind), Some(names)) => Ok(Datum::Oid(catalog_fns::parse(&**names, kind, text)?)),
             _ => Ok(parse_datum(ty, text, &ctx.format, arena)?),
         },
     }

@@ -45,10 +45,7 @@ impl Connection {
     }
 
     /// Feeds the client's data to the decoder until its end.
-    async fn receive_copy(
-        &mut self,
-        copy: &mut CopyIn,
-    ) -> std::result::Result<Result<()>, Ended> {
+    async fn receive_copy(&mut self, copy: &mut CopyIn) -> std::result::Result<Result<()>, Ended> {
         let mut failed = None;
         loop {
             // The statement is running: the session does not idle, however slow the client is.
