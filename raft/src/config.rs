@@ -72,14 +72,26 @@ pub struct GroupConfig {
     pub election: Election,
     /// Directory of this group's snapshots alone; created when missing.
     pub snapshot_dir: PathBuf,
-    /// A snapshot is cut when this much log has been applied since the last.
+    /// A snapshot is cut when the log applied since the last costs as much to replay as half of that snapshot, but not
+    /// below this many bytes: so a restart takes at most about twice as long as reading the snapshot, and what is
+    /// written for snapshots stays in proportion to the log.
     pub snapshot_log_bytes: u64,
+    /// And always when it costs this much, however large the last snapshot was.
+    pub snapshot_log_bytes_max: u64,
     /// How much log below a snapshot is kept for followers that lag a little.
     pub log_keep_bytes: u64,
     /// While the disk is low, a snapshot is cut this often, so that what was dropped gives its space back.
     pub relieve_interval: Duration,
     /// Bytes of proposals in flight; more wait their turn.
     pub inflight_bytes_max: u32,
+}
+
+/// What reading and applying an entry costs beyond its bytes, as bytes: many small entries take longer than one large.
+const ENTRY_COST_BYTES: u64 = 1024;
+
+/// What replaying an entry with a payload of this size costs, in bytes of a large one.
+pub(crate) fn replay_cost(payload_bytes: usize) -> u64 {
+    payload_bytes as u64 + ENTRY_COST_BYTES
 }
 
 impl GroupConfig {
@@ -96,11 +108,18 @@ impl GroupConfig {
             class,
             election: Election::Lan,
             snapshot_dir: snapshot_dir.into(),
-            snapshot_log_bytes: 128 << 20,
+            snapshot_log_bytes: 32 << 20,
+            snapshot_log_bytes_max: 128 << 20,
             log_keep_bytes: 16 << 20,
             relieve_interval: Duration::from_secs(5),
             inflight_bytes_max: 64 << 20,
         }
+    }
+
+    /// How much log, as [`replay_cost`] counts it, may follow a snapshot of `snapshot_bytes` before the next is cut.
+    pub(crate) fn snapshot_due_at(&self, snapshot_bytes: u64) -> u64 {
+        let most = self.snapshot_log_bytes_max.max(self.snapshot_log_bytes);
+        (snapshot_bytes / 2).clamp(self.snapshot_log_bytes, most)
     }
 
     pub(crate) fn openraft(&self) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
@@ -124,5 +143,29 @@ impl GroupConfig {
             ..openraft::Config::default()
         };
         Ok(Arc::new(config.validate()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_due_in_proportion_to_the_last_one() {
+        let config = GroupConfig {
+            snapshot_log_bytes: 100,
+            snapshot_log_bytes_max: 1000,
+            ..GroupConfig::new(crate::ENV_GROUP, 1, GroupClass::Env, "/s")
+        };
+        let due = |snapshot_bytes| config.snapshot_due_at(snapshot_bytes);
+        assert_eq!(
+            [due(0), due(150), due(600), due(9000)],
+            [100, 100, 300, 1000]
+        );
+        let least_above_most = GroupConfig {
+            snapshot_log_bytes_max: 10,
+            ..config
+        };
+        assert_eq!(least_above_most.snapshot_due_at(9000), 100);
     }
 }

@@ -15,6 +15,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{RaftSnapshotBuilder, Snapshot};
 use tokio::sync::{Notify, watch};
 
+use crate::config::replay_cost;
 use crate::error::{GroupError, SnapshotError};
 use crate::group::GroupStatus;
 use crate::snapshot::{SnapshotDir, SnapshotFile};
@@ -129,8 +130,8 @@ struct Inner {
     last: Option<LogId>,
     membership: StoredMembership,
     current: Option<SnapshotFile>,
-    /// Bytes applied since the last snapshot was cut.
-    bytes_since_snapshot: u64,
+    /// What was applied since the last snapshot was cut, see [`replay_cost`].
+    log_since_snapshot: u64,
 }
 
 impl Machine {
@@ -141,7 +142,7 @@ impl Machine {
             last: None,
             membership: StoredMembership::default(),
             current: None,
-            bytes_since_snapshot: 0,
+            log_since_snapshot: 0,
         };
         if let Some(snapshot) = shared.snapshots.newest()? {
             inner.install(&snapshot)?;
@@ -185,7 +186,8 @@ impl Machine {
         let Run {
             commands,
             responders,
-            bytes,
+            bytes: _,
+            cost,
             consecutive,
             first,
             last,
@@ -217,8 +219,9 @@ impl Machine {
         if let Some(membership) = membership {
             inner.membership = membership;
         }
-        inner.bytes_since_snapshot += bytes;
-        let due = inner.bytes_since_snapshot >= self.shared.config.snapshot_log_bytes;
+        inner.log_since_snapshot += cost;
+        let snapshot_bytes = inner.current.as_ref().map_or(0, |file| file.file_bytes);
+        let due = inner.log_since_snapshot >= self.shared.config.snapshot_due_at(snapshot_bytes);
         drop(inner);
         self.shared.applied.send_replace(Some(log_pos(&last)));
         for (responder, response) in responders.into_iter().zip(responses) {
@@ -264,7 +267,7 @@ impl Inner {
         self.last = *last_log_id;
         self.membership = last_membership.clone();
         self.current = Some(snapshot.clone());
-        self.bytes_since_snapshot = 0;
+        self.log_since_snapshot = 0;
         Ok(())
     }
 }
@@ -273,7 +276,9 @@ impl Inner {
 struct Run {
     commands: Vec<Committed>,
     responders: Vec<Option<ApplyResponder<Types>>>,
-    bytes: u64,
+    bytes: usize,
+    /// What replaying it will cost.
+    cost: u64,
     /// No index was passed over.
     consecutive: bool,
     first: Option<u64>,
@@ -288,6 +293,7 @@ impl Default for Run {
             commands,
             responders,
             bytes: 0,
+            cost: 0,
             consecutive: true,
             first: None,
             last: None,
@@ -304,7 +310,8 @@ impl Run {
         self.last = Some(id);
         match entry.payload {
             EntryPayload::Normal(payload) => {
-                self.bytes += payload.0.len() as u64;
+                self.bytes += payload.0.len();
+                self.cost += replay_cost(payload.0.len());
                 self.commands.push(Committed {
                     pos: log_pos(&id),
                     payload: payload.0,
@@ -320,7 +327,7 @@ impl Run {
     }
 
     fn is_full(&self) -> bool {
-        self.commands.len() >= RUN_ENTRIES_MAX || self.bytes as usize >= RUN_BYTES_MAX
+        self.commands.len() >= RUN_ENTRIES_MAX || self.bytes >= RUN_BYTES_MAX
     }
 }
 
@@ -364,7 +371,7 @@ impl RaftStateMachine<Types> for Machine {
             last_log_id: inner.last,
             last_membership: inner.membership.clone(),
         };
-        inner.bytes_since_snapshot = 0;
+        inner.log_since_snapshot = 0;
         drop(inner);
         self.pause_seconds
             .observe((self.shared.host.clock.now() - before).as_secs_f64());

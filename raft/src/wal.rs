@@ -43,7 +43,7 @@ use host::{Clock, Disk, Host, ThreadHandle};
 use crate::{FatalHook, GroupId};
 use group::{Found, GroupLog, cached_bytes};
 use record::{ENTRY_RECORD_OVERHEAD, Record};
-use replay::Replay;
+use replay::{Replay, Replayed};
 use scan::{Place, Tail};
 use segment::{Segment, Spares};
 
@@ -219,12 +219,15 @@ impl Wal {
         let disk = host.disk.clone();
         disk.create_dir_all(&config.dir)
             .map_err(|e| WalError::io("create", &config.dir, e))?;
-        let mut replay = Replay::default();
-        let tail = scan::scan(&*disk, &config.dir, &mut |group, record, place| {
-            replay.record(group, record, place);
-            Ok(())
+        let mut replay = Replay::new(config.cache_bytes_max);
+        let tail = scan::scan(&*disk, &config.dir, &mut |group, record, place, body| {
+            replay.record(group, record, place, body)
         })?;
-        let groups = replay.finish(&config.dir)?;
+        let Replayed {
+            groups,
+            cache,
+            cached_bytes,
+        } = replay.finish(&config.dir)?;
         let tail = match tail {
             Some(tail) => tail,
             None => Wal::first_segment(host, &config)?,
@@ -246,8 +249,8 @@ impl Wal {
             queue: VecDeque::new(),
             lazy_committed: BTreeMap::new(),
             segments,
-            cache: VecDeque::new(),
-            cached_bytes: 0,
+            cache,
+            cached_bytes,
             broken: None,
             closing: false,
         };

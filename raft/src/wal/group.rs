@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::record::{ENTRY_RECORD_OVERHEAD, GroupState, LogEntry, LogPos, StoredVote};
+use super::replay;
 use super::scan::Place;
 
 /// One entry.
@@ -45,7 +46,7 @@ pub(super) struct GroupLog {
 
 impl GroupLog {
     /// A log as recovered.
-    pub fn recovered(state: GroupState, entries: BTreeMap<u64, (u64, Place)>) -> GroupLog {
+    pub fn recovered(state: GroupState, entries: BTreeMap<u64, replay::Found>) -> GroupLog {
         let GroupState {
             vote,
             committed,
@@ -66,13 +67,13 @@ impl GroupLog {
             first,
             ..GroupLog::default()
         };
-        for (_, (term, place)) in entries {
+        for replay::Found { term, place, entry } in entries.into_values() {
             log.count(place, true);
             log.slots.push_back(Slot {
                 term,
                 bytes: place.bytes,
                 place: Some(place),
-                cached: None,
+                cached: entry,
             });
         }
         log

@@ -87,6 +87,30 @@ pub(super) enum Record {
     Forget,
 }
 
+impl Record {
+    /// The record without what it holds on to of the body of `body_bytes` that it was read from, unless its payload is a
+    /// good part of it: a small entry must not keep a large batch in memory.
+    pub fn detached(self, body_bytes: usize) -> Record {
+        let detach = |entry: LogEntry| match entry.payload.len() * 4 < body_bytes {
+            true => LogEntry {
+                payload: Bytes::copy_from_slice(&entry.payload),
+                ..entry
+            },
+            false => entry,
+        };
+        match self {
+            Record::Entry(entry) => Record::Entry(detach(entry)),
+            Record::Copy(entry) => Record::Copy(detach(entry)),
+            Record::Vote(_)
+            | Record::TruncateAfter(_)
+            | Record::Purge(_)
+            | Record::Committed(_)
+            | Record::State(_)
+            | Record::Forget => self,
+        }
+    }
+}
+
 /// Bytes before `kind`.
 pub(super) const RECORD_PREFIX_BYTES: usize = 8;
 /// Bytes of an entry's record besides its payload.

@@ -42,14 +42,17 @@ pub(super) struct Tail {
     pub dirty_to: usize,
 }
 
-/// Reads the whole log in `dir`; `visit` gets every record in order. `None`: there is no log.
+/// Gets every record in order, and how many bytes the body has that it was read from.
+pub(super) type Visit<'a> = dyn FnMut(GroupId, Record, Place, usize) + 'a;
+
+/// Reads the whole log in `dir`, once, a segment at a time; `visit` gets every record. `None`: there is no log.
 ///
 /// Segment files after the end, made ahead and never used, are removed. The tail is made durable, so that what a
 /// dead process wrote but did not sync cannot vanish after having been read.
 pub(super) fn scan(
     disk: &dyn Disk,
     dir: &Path,
-    visit: &mut dyn FnMut(GroupId, Record, Place) -> Result<(), WalError>,
+    visit: &mut Visit<'_>,
 ) -> Result<Option<Tail>, WalError> {
     let numbers = segment_numbers(disk, dir)?;
     let mut scanner = Scanner {
@@ -102,7 +105,7 @@ struct Scanner<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
     tail: Option<Tail>,
-    visit: &'a mut dyn FnMut(GroupId, Record, Place) -> Result<(), WalError>,
+    visit: &'a mut Visit<'a>,
 }
 
 /// How the batches of one segment end.
@@ -343,7 +346,7 @@ impl Scanner<'_> {
     }
 
     fn records(&mut self, number: u64, stream_at: usize, mut body: Bytes) -> Result<(), WalError> {
-        let mut at = stream_at;
+        let (mut at, body_bytes) = (stream_at, body.len());
         while !body.is_empty() {
             let Some((group, record, bytes)) = record::decode(&body) else {
                 return Err(self.damaged(
@@ -357,7 +360,7 @@ impl Scanner<'_> {
                 at: at as u32,
                 bytes: bytes as u32,
             };
-            (self.visit)(group, record, place)?;
+            (self.visit)(group, record, place, body_bytes);
             body = body.slice(bytes..);
             at += bytes;
         }

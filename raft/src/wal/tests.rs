@@ -336,11 +336,10 @@ type Records = Vec<(GroupId, Record)>;
 
 /// What the log on `disk` says, and where it ends: segment and file offset.
 fn read_log(disk: &SimDisk) -> Result<(Records, u64, usize), WalError> {
-    let (mut records, mut replay) = (Vec::new(), Replay::default());
-    let tail = scan::scan(disk, Path::new(DIR), &mut |group, record, place| {
+    let (mut records, mut replay) = (Vec::new(), Replay::new(4 << 10));
+    let tail = scan::scan(disk, Path::new(DIR), &mut |group, record, place, body| {
         records.push((group, record.clone()));
-        replay.record(group, record, place);
-        Ok(())
+        replay.record(group, record, place, body)
     })?;
     replay.finish(Path::new(DIR))?;
     let tail = tail.expect("there is a log");
@@ -612,6 +611,44 @@ async fn an_entry_that_changed_on_disk_is_not_handed_out() {
         wal.read(group, 1..2, u64::MAX).unwrap()[0].payload,
         Bytes::from(vec![2; 700])
     );
+    wal.close();
+}
+
+#[tokio::test]
+async fn a_start_reads_the_newest_entries_only_once() {
+    let disk = SimDisk::new(1);
+    let (group, other) = (GroupId(0), GroupId(7));
+    let wal = open(&disk).unwrap();
+    for index in 0..30 {
+        append(&wal, group, vec![entry(1, index, vec![1; 700])]).unwrap();
+    }
+    append(&wal, other, vec![entry(1, 0, vec![2; 700])]).unwrap();
+    wal.truncate_after(group, Some(27)).unwrap();
+    append(&wal, group, vec![entry(2, 28, vec![3; 700])]).unwrap();
+    wal.close();
+    let wal = open(&disk).unwrap();
+    let cached = {
+        let state = wal.shared.lock();
+        assert!(
+            (6 << 10..=8 << 10).contains(&state.cached_bytes),
+            "{}",
+            state.cached_bytes
+        );
+        state.cached_bytes / 734
+    };
+    // What was in memory does not come from the file, and what was not does.
+    for at in (0..30 << 10).step_by(64) {
+        disk.flip(&segment::path(Path::new(DIR), 1), at, 1).unwrap();
+    }
+    assert_eq!(wal.read(other, 0..1, u64::MAX).unwrap()[0].payload[0], 2);
+    let newest = 29 - (cached - 1)..29;
+    let read = wal.read(group, newest, u64::MAX).unwrap();
+    assert_eq!(read.last().unwrap(), &entry(2, 28, vec![3; 700]));
+    assert!(wal.read(group, 5..6, u64::MAX).is_err());
+    // And it is let go of like any other.
+    wal.purge(group, LogPos { term: 2, index: 28 }).unwrap();
+    wal.truncate_after(other, None).unwrap();
+    wait(|| wal.shared.lock().cached_bytes == 0);
     wal.close();
 }
 
