@@ -86,6 +86,11 @@ pub fn gauge_f64(name: &str, help: &str) -> Gauge {
     known(name, || Gauge::new(name, help))
 }
 
+/// Gauges of fractions told apart by `labels`.
+pub fn gauge_f64_vec(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    known(name, || GaugeVec::new(Opts::new(name, help), labels))
+}
+
 /// A histogram over `buckets` (see the constants above).
 pub fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
     known(name, || {

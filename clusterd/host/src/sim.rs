@@ -2,8 +2,10 @@
 
 mod clock;
 mod disk;
+mod jump;
 mod rng;
 
 pub use clock::SimClock;
 pub use disk::{CrashStyle, Faults, SimDisk};
+pub use jump::JumpClock;
 pub use rng::SimRng;

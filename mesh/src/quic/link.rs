@@ -391,9 +391,7 @@ impl Link {
             error = self.read_large(&connection) => error,
             error = self.write(&connection, send) => error,
         };
-        if let Broken::Malformed(error) = broken {
-            close_malformed(self.to, &connection, &error);
-        }
+        broken.close(self.to, &connection);
         self.lost(&connection.closed().await.into())
     }
 
@@ -522,6 +520,19 @@ pub(super) enum Broken {
     /// The connection knows why.
     Ended,
     Malformed(FrameError),
+}
+
+impl Broken {
+    /// Ends what is left of the connection: without its lane's stream it is of no use.
+    pub(super) fn close(self, peer: NodeId, connection: &Connection) {
+        match self {
+            Broken::Malformed(error) => close_malformed(peer, connection, &error),
+            Broken::Ended if connection.close_reason().is_none() => {
+                connection.close(CLOSED_STOPPING, b"the stream of the lane ended");
+            }
+            Broken::Ended => {}
+        }
+    }
 }
 
 /// Why a connection ended.

@@ -1,6 +1,7 @@
 //! What a node knows of its peers: addresses, lives, removals.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::Lane;
@@ -22,7 +23,12 @@ struct Inner {
     peers: BTreeMap<NodeId, Peer>,
     removed: BTreeSet<NodeId>,
     counters: BTreeMap<(NodeId, Lane), Arc<Counters>>,
+    /// Why the last connection from an address was refused.
+    refusals: BTreeMap<IpAddr, String>,
 }
+
+/// Addresses whose refusals are remembered.
+const REFUSALS_MAX: usize = 256;
 
 #[derive(Default)]
 struct Peer {
@@ -90,6 +96,23 @@ impl Peers {
             old.close(CLOSED_REPLACED, b"a later start of this node was met");
         }
         Ok(())
+    }
+
+    /// Whether a refusal should be told again: a refused node keeps trying, and says the same each time.
+    pub(super) fn is_news(&self, from: IpAddr, refusal: &str) -> bool {
+        let mut inner = self.lock();
+        if inner
+            .refusals
+            .get(&from)
+            .is_some_and(|last| last == refusal)
+        {
+            return false;
+        }
+        if inner.refusals.len() >= REFUSALS_MAX {
+            inner.refusals.clear();
+        }
+        inner.refusals.insert(from, refusal.to_owned());
+        true
     }
 
     pub(super) fn counters(&self, node: NodeId, lane: Lane) -> Arc<Counters> {

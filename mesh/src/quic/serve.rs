@@ -37,8 +37,11 @@ pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming) {
     };
     match met {
         Ok((session, send, recv)) => session.run(send, recv).await,
-        Err(Reason::Rejected(reason)) => {
+        Err(Reason::Rejected(reason)) if shared.peers.is_news(from.ip(), &reason) => {
             tracing::warn!(%from, %reason, "a mesh connection was refused");
+        }
+        Err(Reason::Rejected(reason)) => {
+            tracing::debug!(%from, %reason, "a mesh connection was refused again");
         }
         Err(Reason::Ended(reason)) => {
             tracing::debug!(%from, %reason, "a mesh connection ended before its hello");
@@ -127,9 +130,7 @@ impl Session {
             broken = self.accept_streams() => broken,
             broken = self.write(send) => broken,
         };
-        if let Broken::Malformed(error) = broken {
-            close_malformed(self.caller.node, &self.connection, &error);
-        }
+        broken.close(self.caller.node, &self.connection);
         self.connection.closed().await;
         // Nobody waits for these any more.
         let running = std::mem::take(&mut *self.running());

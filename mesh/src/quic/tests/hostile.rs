@@ -187,6 +187,32 @@ async fn a_hello_that_is_none_is_answered_in_words() {
     }
 }
 
+/// A connection without its lane's stream would take requests for ever and answer none.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_ends_the_stream_of_the_lane_ends_the_connection() {
+    let world = World::new(1);
+    let two = world.start(2);
+    let config = world.config(1);
+    for stop in [false, true] {
+        let mut raw = Raw::greeted(&config, &two, Lane::Control).await;
+        match stop {
+            false => raw.send.finish().unwrap(),
+            true => {
+                raw.recv.stop(0u32.into()).unwrap();
+                let call = Frame::Call {
+                    id: 1,
+                    kind: Kind::PING,
+                    timeout_ms: 1000,
+                    body: Bytes::new(),
+                };
+                raw.send.write_all(&bytes(call)).await.unwrap();
+            }
+        }
+        let (_, text) = raw.close_code().await;
+        assert_eq!(text, "the stream of the lane ended");
+    }
+}
+
 /// TLS lets nobody in without a certificate of the authority: not even a hello is read.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_certificate_there_is_no_hello() {

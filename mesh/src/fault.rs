@@ -1,0 +1,243 @@
+//! A transport that misbehaves on demand.
+//!
+//! [`FaultTransport`] stands around another transport and delays, loses and repeats what passes, as its [`Faults`] say; they may be changed at any
+//! time from anywhere, also as text ([`Faults::execute`]), so that a running process can be told to. Each node decides for both of its directions: cutting
+//! what comes in from a peer and what goes out to it are separate rules, which makes one-way partitions.
+//!
+//! What is lost behaves as on a cut wire: a call ends at its deadline, a message vanishes, a stream breaks after a silence. Random delays make
+//! messages overtake each other, also between lanes. A stream keeps its order: what is lost of it once is late, as QUIC would send it
+//! again. Messages of a node to itself never misbehave.
+
+mod rules;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::{BoxFuture, Host};
+use protocol::{Kind, Lane};
+use repr::NodeId;
+
+use crate::{
+    CallError, CallHandler, LinkStats, Message, Refusal, Request, Stream, StreamHandler, Transport,
+};
+
+use rules::Fate;
+pub use rules::{Direction, Fault, FaultCommandError, Faults, Scope};
+
+/// See the module.
+pub struct FaultTransport {
+    inner: Arc<dyn Transport>,
+    seam: Seam,
+}
+
+/// What every decision needs.
+#[derive(Clone)]
+struct Seam {
+    faults: Arc<Faults>,
+    host: Host,
+    me: NodeId,
+}
+
+impl FaultTransport {
+    /// Nothing misbehaves until `faults` has rules.
+    pub fn new(inner: Arc<dyn Transport>, faults: Arc<Faults>, host: Host) -> FaultTransport {
+        let me = inner.node();
+        FaultTransport {
+            inner,
+            seam: Seam { faults, host, me },
+        }
+    }
+
+    /// Where its rules are.
+    pub fn faults(&self) -> &Arc<Faults> {
+        &self.seam.faults
+    }
+}
+
+impl Seam {
+    fn fate(&self, direction: Direction, peer: NodeId, lane: Lane) -> Fate {
+        match peer == self.me {
+            true => Fate::default(),
+            false => self.faults.fate(direction, peer, lane, &*self.host.rng),
+        }
+    }
+
+    async fn delay(&self, delay: Duration) {
+        if !delay.is_zero() {
+            self.host.clock.sleep(delay).await;
+        }
+    }
+
+    /// Waits out something's way; resolves never if it does not arrive.
+    async fn pass(&self, direction: Direction, peer: NodeId, lane: Lane) {
+        let fate = self.fate(direction, peer, lane);
+        if fate.lost {
+            return std::future::pending().await;
+        }
+        self.delay(fate.delay).await;
+    }
+}
+
+impl Transport for FaultTransport {
+    fn node(&self) -> NodeId {
+        self.seam.me
+    }
+
+    fn call(
+        &self,
+        to: NodeId,
+        message: Message,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, CallError>> {
+        let (seam, inner) = (self.seam.clone(), self.inner.clone());
+        let clock = seam.host.clock.clone();
+        let lane = message.lane;
+        let answered = async move {
+            let fate = seam.fate(Direction::Out, to, lane);
+            if fate.lost {
+                return std::future::pending().await;
+            }
+            seam.delay(fate.delay).await;
+            if fate.twice {
+                let again = inner.call(to, message.clone(), timeout);
+                let again = async move {
+                    // Its answer is the one that nobody waits for.
+                    let _ = again.await;
+                };
+                seam.host.spawn.spawn("mesh-fault-again", Box::pin(again));
+            }
+            let answer = inner.call(to, message, timeout).await;
+            if let Ok(_) | Err(CallError::Refused { .. }) = answer {
+                seam.pass(Direction::In, to, lane).await;
+            }
+            answer
+        };
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                answer = answered => answer,
+                () = clock.sleep(timeout) => Err(CallError::Deadline { to }),
+            }
+        })
+    }
+
+    fn send(&self, to: NodeId, message: Message) -> Result<(), CallError> {
+        let fate = self.seam.fate(Direction::Out, to, message.lane);
+        if fate.lost {
+            return Ok(());
+        }
+        if fate.delay.is_zero() && !fate.twice {
+            return self.inner.send(to, message);
+        }
+        let (seam, inner) = (self.seam.clone(), self.inner.clone());
+        let late = async move {
+            seam.delay(fate.delay).await;
+            for _ in 0..1 + u8::from(fate.twice) {
+                // What is late cannot tell its sender any more.
+                let _ = inner.send(to, message.clone());
+            }
+        };
+        self.seam
+            .host
+            .spawn
+            .spawn("mesh-fault-late", Box::pin(late));
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        to: NodeId,
+        message: Message,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Stream, CallError>> {
+        let (seam, inner) = (self.seam.clone(), self.inner.clone());
+        let clock = seam.host.clock.clone();
+        let lane = message.lane;
+        let opened = async move {
+            seam.pass(Direction::Out, to, lane).await;
+            let stream = inner.open(to, message, timeout).await?;
+            Ok(stream::faulty(stream, seam, to, lane))
+        };
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                opened = opened => opened,
+                () = clock.sleep(timeout) => Err(CallError::Deadline { to }),
+            }
+        })
+    }
+
+    fn serve_calls(&self, lane: Lane, kind: Kind, handler: Arc<dyn CallHandler>) {
+        let seam = self.seam.clone();
+        let handler = move |request: Request| -> BoxFuture<'static, Result<Bytes, Refusal>> {
+            let (seam, handler) = (seam.clone(), handler.clone());
+            Box::pin(async move { serve(seam, handler, request).await })
+        };
+        self.inner.serve_calls(lane, kind, Arc::new(handler));
+    }
+
+    fn serve_streams(&self, lane: Lane, kind: Kind, handler: Arc<dyn StreamHandler>) {
+        let seam = self.seam.clone();
+        let handler = move |request: Request, stream: Stream| -> BoxFuture<'static, ()> {
+            let (seam, handler) = (seam.clone(), handler.clone());
+            let (peer, lane) = (request.from.node, request.lane);
+            Box::pin(async move {
+                seam.pass(Direction::In, peer, lane).await;
+                let stream = match peer == seam.me {
+                    true => stream,
+                    false => stream::faulty(stream, seam, peer, lane),
+                };
+                handler.open(request, stream).await;
+            })
+        };
+        self.inner.serve_streams(lane, kind, Arc::new(handler));
+    }
+
+    fn set_peer(&self, node: NodeId, address: &str) {
+        self.inner.set_peer(node, address);
+    }
+
+    fn remove_peer(&self, node: NodeId) {
+        self.inner.remove_peer(node);
+    }
+
+    fn stats(&self) -> Vec<LinkStats> {
+        self.inner.stats()
+    }
+
+    fn close(&self, reason: &str) -> BoxFuture<'static, ()> {
+        self.inner.close(reason)
+    }
+}
+
+/// A request that came in, and its answer on the way out.
+async fn serve(
+    seam: Seam,
+    handler: Arc<dyn CallHandler>,
+    request: Request,
+) -> Result<Bytes, Refusal> {
+    let (peer, lane) = (request.from.node, request.lane);
+    let fate = seam.fate(Direction::In, peer, lane);
+    if fate.lost {
+        match request.deadline {
+            // The caller gives up by itself.
+            Some(_) => return std::future::pending().await,
+            None => return Err(Refusal::Abandoned),
+        }
+    }
+    seam.delay(fate.delay).await;
+    if fate.twice {
+        let _ = handler.call(request.clone()).await;
+    }
+    let waits = request.deadline.is_some();
+    let answer = handler.call(request).await;
+    if waits {
+        seam.pass(Direction::Out, peer, lane).await;
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests;
