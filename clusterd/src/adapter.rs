@@ -18,6 +18,7 @@ mod dml;
 pub mod error;
 mod execute;
 mod explain;
+pub mod fair;
 mod introspection;
 pub mod lease;
 pub mod pgwire;
@@ -36,18 +37,17 @@ use crate::lead::Clusters;
 use cache::PlanCache;
 use commit::Committer;
 use error::SqlError;
+use fair::FairQueues;
 use host::Host;
 use host::metrics::{IntCounter, counter};
 use lease::Leases;
-use parking_lot::Mutex;
 use read_point::ReadPoints;
 use registry::Sessions;
-use repr::{GlobalId, PgTimestamp, ShardId};
+use repr::{GlobalId, PgTimestamp};
 use state::command::{Command, Gateway, Session};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{OwnedMutexGuard, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 /// What a client says when it connects.
 #[derive(Clone, Debug, Default)]
@@ -80,8 +80,8 @@ pub struct Adapter {
     /// True once the server stops.
     pub stopping: watch::Receiver<bool>,
     transient: AtomicU64,
-    /// One queue per shard, for writers whose first attempt met a conflict.
-    fair: Mutex<HashMap<ShardId, Arc<tokio::sync::Mutex<()>>>>,
+    /// For writers whose first attempt met a conflict.
+    pub fair: FairQueues,
     ended_sessions: mpsc::UnboundedSender<u64>,
 }
 
@@ -123,7 +123,7 @@ impl Adapter {
             gateway,
             stopping,
             transient: AtomicU64::new(TRANSIENT_BASE),
-            fair: Mutex::default(),
+            fair: FairQueues::default(),
             ended_sessions,
         };
         (Arc::new(adapter), forget)
@@ -141,12 +141,6 @@ impl Adapter {
     pub fn now(&self) -> PgTimestamp {
         // A clock outside of what SQL can show reads as 2000.
         PgTimestamp::from_unix_micros(self.host.clock.wall_us() as i64).unwrap_or(PgTimestamp(0))
-    }
-
-    /// Waits in line behind the other writers of the shard that have met a conflict.
-    pub async fn fair_queue(&self, shard: ShardId) -> OwnedMutexGuard<()> {
-        let queue = Arc::clone(self.fair.lock().entry(shard).or_default());
-        queue.lock_owned().await
     }
 
     /// Lets ENV forget the session's token, some time soon.

@@ -129,7 +129,7 @@ impl Session {
                 Failure::Sql(error) if !blind || self.txn.sent => return Err(error),
                 failure if !again => return Err(failure.into_error()),
                 Failure::Conflict(Some(shard)) if attempt > 0 && fair.is_none() => {
-                    fair = Some(self.adapter.fair_queue(shard).await);
+                    fair = Some(self.adapter.fair.wait(shard).await);
                 }
                 Failure::Sql(_)
                 | Failure::Conflict(_)
