@@ -1,6 +1,7 @@
 //! Load generators: sources that make their own rows, written through ENV like any other write.
 
 use crate::adapter::Adapter;
+use crate::adapter::error::{Result, SqlError};
 use repr::{Datum, Diff, GlobalId, Row, ShardId, Timestamp};
 use state::catalog::{ItemKind, LoadGenerator, Source};
 use state::command::{Check, Session, Token, Write};
@@ -14,12 +15,19 @@ const STEP: Duration = Duration::from_millis(10);
 /// The gateway's session number that generators write under; client sessions start at 1.
 const SESSION: u64 = 0;
 
-/// Where a counter stands.
+/// One source.
 struct Counter {
+    /// `None`: not known, the shard has to be read.
+    count: Option<Count>,
+    due_us: u64,
+}
+
+/// How far a source has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Count {
     next: i64,
     /// No commit after this has touched the shard, as far as this generator knows.
     since: Timestamp,
-    due_us: u64,
 }
 
 /// Runs all generators of the environment, one tick after another.
@@ -55,9 +63,10 @@ pub async fn run(adapter: Arc<Adapter>) {
             });
         for (id, version, source) in sources {
             let now = adapter.host.clock.wall_us();
-            let counter = counters
-                .entry(id)
-                .or_insert_with(|| Counter::read(&state, source.shard, now));
+            let counter = counters.entry(id).or_insert(Counter {
+                count: None,
+                due_us: now,
+            });
             if counter.due_us > now {
                 continue;
             }
@@ -70,48 +79,65 @@ pub async fn run(adapter: Arc<Adapter>) {
                 seq,
                 base: state.applied(),
             };
-            let txn = counter.tick(token, (id, version), source, now);
-            match adapter.committer.commit(txn).await {
-                Ok(Outcome::Committed { ts }) => {
-                    counter.next += 1;
-                    counter.since = ts;
-                }
-                Ok(outcome) => {
-                    tracing::debug!(%id, ?outcome, "a generator's tick was rejected");
-                    counters.remove(&id);
-                }
-                Err(error) => {
-                    tracing::warn!(%id, %error, "a generator's tick has no outcome");
-                    counters.remove(&id);
-                }
+            // A late tick does not make the next one come early.
+            let LoadGenerator::Counter {
+                tick_interval_us, ..
+            } = &source.generator;
+            counter.due_us = now + tick_interval_us;
+            let count = counter
+                .count
+                .unwrap_or_else(|| Count::read(&state, source.shard));
+            let txn = count.tick(token, (id, version), source);
+            let outcome = adapter.committer.commit(txn).await;
+            match &outcome {
+                Ok(Outcome::Committed { .. }) => {}
+                Ok(outcome) => tracing::debug!(%id, ?outcome, "a generator's tick was rejected"),
+                Err(error) => tracing::warn!(%id, %error, "a generator's tick failed"),
             }
+            counter.count = count.after(outcome);
         }
     }
 }
 
-impl Counter {
+impl Count {
     /// Goes on behind the largest value that is stored.
-    fn read(state: &State, shard: ShardId, now_us: u64) -> Self {
+    fn read(state: &State, shard: ShardId) -> Self {
         let mut last = 0;
         if let Some(shard) = state.shard(shard) {
             shard.for_each(state.last_ts(), |row, _| {
                 last = last.max(row.column(0).unwrap_int64())
             });
         }
-        Counter {
+        Count {
             next: last + 1,
             since: state.last_ts(),
-            due_us: now_us,
         }
     }
 
-    fn tick(&mut self, token: Token, object: (GlobalId, u64), source: &Source, now_us: u64) -> Txn {
+    /// What is known after an attempt at the next tick. The shard is read again only if somebody else may have written to it, or this attempt may have.
+    fn after(self, outcome: Result<Outcome>) -> Option<Self> {
+        match outcome {
+            Ok(Outcome::Committed { ts }) => Some(Count {
+                next: self.next + 1,
+                since: ts,
+            }),
+            Ok(
+                Outcome::CatalogMoved
+                | Outcome::TooLarge { .. }
+                | Outcome::NameTaken { .. }
+                | Outcome::UniqueViolation { .. },
+            ) => Some(self),
+            Ok(Outcome::Conflict { .. } | Outcome::TokenExpired | Outcome::Invalid { .. }) => None,
+            // Anything but an unknown outcome was never sent.
+            Err(error) if error.sqlstate == SqlError::unknown_outcome().sqlstate => None,
+            Err(_) => Some(self),
+        }
+    }
+
+    fn tick(&self, token: Token, object: (GlobalId, u64), source: &Source) -> Txn {
         let LoadGenerator::Counter {
-            tick_interval_us,
-            max_cardinality,
+            max_cardinality, ..
         } = &source.generator;
-        // A late tick does not make the next one come early.
-        self.due_us = now_us + tick_interval_us;
         let row = |n: i64| Row::pack_slice(&[Datum::Int64(n)]);
         let mut updates: Vec<(Row, Diff)> = vec![(row(self.next), 1)];
         if let Some(max) = max_cardinality.and_then(|m| i64::try_from(m).ok())
@@ -133,6 +159,35 @@ impl Counter {
                 truncate: false,
             }],
             staged: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shard_is_read_again_only_if_its_rows_may_be_others() {
+        let count = Count { next: 7, since: 50 };
+        let committed = count.after(Ok(Outcome::Committed { ts: 60 }));
+        assert_eq!(committed, Some(Count { next: 8, since: 60 }));
+        let nothing_was_written = [
+            Ok(Outcome::CatalogMoved),
+            Ok(Outcome::TooLarge { limit_bytes: 1 }),
+            Err(SqlError::new("53100", "the disk is full")),
+            Err(SqlError::new("57P03", "no leader")),
+        ];
+        for outcome in nothing_was_written {
+            assert_eq!(count.after(outcome), Some(count));
+        }
+        let unclear = [
+            Ok(Outcome::Conflict { shard: None }),
+            Ok(Outcome::TokenExpired),
+            Err(SqlError::unknown_outcome()),
+        ];
+        for outcome in unclear {
+            assert_eq!(count.after(outcome), None);
         }
     }
 }
