@@ -11,6 +11,7 @@ use crate::desired::{Desired, shards};
 use crate::event::{Action, Event, ExportFrontier};
 use crate::holds::HoldTable;
 use crate::replica::Replica;
+use crate::retry::Due;
 use crate::routes::Routes;
 use crate::transient::Transient;
 
@@ -19,12 +20,18 @@ pub struct Config {
     /// How far grants stay behind the last timestamp, in microseconds: longer than a failover and a retry, so that one statement needs no
     /// lease.
     pub read_window_us: u64,
+    /// Ticks until a dataflow that failed is built again for the first time; each further failure doubles them.
+    pub retry_ticks_min: u64,
+    /// Most ticks between two attempts.
+    pub retry_ticks_max: u64,
 }
 
 impl Default for Config {
     fn default() -> Config {
         Config {
             read_window_us: state::state::READ_WINDOW_US,
+            retry_ticks_min: 5,
+            retry_ticks_max: 300,
         }
     }
 }
@@ -50,6 +57,8 @@ pub struct Controller {
 /// What is known while this node leads.
 pub(crate) struct Leading {
     pub(crate) epoch: Epoch,
+    /// Ticks so far.
+    pub(crate) ticks: u64,
     pub(crate) replicas: BTreeMap<ReplicaId, Replica>,
     /// What was published last.
     pub(crate) published: BTreeMap<GlobalId, ExportFrontier>,
@@ -112,6 +121,9 @@ impl Controller {
                 self.create_transient(id, hash, dataflow, actions)
             }
             Event::DropTransient { id } => self.drop_transient(id, actions),
+            Event::CancelPeek { id } => {
+                self.broadcast(&Command::CancelPeek { id }, actions);
+            }
         }
     }
 
@@ -119,6 +131,7 @@ impl Controller {
         self.step_down();
         self.leading = Some(Leading {
             epoch,
+            ticks: 0,
             replicas: BTreeMap::new(),
             published: BTreeMap::new(),
         });
@@ -189,6 +202,11 @@ impl Controller {
                 .copied()
                 .collect();
             actions.extend((!granted.is_empty()).then_some(Action::ForgetGrants(granted)));
+            if !gone.is_empty() {
+                // What was lacking may be free now.
+                self.forget_failures(&gone);
+                self.retry_failed(Due::Now, actions);
+            }
         }
         for id in gone {
             self.granted.remove(&id);
@@ -198,6 +216,7 @@ impl Controller {
     /// Has every ready replica build a dataflow, in place of an older one of the same id.
     fn start(&mut self, id: GlobalId, old: Option<&Desired>, actions: &mut Vec<Action>) {
         let desired = self.desired[&id].clone();
+        self.forget_failures(&[id]);
         if let Some(old) = old {
             self.close_exports(old);
             self.broadcast(&Command::AllowCompaction { id, frontier: None }, actions);

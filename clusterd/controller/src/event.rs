@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plan::EvalError;
 use plan::lir::Dataflow;
-use protocol::compute::{Epoch, Numbered, Response, SubscribeBatch};
+use protocol::compute::{Epoch, Numbered, PeekId, Response, SubscribeBatch};
 use repr::{GlobalId, ReplicaId, ShardId, Timestamp};
 
 use crate::desired::Desired;
@@ -55,6 +55,10 @@ pub enum Event {
     },
     DropTransient {
         id: GlobalId,
+    },
+    /// Nobody waits for the answer of a peek any more, and not every replica has given one. Its hold is kept until this has been acted on.
+    CancelPeek {
+        id: PeekId,
     },
 }
 

@@ -12,6 +12,7 @@ use crate::Controller;
 use crate::desired::shards;
 use crate::event::Action;
 use crate::order::creation_order;
+use crate::retry::Due;
 
 impl Controller {
     pub(crate) fn tick(
@@ -20,7 +21,12 @@ impl Controller {
         oldest_lease: Option<Timestamp>,
         actions: &mut Vec<Action>,
     ) {
-        let Some(epoch) = self.epoch() else { return };
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
+        leading.ticks += 1;
+        let epoch = leading.epoch;
+        self.retry_failed(Due::AsScheduled, actions);
         let window = last_ts.saturating_sub(self.config.read_window_us);
         let grants = self.give_up(oldest_lease.map_or(window, |lease| lease.min(window)));
         actions.extend((!grants.is_empty()).then_some(Action::ProposeGrants(grants)));

@@ -16,6 +16,9 @@
 //! remembered that cannot be had again from the catalog, the log and the replicas: the list of commands for a replica is always computed
 //! from the wishes, never replayed.
 //!
+//! The life of a failure: a replica that cannot build a dataflow, or had to stop it, says so. The others go on serving it. The replica is told to build
+//! it again after a while, ever more seldom, and at once when something else was dropped; see `retry`.
+//!
 //! Caveats:
 //! * Commands are numbered from 1 at each Hello, that is per epoch and connection; a replica starts counting anew when it is greeted.
 //! * Temporary dataflows (subscriptions, one-shot queries) are not in the log: a new leader drops them and their owners ask again.
@@ -28,6 +31,7 @@ pub mod holds;
 pub mod log;
 mod order;
 mod replica;
+mod retry;
 pub mod routes;
 mod transient;
 

@@ -1,14 +1,16 @@
 //! One replica, as the leader sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use protocol::compute::{Command, InventoryEntry, Numbered, Response};
 use repr::{GlobalId, ReplicaId, Timestamp};
 
 use crate::Controller;
 use crate::controller::{Leading, create};
+use crate::desired::Desired;
 use crate::event::{Action, ExportFrontier};
 use crate::order::creation_order;
+use crate::retry::Failure;
 
 /// A connected replica.
 #[derive(Default)]
@@ -21,8 +23,8 @@ pub(crate) struct Replica {
     uppers: BTreeMap<GlobalId, Option<Timestamp>>,
     /// Dataflows that it was told to build, and from when; it has not said yet that it has read their inputs there.
     pub(crate) starting: BTreeMap<GlobalId, Timestamp>,
-    /// Dataflows that it cannot run.
-    pub(crate) failed: BTreeSet<GlobalId>,
+    /// Dataflows that it could not run.
+    pub(crate) failed: BTreeMap<GlobalId, Failure>,
 }
 
 impl Controller {
@@ -42,7 +44,7 @@ impl Controller {
         }
     }
 
-    fn send(&mut self, replica: ReplicaId, command: Command, actions: &mut Vec<Action>) {
+    pub(crate) fn send(&mut self, replica: ReplicaId, command: Command, actions: &mut Vec<Action>) {
         let Some(Leading {
             epoch, replicas, ..
         }) = &mut self.leading
@@ -289,13 +291,16 @@ impl Controller {
             return;
         };
         if let Some(state) = leading.replicas.get_mut(&replica) {
-            state.failed.insert(id);
+            let again = Failure::after(state.failed.get(&id), leading.ticks, &self.config);
+            state.failed.insert(id, again);
             state.starting.remove(&id);
+            let exports = self.desired.get(&id).into_iter().flat_map(Desired::exports);
+            for export in exports {
+                state.uppers.remove(&export);
+            }
         }
-        let last = leading
-            .replicas
-            .values()
-            .all(|state| state.failed.contains(&id));
+        let serves = |state: &Replica| !state.failed.get(&id).is_some_and(Failure::is_over);
+        let last = !leading.replicas.values().any(serves);
         actions.push(Action::Failed {
             id,
             replica,

@@ -115,6 +115,7 @@ impl Controller {
             .iter()
             .for_each(|export| self.holds.close(export.id));
         self.broadcast(&Command::AllowCompaction { id, frontier: None }, actions);
+        self.forget_failures(&[id]);
     }
 
     pub(crate) fn subscribe_batch(

@@ -41,6 +41,8 @@ enum Step {
     Holds(usize),
     Reconnect(usize, usize),
     Restart(usize),
+    /// A replica gives up a dataflow.
+    Fail(usize, u64),
     Acquire(usize, u64, u64),
     Release(usize),
 }
@@ -60,7 +62,8 @@ fn step() -> impl Strategy<Value = Step> {
         16 => (node.clone(), replica.clone()).prop_map(|(n, r)| Step::Respond(n, r)),
         6 => (0..4usize).prop_map(Step::Holds),
         1 => (node.clone(), replica.clone()).prop_map(|(n, r)| Step::Reconnect(n, r)),
-        1 => replica.prop_map(Step::Restart),
+        1 => replica.clone().prop_map(Step::Restart),
+        2 => (replica, 1..5u64).prop_map(|(r, id)| Step::Fail(r, id)),
         4 => (node, 1..5u64, 0..15u64).prop_map(|(n, id, back)| Step::Acquire(n, id, back)),
         3 => (0..8usize).prop_map(Step::Release),
     ]
@@ -144,6 +147,8 @@ impl World {
         let node = || Node {
             controller: Controller::new(Config {
                 read_window_us: READ_WINDOW_US,
+                retry_ticks_min: 1,
+                retry_ticks_max: 4,
             }),
             log_applied: 0,
             last_ts: 0,
@@ -261,6 +266,7 @@ impl World {
                 self.replicas[replica] = Replica::default();
                 (0..NODES).for_each(|node| self.reconnect(node, replica));
             }
+            Step::Fail(replica, slot) => self.fail(replica, self.id(slot)),
             Step::Acquire(node, slot, back) => {
                 let id = self.id(slot);
                 let ts = self.nodes[node].last_ts.saturating_sub(back);
@@ -435,6 +441,24 @@ impl World {
         };
         if let Some(lane) = self.lanes.get_mut(&(node, replica)) {
             lane.responses.extend(response);
+        }
+    }
+
+    /// The leader that the replica follows hears of it, if it is still there.
+    fn fail(&mut self, replica: usize, id: GlobalId) {
+        let Replica { epoch, flows, .. } = &mut self.replicas[replica];
+        let epoch = *epoch;
+        let failed = flows.remove(&id).is_some();
+        if let Some((leader, term)) = self.office
+            && failed
+            && term == epoch.term
+            && let Some(lane) = self.lanes.get_mut(&(leader, replica))
+        {
+            lane.responses.push_back(Response::DataflowFailed {
+                epoch,
+                id,
+                error: EvalError::division_by_zero(),
+            });
         }
     }
 

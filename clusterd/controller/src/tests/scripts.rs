@@ -9,7 +9,7 @@ use goldenscript::Context;
 use plan::lir::{Dataflow, Export, ExportKind, IndexImport, SourceImport};
 use plan::mir::Id;
 use plan::{EvalError, Mfp};
-use protocol::compute::{Command, Epoch, InventoryEntry, Response, SubscribeBatch};
+use protocol::compute::{Command, Epoch, InventoryEntry, PeekId, Response, SubscribeBatch};
 use repr::{Datum, GlobalId, ReplicaId, Row, ShardId, Timestamp};
 
 use crate::{Action, Config, Controller, Desired, Event, Hold};
@@ -27,6 +27,8 @@ impl Runner {
     fn new() -> Runner {
         let controller = Controller::new(Config {
             read_window_us: READ_WINDOW_US,
+            retry_ticks_min: 2,
+            retry_ticks_max: 5,
         });
         Runner {
             controller,
@@ -395,6 +397,10 @@ impl goldenscript::Runner for Runner {
                 self.holds.remove(name).ok_or("there is no such hold")?;
                 String::new()
             }
+            // cancel ID: whoever sent this peek does not wait any more.
+            "cancel" => self.step(Event::CancelPeek {
+                id: PeekId(number(&mut args)?.into()),
+            }),
             // What the peek path sees.
             "show" => {
                 let mut output = String::new();
