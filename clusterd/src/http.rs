@@ -49,7 +49,8 @@ async fn readyz(State(adapter): State<Arc<Adapter>>) -> Response {
     }
 }
 
-async fn metrics() -> Response {
+async fn metrics(State(adapter): State<Arc<Adapter>>) -> Response {
+    adapter.clusters.report();
     (
         [("content-type", "text/plain; version=0.0.4")],
         host::metrics::render(),

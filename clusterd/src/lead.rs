@@ -4,19 +4,23 @@
 //! A peek passes none of that: it takes a hold and a route from shared tables and goes straight to the replicas' workers; the first answer that is rows or a definite error wins.
 
 mod driver;
+mod ended;
+mod gauges;
 mod group;
+mod peeks;
 mod queue;
 
 use crate::adapter::error::{Result, SqlError};
 use crate::env::Env;
 use compute::ReplicaHandle;
-use controller::{ExportFrontier, Hold, HoldError, HoldTable, Routes};
+use controller::{ExportFrontier, HoldTable, Routes};
 use driver::LeadEvent;
-use host::Host;
+use gauges::Gauges;
 use host::metrics::{Histogram, SECONDS_BUCKETS, histogram};
+use host::{Host, TaskHandle};
 use parking_lot::{Mutex, RwLock};
-use plan::{Dataflow, Mfp};
-use protocol::{Peek, PeekId, PeekResponse, PeekTarget, Refusal};
+pub use peeks::PeekRequest;
+use plan::{Dataflow, EvalError, Mfp};
 pub use queue::SubscribeHandle;
 use queue::SubscribeQueue;
 use raft::{Election, Wal};
@@ -24,20 +28,8 @@ use repr::{ClusterId, Diff, GlobalId, ReplicaId, Row, Timestamp};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, oneshot, watch};
-
-/// One read of one arrangement.
-pub struct PeekRequest {
-    pub export: GlobalId,
-    pub keys: Option<Vec<Row>>,
-    pub ts: Timestamp,
-    pub mfp: Arc<Mfp>,
-    pub limit: Option<u64>,
-    pub bytes_max: u64,
-    /// The catalog version the read was planned at: the controller must have seen it.
-    pub catalog_version: u64,
-}
 
 /// A query that needs a dataflow of its own.
 pub struct TransientQuery {
@@ -53,8 +45,8 @@ pub struct TransientQuery {
 /// All CLUSTERs of this node.
 pub struct Clusters {
     leads: RwLock<BTreeMap<ClusterId, Arc<Lead>>>,
-    /// Raised when a lead was started.
-    started: watch::Sender<u64>,
+    /// Raised when the leads are those of a newer catalog.
+    followed: watch::Sender<u64>,
     peek_ids: AtomicU64,
     peek_base: u64,
     peek_seconds: Histogram,
@@ -76,14 +68,30 @@ struct Shared {
 /// One CLUSTER as the peek path sees it.
 struct Lead {
     cluster: ClusterId,
+    name: String,
+    /// The CLUSTER was dropped: whoever still waits is told so.
+    dropped: AtomicBool,
     holds: Arc<HoldTable>,
     routes: Arc<Routes>,
     replicas: BTreeMap<ReplicaId, ReplicaHandle>,
+    tasks: Mutex<Tasks>,
     events: mpsc::UnboundedSender<LeadEvent>,
     /// Catalog version that the controller has acted on; raised after each step that may open exports or routes.
     seen: watch::Receiver<Seen>,
     frontiers: Arc<Mutex<BTreeMap<GlobalId, ExportFrontier>>>,
+    failures: Failures,
     group: group::ClusterGroup,
+    gauges: Gauges,
+}
+
+/// Why the catalog's dataflows do not run that no replica could run.
+type Failures = Arc<Mutex<BTreeMap<GlobalId, EvalError>>>;
+
+/// What runs for a lead until its CLUSTER is dropped.
+#[derive(Default)]
+struct Tasks {
+    driver: Option<TaskHandle>,
+    feeds: Vec<TaskHandle>,
 }
 
 /// How far the controller has come.
@@ -108,7 +116,7 @@ impl Clusters {
         let spawn = Arc::clone(&host.spawn);
         let clusters = Arc::new(Clusters {
             leads: RwLock::default(),
-            started: watch::Sender::new(0),
+            followed: watch::Sender::new(0),
             peek_ids: AtomicU64::new(0),
             peek_base,
             peek_seconds: histogram(
@@ -131,12 +139,14 @@ impl Clusters {
 
     async fn follow_catalog(self: Arc<Self>) {
         let mut applied = self.shared.env.storage().watch_applied();
+        self.remove_dropped();
         let mut version = None;
         loop {
             let state = self.shared.env.storage().view();
             let catalog = state.catalog();
             if version != Some(catalog.version) {
                 version = Some(catalog.version);
+                self.end_dropped(catalog);
                 for cluster in catalog.clusters.values() {
                     if self.leads.read().contains_key(&cluster.id) {
                         continue;
@@ -144,13 +154,13 @@ impl Clusters {
                     match driver::start(&self.shared, cluster).await {
                         Ok(lead) => {
                             self.leads.write().insert(cluster.id, Arc::new(lead));
-                            self.started.send_modify(|n| *n += 1);
                         }
                         Err(error) => {
                             tracing::error!(cluster = %cluster.name, %error, "a cluster cannot be led")
                         }
                     }
                 }
+                self.followed.send_modify(|n| *n += 1);
             }
             if applied.changed().await.is_err() {
                 return;
@@ -160,7 +170,7 @@ impl Clusters {
 
     /// The lead of a CLUSTER; one that was just created is waited for.
     async fn lead(&self, cluster: ClusterId) -> Result<Arc<Lead>> {
-        let mut started = self.started.subscribe();
+        let mut followed = self.followed.subscribe();
         loop {
             if let Some(lead) = self.leads.read().get(&cluster) {
                 return Ok(Arc::clone(lead));
@@ -179,7 +189,7 @@ impl Clusters {
                     format!("cluster {cluster} does not exist"),
                 ));
             }
-            if started.changed().await.is_err() {
+            if followed.changed().await.is_err() {
                 return Err(SqlError::shutdown());
             }
         }
@@ -190,23 +200,6 @@ impl Clusters {
         let lead = self.lead(cluster).await?;
         lead.wait_for(request.catalog_version).await?;
         self.peek_lead(&lead, request).await
-    }
-
-    async fn peek_lead(&self, lead: &Lead, request: PeekRequest) -> Result<Vec<(Row, Diff)>> {
-        let hold = lead.hold(request.export, request.ts)?;
-        let timer = self.peek_seconds.start_timer();
-        let id = PeekId(
-            (u128::from(self.peek_base) << 64)
-                | u128::from(self.peek_ids.fetch_add(1, Ordering::Relaxed)),
-        );
-        let answer = lead.ask(id, &request).await;
-        timer.observe_duration();
-        drop(hold);
-        match answer? {
-            PeekResponse::Rows(rows) => Ok(rows.rows),
-            PeekResponse::Error(error) => Err(error.into()),
-            PeekResponse::Refused(refusal) => Err(refused(refusal, &request)),
-        }
     }
 
     /// Runs a query by a dataflow that lives as long as the query.
@@ -319,31 +312,17 @@ impl Clusters {
             .collect()
     }
 
+    /// Sets the gauges of each CLUSTER to what is the case now.
+    pub fn report(&self) {
+        for lead in self.leads.read().values() {
+            lead.gauges.set(lead);
+        }
+    }
+
     /// Stops the replicas' workers.
     pub fn shutdown(&self) {
         for lead in self.leads.read().values() {
             lead.replicas.values().for_each(ReplicaHandle::shutdown);
-        }
-    }
-}
-
-fn refused(refusal: Refusal, request: &PeekRequest) -> SqlError {
-    match refusal {
-        Refusal::HoldLost => {
-            SqlError::forgotten(format!("timestamp {} has been compacted away", request.ts))
-        }
-        Refusal::UnknownId => SqlError::new(
-            "57P03",
-            format!("{} is not running on its cluster", request.export),
-        )
-        .hint(
-            "It may have been stopped by an error or by its cluster's MEMORY LIMIT; see the log.",
-        ),
-        Refusal::Cancelled => SqlError::cancelled(),
-        Refusal::Stopping => SqlError::shutdown(),
-        Refusal::Busy => SqlError::new("53400", "too many reads wait for this cluster"),
-        Refusal::StaleEpoch | Refusal::NotLeader => {
-            SqlError::new("57P03", "the cluster's leader has changed").hint("Try again.")
         }
     }
 }
@@ -363,82 +342,7 @@ impl Lead {
         let reached = seen
             .wait_for(|seen| seen.ready && seen.catalog_version >= version)
             .await;
-        reached.map(drop).map_err(|_| SqlError::shutdown())
-    }
-
-    fn hold(&self, export: GlobalId, ts: Timestamp) -> Result<Hold> {
-        self.holds.acquire(export, ts).map_err(|error| match error {
-            HoldError::Unknown { id } => {
-                SqlError::new("57P03", format!("{id} is not running on its cluster"))
-            }
-            HoldError::Lost { since, ts, .. } => SqlError::forgotten(format!(
-                "timestamp {ts} is not valid: history has been compacted up to {since}"
-            ))
-            .hint("Read AS OF a later time, or AS OF AT LEAST this one."),
-        })
-    }
-
-    /// Asks every replica; rows or a definite error win, a refusal counts only when all refuse.
-    async fn ask(&self, id: PeekId, request: &PeekRequest) -> Result<PeekResponse> {
-        let routes = self.routes.all();
-        if let [route] = routes.as_slice() {
-            let (sender, receiver) = oneshot::channel();
-            self.send(
-                id,
-                request,
-                *route,
-                Box::new(move |answer| drop(sender.send(answer))),
-            )?;
-            return receiver.await.map_err(|_| SqlError::shutdown());
-        }
-        let (sender, mut receiver) = mpsc::unbounded_channel();
-        for route in &routes {
-            let sender = sender.clone();
-            self.send(
-                id,
-                request,
-                *route,
-                Box::new(move |answer| drop(sender.send(answer))),
-            )?;
-        }
-        drop(sender);
-        let mut refusal = None;
-        while let Some(answer) = receiver.recv().await {
-            match answer {
-                PeekResponse::Refused(_) => refusal = Some(answer),
-                PeekResponse::Rows(_) | PeekResponse::Error(_) => return Ok(answer),
-            }
-        }
-        refusal
-            .ok_or_else(|| SqlError::new("57P03", "the cluster has no replica that can be reached"))
-    }
-
-    fn send(
-        &self,
-        id: PeekId,
-        request: &PeekRequest,
-        route: controller::Route,
-        reply: compute::Reply,
-    ) -> Result<()> {
-        let replica = self
-            .replicas
-            .get(&route.replica)
-            .ok_or_else(|| SqlError::internal("a route to an unknown replica"))?;
-        let peek = Peek {
-            id,
-            epoch: route.epoch,
-            after: route.after,
-            target: PeekTarget {
-                id: request.export,
-                keys: request.keys.clone(),
-            },
-            ts: request.ts,
-            mfp: Arc::clone(&request.mfp),
-            limit: request.limit,
-            bytes_max: request.bytes_max,
-        };
-        replica.peek(peek, reply);
-        Ok(())
+        reached.map(drop).map_err(|_| self.ended())
     }
 
     async fn create_transient(
@@ -454,12 +358,12 @@ impl Lead {
             owner,
             done,
         };
-        self.events.send(event).map_err(|_| SqlError::shutdown())?;
+        self.events.send(event).map_err(|_| self.ended())?;
         let transient = Transient {
             id,
             events: self.events.clone(),
         };
-        created.await.map_err(|_| SqlError::shutdown())?;
+        created.await.map_err(|_| self.ended())?;
         Ok(transient)
     }
 }

@@ -2,10 +2,17 @@
 
 use anyhow::{Context, Result};
 use compute::{Replica, ReplicaConfig, ReplicaHandle, ResponseSink};
-use host::Host;
+use host::{Host, TaskHandle};
 use state::catalog::Cluster;
 use std::sync::Arc;
 use storage::{Listener, Storage};
+
+/// A replica that runs here.
+pub struct Placed {
+    pub handle: ReplicaHandle,
+    /// The task that hands it every commit. It goes on until it is aborted.
+    pub feed: TaskHandle,
+}
 
 /// Starts a replica of a CLUSTER and the task that hands it every commit.
 pub fn start(
@@ -13,7 +20,7 @@ pub fn start(
     host: &Host,
     cluster: &Cluster,
     responses: ResponseSink,
-) -> Result<ReplicaHandle> {
+) -> Result<Placed> {
     let config = ReplicaConfig {
         workers: cluster.workers.max(1) as usize,
         memory_bytes_max: cluster.memory_limit_bytes,
@@ -29,11 +36,9 @@ pub fn start(
     )
     .context("starting the threads of a replica")?;
     handle.tables_are_at(state.upper());
-    drop(
-        host.spawn
-            .spawn("replica-feed", Box::pin(follow(listener, handle.clone()))),
-    );
-    Ok(handle)
+    let follow = follow(listener, handle.clone());
+    let feed = host.spawn.spawn("replica-feed", Box::pin(follow));
+    Ok(Placed { handle, feed })
 }
 
 /// Hands on what is committed, in log order.

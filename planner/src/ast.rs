@@ -217,6 +217,7 @@ pub struct Drop {
     pub kind: ObjectKind,
     pub if_exists: bool,
     pub names: Vec<ObjectName>,
+    /// What depends on it goes, too. DROP DATABASE means that unless it says RESTRICT: PostgreSQL has neither word there.
     pub cascade: bool,
 }
 

@@ -201,7 +201,16 @@ impl<'s> Front<'s> {
         };
         let if_exists = self.accept(&["IF", "EXISTS"]);
         let names = self.object_names()?;
-        let cascade = self.cascade();
+        if kind == ObjectKind::Database && (self.accept(&["WITH"]) || self.peek_is(&Token::LParen))
+        {
+            self.skip_rest();
+            return Ok(Statement::Unsupported {
+                what: "DROP DATABASE ... WITH (FORCE)".to_owned(),
+                hint: Some("End the sessions that use the database first.".to_owned()),
+            });
+        }
+        let restrict = self.word(0).as_deref() == Some("RESTRICT");
+        let cascade = self.cascade() || kind == ObjectKind::Database && !restrict;
         Ok(Statement::Drop(Drop {
             kind,
             if_exists,

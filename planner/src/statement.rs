@@ -26,7 +26,7 @@ use crate::parse::fold;
 use crate::query::QueryPlanner;
 use crate::session::SessionView;
 use plan::{Finishing, Mir, ScalarExpr};
-use repr::{GlobalId, RelationDesc, SchemaId, SqlType};
+use repr::{ClusterId, DatabaseId, GlobalId, RelationDesc, SchemaId, SqlType};
 use state::catalog::Item;
 
 /// What is known about the types of `$1`, `$2`, ...
@@ -310,6 +310,10 @@ pub struct DropPlan {
     /// Closed under dependents, dependents first.
     pub ids: Vec<GlobalId>,
     pub schemas: Vec<SchemaId>,
+    /// Their schemas are among `schemas`.
+    pub databases: Vec<DatabaseId>,
+    /// What runs on them is among `ids`.
+    pub clusters: Vec<ClusterId>,
     pub notices: Vec<Notice>,
 }
 
@@ -531,7 +535,7 @@ impl<'a> StatementPlanner<'a> {
             Statement::CreateView(create) => self.create_view(create),
             Statement::CreateIndex(create) => self.create_index(create),
             Statement::CreateCluster(create) => self.create_cluster(create),
-            Statement::AlterCluster { .. } => Err(PlanError::unsupported("ALTER CLUSTER ... SET")),
+            Statement::AlterCluster { name, .. } => self.alter_cluster(name),
             Statement::CreateSource(create) => self.create_source(create),
             Statement::CreateSchema(create) => self.create_schema(create),
             Statement::CreateDatabase {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +27,7 @@ use crate::snapshot::SnapshotDir;
 use crate::store::GroupStore;
 use crate::types::{Member, Payload, Response, Types, log_pos};
 use crate::wal::{LogPos, Wal};
-use crate::{FatalHook, GroupConfig, runtime};
+use crate::{FatalHook, GroupConfig, GroupId, runtime};
 
 /// Unit of the limit on proposals in flight.
 const PERMIT_BYTES: usize = 1024;
@@ -315,6 +316,22 @@ impl<SM: StateMachine> RaftGroup<SM> {
             tracing::warn!(group = self.inner.group(), %error, "raft's core task ended abnormally");
         }
     }
+}
+
+/// Removes what is stored of a group that is no more. This node must not be a member any longer, see [`RaftGroup::shutdown`].
+///
+/// The snapshots go first: a group that is still in the log ([`Wal::groups`]) after a crash is to be removed again. Errors: as the disk says.
+pub fn remove_group(
+    host: &Host,
+    wal: &Wal,
+    group: GroupId,
+    snapshot_dir: &Path,
+) -> Result<(), GroupError> {
+    SnapshotDir::remove_all(&*host.disk, snapshot_dir)?;
+    wal.remove_group(group).map_err(|e| GroupError::Stopped {
+        group: group.0,
+        reason: e.to_string(),
+    })
 }
 
 /// The log must reach down to the snapshot, or to the beginning when there is none.

@@ -29,7 +29,7 @@ pub mod wal;
 
 pub use config::{Election, GroupClass, GroupConfig};
 pub use error::{GroupError, ProposeError, ReadError, SnapshotError};
-pub use group::{GroupStatus, Proposed, RaftGroup};
+pub use group::{GroupStatus, Proposed, RaftGroup, remove_group};
 pub use machine::{Committed, SnapshotWriter, StateMachine};
 pub use peers::{LocalPeers, NoPeers, PeerError, Peers, RpcKind};
 pub use types::Member;

@@ -63,6 +63,24 @@ impl SnapshotDir {
         Ok(snapshots)
     }
 
+    /// Removes a group's directory of snapshots; one that is not there is removed already.
+    pub fn remove_all(disk: &dyn Disk, dir: &Path) -> Result<(), SnapshotError> {
+        let io = |e| SnapshotError::io("remove", dir, e);
+        let names = match disk.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            names => names.map_err(io)?,
+        };
+        for name in names {
+            disk.remove(&dir.join(name)).map_err(io)?;
+        }
+        // Their absence must not be durable before theirs is.
+        disk.sync_dir(dir).map_err(io)?;
+        disk.remove_dir(dir).map_err(io)?;
+        dir.parent()
+            .map_or(Ok(()), |parent| disk.sync_dir(parent))
+            .map_err(io)
+    }
+
     fn names(&self) -> Result<Vec<String>, SnapshotError> {
         self.disk
             .list(&self.dir)

@@ -2,6 +2,7 @@
 //! data directory. [`arrows`] alone looks at the workspace instead: which crate may use which.
 
 mod arrows;
+mod clusters;
 mod connections;
 mod copy;
 mod disk;
@@ -13,4 +14,5 @@ mod node;
 mod start;
 mod transactions;
 mod views;
+mod waiting_reads;
 mod wire;

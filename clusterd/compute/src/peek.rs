@@ -10,6 +10,7 @@ use plan::{EvalError, Mfp};
 use protocol::compute::{Peek, PeekResponse, PeekRows, Refusal};
 use repr::{Diff, GlobalId, Row, RowRef};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Takes the answer, on a worker's thread: it must not block.
@@ -37,6 +38,31 @@ struct Gathered {
     error: Option<EvalError>,
     refusal: Option<Refusal>,
     reply: Option<Reply>,
+    counted: Option<Counted>,
+}
+
+/// Peeks that have not been answered.
+#[derive(Clone, Default)]
+pub struct PendingPeeks(Arc<AtomicUsize>);
+
+/// One of them, as long as this lives.
+struct Counted(PendingPeeks);
+
+impl PendingPeeks {
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl PeekTask {
@@ -45,6 +71,7 @@ impl PeekTask {
         peek: Arc<Peek>,
         shares: Vec<(usize, Option<Vec<Row>>)>,
         reply: Reply,
+        pending: &PendingPeeks,
     ) -> Vec<(usize, PeekTask)> {
         let gather = Arc::new(Gather {
             limit: peek.limit,
@@ -56,6 +83,7 @@ impl PeekTask {
                 error: None,
                 refusal: None,
                 reply: Some(reply),
+                counted: Some(pending.add()),
             }),
         });
         let task = |keys| PeekTask {
@@ -122,6 +150,7 @@ impl Gather {
             }
         };
         let reply = state.reply.take();
+        state.counted = None;
         drop(state);
         if let Some(reply) = reply {
             reply(response);

@@ -3,7 +3,7 @@
 use crate::exert::{Exertion, worker_config};
 use crate::feed::{FeedError, TableChanges, TableFeed};
 use crate::mailbox::{Mailbox, Order, RoutedCommand, Snapshots, lock};
-use crate::peek::{PeekTask, Reply};
+use crate::peek::{PeekTask, PendingPeeks, Reply};
 use crate::render::arrange::key_hash;
 use crate::worker::{ComputeWorker, WorkerShared};
 use host::{Clock, Spawn, ThreadHandle};
@@ -93,6 +93,8 @@ impl Replica {
         }
         let inner = Inner {
             mailboxes,
+            bytes,
+            pending: PendingPeeks::default(),
             feed,
             ordering: Mutex::new(()),
             threads: Mutex::new(threads),
@@ -131,6 +133,9 @@ pub struct ReplicaHandle {
 
 struct Inner {
     mailboxes: Arc<[Arc<Mailbox>]>,
+    /// Bytes of arrangements, per worker.
+    bytes: Arc<[AtomicU64]>,
+    pending: PendingPeeks,
     feed: Arc<dyn TableFeed>,
     /// Held while orders are handed out, so that all workers see one order, and so that a snapshot and the changes after it fit together.
     ordering: Mutex<()>,
@@ -212,9 +217,20 @@ impl ReplicaHandle {
     /// Reads an arrangement. `reply` is called exactly once, on a worker's thread, and must not block.
     pub fn peek(&self, peek: Peek, reply: Reply) {
         let shares = shares(&peek, self.inner.mailboxes.len());
-        for (worker, task) in PeekTask::split(Arc::new(peek), shares, reply) {
+        for (worker, task) in PeekTask::split(Arc::new(peek), shares, reply, &self.inner.pending) {
             self.inner.mailboxes[worker].push_peek(task);
         }
+    }
+
+    /// Peeks that have not been answered: parked ones, and those that are being worked on.
+    pub fn pending_peeks(&self) -> usize {
+        self.inner.pending.count()
+    }
+
+    /// Bytes of arrangements, as last counted.
+    pub fn arrangement_bytes(&self) -> u64 {
+        let bytes = self.inner.bytes.iter();
+        bytes.map(|bytes| bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// Stops the workers and waits for them. Peeks that wait are refused.

@@ -138,6 +138,7 @@ impl Session {
             )]),
             Plan::Drop(drop) => {
                 self.planner_notices(&drop.notices);
+                self.check_databases_unused(catalog, drop)?;
                 drop_ops(catalog, drop)
             }
             // The item and its indexes with their new names and texts.
@@ -149,6 +150,30 @@ impl Session {
                 "{other:?} does not change the catalog"
             ))),
         }
+    }
+
+    /// As in PostgreSQL, a database is dropped by a statement of its own, when nobody is connected to it.
+    fn check_databases_unused(&self, catalog: &Catalog, drop: &DropPlan) -> Result<()> {
+        if drop.kind == ObjectKind::Database && self.txn.block != Block::Auto {
+            return Err(SqlError::new(
+                "25001",
+                "DROP DATABASE cannot run inside a transaction block",
+            ));
+        }
+        let databases = drop.databases.iter();
+        for database in databases.filter_map(|id| catalog.databases.get(id)) {
+            let sessions = self.adapter.sessions.activity();
+            let inside = sessions.iter().filter(|s| s.database == database.name);
+            let detail = match inside.count() {
+                0 => continue,
+                1 => "There is 1 other session using the database.".to_owned(),
+                n => format!("There are {n} other sessions using the database."),
+            };
+            let name = &database.name;
+            let message = format!("database \"{name}\" is being accessed by other users");
+            return Err(SqlError::new("55006", message).detail(detail));
+        }
+        Ok(())
     }
 
     fn new_cluster(&self, create: &CreateClusterPlan, catalog: &Catalog) -> Result<Cluster> {
@@ -293,6 +318,8 @@ fn drop_ops(catalog: &Catalog, drop: &DropPlan) -> Result<Vec<CatalogOp>> {
         ops.push(CatalogOp::DropItems(drop.ids.clone()));
     }
     ops.extend(drop.schemas.iter().map(|id| CatalogOp::DropSchema(*id)));
+    ops.extend(drop.databases.iter().map(|id| CatalogOp::DropDatabase(*id)));
+    ops.extend(drop.clusters.iter().map(|id| CatalogOp::DropCluster(*id)));
     Ok(ops)
 }
 

@@ -11,6 +11,7 @@ pub mod writer;
 
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::portal::{Portal, Prepared};
+use crate::adapter::registry::CancelHandle;
 use crate::adapter::session::{Output, Session};
 use crate::adapter::{Adapter, SessionStart};
 use bytes::BytesMut;
@@ -274,7 +275,9 @@ impl Connection {
             self.report(error)?;
         }
         self.session.close_unnamed();
-        match self.session.run_cached(sql).await {
+        let gone = gone(&mut self.reader, &self.input);
+        let cancel = Arc::clone(&self.session.cancel);
+        match watched(gone, cancel, self.session.run_cached(sql)).await {
             Some(Ok(output)) => self.send_or_report(output).await?,
             Some(Err(error)) => self.report(error)?,
             None => self.query_statements(sql).await?,
@@ -303,7 +306,9 @@ impl Connection {
             if several {
                 self.session.begin_pipeline();
             }
-            let done = self.session.run_simple(statement).await;
+            let gone = gone(&mut self.reader, &self.input);
+            let cancel = Arc::clone(&self.session.cancel);
+            let done = watched(gone, cancel, self.session.run_simple(statement)).await;
             let sent = match done {
                 Ok(output) => self.send(output, &[], Protocol::Simple).await?,
                 Err(error) => Err(error),
@@ -527,7 +532,9 @@ impl Connection {
             )));
         }
         if portal.rows.is_none() {
-            match self.session.run_portal(portal).await {
+            let gone = gone(&mut self.reader, &self.input);
+            let cancel = Arc::clone(&self.session.cancel);
+            match watched(gone, cancel, self.session.run_portal(portal)).await {
                 Err(error) => return Ok(Err(error)),
                 Ok(Output::Rows(rows)) => portal.rows = Some(rows),
                 Ok(other) => {
@@ -567,6 +574,29 @@ impl Connection {
             .writer
             .message(Backend::CloseComplete(CloseComplete::new()))?)
     }
+}
+
+/// Runs a statement, and asks it to stop when the client goes away meanwhile. What it had to commit by then is committed.
+async fn watched<T>(
+    gone: impl Future<Output = ()>,
+    cancel: Arc<CancelHandle>,
+    statement: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(statement);
+    tokio::select! {
+        biased;
+        done = &mut statement => return done,
+        () = gone => cancel.hang_up(),
+    }
+    statement.await
+}
+
+/// Resolves when the client has closed its side. A client that has sent more than this statement may close in good order: that is seen when its messages have been read.
+async fn gone(reader: &mut OwnedReadHalf, input: &BytesMut) {
+    if input.is_empty() && matches!(reader.peek(&mut [0]).await, Ok(0) | Err(_)) {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn after(limit: Option<Duration>) {

@@ -28,6 +28,8 @@ pub struct SessionKey {
 pub struct CancelHandle {
     running: AtomicBool,
     cancelled: AtomicBool,
+    /// The client is gone: nothing that runs or would run here is wanted.
+    hung_up: AtomicBool,
     committing: AtomicU32,
     /// When the running statement has used up its time.
     deadline: Mutex<Option<tokio::time::Instant>>,
@@ -43,8 +45,14 @@ impl CancelHandle {
         }
     }
 
+    /// Asks the running statement and all later ones to stop.
+    pub fn hang_up(&self) {
+        self.hung_up.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+        self.cancelled.load(Ordering::Acquire) || self.hung_up.load(Ordering::Acquire)
     }
 
     /// For work that does not await: an error once the statement was cancelled or its time is up.
@@ -238,6 +246,9 @@ mod tests {
             handle.check().is_ok(),
             "the time limit belongs to one statement"
         );
+        handle.hang_up();
+        let _next = handle.running(None);
+        assert!(handle.is_cancelled(), "nobody is there for the next one");
         sessions.remove(&key);
         assert!(sessions.activity().is_empty());
     }

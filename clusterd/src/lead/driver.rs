@@ -1,22 +1,24 @@
 //! The driver of one controller: events in, actions out.
 
+use super::gauges::Gauges;
 use super::group::ClusterGroup;
 use super::queue::SubscribeQueue;
-use super::{Lead, Seen, Shared};
+use super::{Failures, Lead, Seen, Shared, Tasks};
 use crate::adapter::error::SqlError;
 use crate::replica;
 use anyhow::Result;
 use controller::log::Entry;
-use controller::{Action, Config, Controller, Desired, Event, ExportFrontier};
+use controller::{Action, Config, Controller, Desired, Event, ExportFrontier, Hold};
 use host::metrics::{BusyMeter, IntCounter, counter};
 use parking_lot::Mutex;
 use plan::Dataflow;
-use protocol::{Epoch, Response};
+use protocol::{Epoch, PeekId, Response};
 use repr::{ClusterId, GlobalId, ReplicaId, ShardId, Timestamp};
 use state::catalog::Cluster;
 use state::command::Command;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use storage::Listener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -47,22 +49,29 @@ pub(crate) enum LeadEvent {
     Drop {
         id: GlobalId,
     },
+    /// Nobody waits for the peek any more. Its hold ends when the replicas have been told.
+    CancelPeek {
+        id: PeekId,
+        hold: Hold,
+    },
+    /// The CLUSTER was dropped: the last event that is handled.
+    End,
 }
 
 /// Starts replicas, group and driver of a CLUSTER.
 pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
     let (events, receiver) = mpsc::unbounded_channel();
     let mut replicas = BTreeMap::new();
+    let mut tasks = Tasks::default();
     for id in &cluster.replicas {
         let sink = events.clone();
         let id = *id;
         // The driver may have ended already when the process stops.
         let responses =
             Arc::new(move |response| drop(sink.send(LeadEvent::Response(id, response))));
-        replicas.insert(
-            id,
-            replica::start(shared.env.storage(), &shared.host, cluster, responses)?,
-        );
+        let placed = replica::start(shared.env.storage(), &shared.host, cluster, responses)?;
+        replicas.insert(id, placed.handle);
+        tasks.feeds.push(placed.feed);
     }
     let granted = events.clone();
     let group = ClusterGroup::start(
@@ -77,27 +86,36 @@ pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
     .await?;
     let controller = Controller::new(Config {
         read_window_us: READ_WINDOW_US,
+        ..Config::default()
     });
     let (seen_sender, seen) = watch::channel(Seen::default());
     let frontiers = Arc::new(Mutex::new(BTreeMap::new()));
+    let failures = Failures::default();
     let lead = Lead {
         cluster: cluster.id,
+        name: cluster.name.clone(),
+        dropped: AtomicBool::new(false),
         holds: controller.holds(),
         routes: controller.routes(),
         replicas: replicas.clone(),
+        tasks: Mutex::default(),
         events,
         seen,
         frontiers: Arc::clone(&frontiers),
+        failures: Failures::clone(&failures),
         group: group.clone(),
+        gauges: Gauges::new(&cluster.name),
     };
     let driver = Driver {
         cluster: cluster.id,
+        name: cluster.name.clone(),
         incarnation: cluster.incarnation,
         shared: shared.clone(),
         controller,
         replicas,
         group,
         frontiers,
+        failures,
         seen: seen_sender,
         owners: BTreeMap::new(),
         desired: BTreeMap::new(),
@@ -109,23 +127,22 @@ pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
         created_before: 0,
         meter: BusyMeter::named("controller"),
     };
-    drop(
-        shared
-            .host
-            .spawn
-            .spawn("controller", Box::pin(driver.run(receiver))),
-    );
+    let driver = Box::pin(driver.run(receiver));
+    tasks.driver = Some(shared.host.spawn.spawn("controller", driver));
+    *lead.tasks.lock() = tasks;
     Ok(lead)
 }
 
 struct Driver {
     cluster: ClusterId,
+    name: String,
     incarnation: u64,
     shared: Shared,
     controller: Controller,
     replicas: BTreeMap<ReplicaId, compute::ReplicaHandle>,
     group: ClusterGroup,
     frontiers: Arc<Mutex<BTreeMap<GlobalId, ExportFrontier>>>,
+    failures: Failures,
     seen: watch::Sender<Seen>,
     owners: BTreeMap<GlobalId, Owner>,
     desired: BTreeMap<GlobalId, Desired>,
@@ -176,6 +193,9 @@ impl Driver {
                         return;
                     }
                     for event in batch.drain(..) {
+                        if matches!(event, LeadEvent::End) {
+                            return self.end();
+                        }
                         self.handle(event);
                     }
                 }
@@ -235,6 +255,7 @@ impl Driver {
         self.step(Event::CatalogChanged { dataflows: desired });
         let known = |id: &GlobalId| self.desired.contains_key(id) || self.owners.contains_key(id);
         self.frontiers.lock().retain(|id, _| known(id));
+        self.failures.lock().retain(|id, _| known(id));
         self.seen
             .send_modify(|seen| seen.catalog_version = catalog.version);
     }
@@ -274,6 +295,11 @@ impl Driver {
                 self.step(Event::DropTransient { id });
                 self.frontiers.lock().remove(&id);
             }
+            LeadEvent::CancelPeek { id, hold } => {
+                self.step(Event::CancelPeek { id });
+                drop(hold);
+            }
+            LeadEvent::End => self.end(),
         }
     }
 
@@ -301,7 +327,10 @@ impl Driver {
                 incarnation,
                 frontiers,
             } => self.propose_holds(incarnation, frontiers),
-            Action::Frontiers(moved) => self.frontiers.lock().extend(moved),
+            Action::Frontiers(moved) => {
+                self.failures.lock().retain(|id, _| !moved.contains_key(id));
+                self.frontiers.lock().extend(moved);
+            }
             Action::Subscribe { id, batch } => {
                 if let Some(Owner::Subscribe(queue)) = self.owners.get(&id) {
                     queue.push(batch);
@@ -353,10 +382,26 @@ impl Driver {
         );
     }
 
+    /// Tells everybody who still waits.
+    fn end(&mut self) {
+        self.step(Event::LostLeadership);
+        for owner in std::mem::take(&mut self.owners).into_values() {
+            let error = super::ended::cluster_dropped(&self.name);
+            match owner {
+                // A statement that was cancelled meanwhile does not listen.
+                Owner::Query(failed) => drop(failed.send(error)),
+                Owner::Subscribe(queue) => queue.fail(error),
+            }
+        }
+    }
+
     fn failed(&mut self, id: GlobalId, replica: ReplicaId, error: plan::EvalError, last: bool) {
         tracing::warn!(%id, %replica, error = %error.message, "a dataflow failed on a replica");
         if !last {
             return;
+        }
+        if self.desired.contains_key(&id) {
+            self.failures.lock().insert(id, error.clone());
         }
         match self.owners.remove(&id) {
             Some(Owner::Query(failed)) => drop(failed.send(error.into())),

@@ -11,7 +11,7 @@ use raft::{
 use repr::{ClusterId, GlobalId, Timestamp};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 type GrantSink = Box<dyn Fn(BTreeMap<GlobalId, Timestamp>) + Send>;
@@ -68,6 +68,21 @@ impl SnapshotWriter for Snapshot {
     }
 }
 
+fn snapshot_dir(snapshots: &Path, cluster: ClusterId) -> PathBuf {
+    snapshots.join(format!("cluster-{}", cluster.0))
+}
+
+/// Removes what is stored of the group of a CLUSTER that was dropped.
+pub(crate) fn remove(
+    cluster: ClusterId,
+    host: &Host,
+    wal: &Wal,
+    snapshots: &Path,
+) -> Result<(), GroupError> {
+    let dir = snapshot_dir(snapshots, cluster);
+    raft::remove_group(host, wal, GroupId(cluster.0), &dir)
+}
+
 /// This node's membership in the group.
 #[derive(Clone)]
 pub(crate) struct ClusterGroup {
@@ -91,7 +106,7 @@ impl ClusterGroup {
             state: Arc::clone(&state),
             granted,
         };
-        let dir = snapshots.join(format!("cluster-{}", cluster.0));
+        let dir = snapshot_dir(snapshots, cluster);
         let mut config = GroupConfig::new(GroupId(cluster.0), node.0, GroupClass::Cluster, dir);
         config.election = election;
         config.snapshot_log_bytes = SNAPSHOT_LOG_BYTES;
@@ -107,6 +122,11 @@ impl ClusterGroup {
         .await?;
         group.found_alone("").await?;
         Ok(ClusterGroup { group, state })
+    }
+
+    /// Ends this node's membership.
+    pub async fn shutdown(&self) {
+        self.group.shutdown().await;
     }
 
     /// Waits until this node leads and everything committed before is applied; the term.

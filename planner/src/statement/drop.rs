@@ -1,12 +1,14 @@
 //! DROP, ALTER ... RENAME, TRUNCATE.
 
 use super::other::item_kind;
+use super::show::cluster_of;
 use super::{DropPlan, Plan, StatementPlanner};
+use crate::ast::sql::Ident;
 use crate::ast::{Drop, ObjectKind, Rename, Truncate};
 use crate::error::{Notice, PlanError};
 use crate::names::Name;
 use crate::parse::fold;
-use repr::{GlobalId, SchemaId};
+use repr::{ClusterId, DatabaseId, GlobalId, SchemaId};
 use state::catalog::{Item, ItemKind};
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ impl StatementPlanner<'_> {
             kind: drop.kind,
             ids: vec![],
             schemas: vec![],
+            databases: vec![],
+            clusters: vec![],
             notices: vec![],
         };
         let mut wanted: Vec<GlobalId> = vec![];
@@ -42,43 +46,84 @@ impl StatementPlanner<'_> {
                     Err(_) if drop.if_exists => plan.notices.push(skipping(drop.kind, &name.name)),
                     Err(e) => return Err(e),
                 },
-                ObjectKind::Database | ObjectKind::Cluster | ObjectKind::Role => {
-                    let exists = match drop.kind {
-                        ObjectKind::Database => {
-                            self.session.catalog.database_by_name(&name.name).is_some()
+                ObjectKind::Database => {
+                    let found = self.session.catalog.database_by_name(&name.name);
+                    if let Some(database) = found_or_skipped(found, drop, &name, &mut plan)? {
+                        if name.name == self.session.database {
+                            return Err(PlanError::new(
+                                "55006",
+                                "cannot drop the currently open database",
+                            ));
                         }
-                        ObjectKind::Cluster => {
-                            self.session.catalog.cluster_by_name(&name.name).is_some()
-                        }
-                        _ => self.session.catalog.role_by_name(&name.name).is_some(),
-                    };
-                    if !exists && drop.if_exists {
-                        plan.notices.push(skipping(drop.kind, &name.name));
-                        continue;
+                        plan.databases.push(database.id);
                     }
-                    if !exists {
-                        let sqlstate = if drop.kind == ObjectKind::Database {
-                            "3D000"
-                        } else {
-                            "42704"
-                        };
-                        let message =
-                            format!("{} \"{}\" does not exist", drop.kind.name(), name.name);
-                        return Err(PlanError::new(sqlstate, message));
+                }
+                ObjectKind::Cluster => {
+                    let found = self.session.catalog.cluster_by_name(&name.name);
+                    let cluster = found_or_skipped(found, drop, &name, &mut plan)?;
+                    plan.clusters.extend(cluster.map(|cluster| cluster.id));
+                }
+                ObjectKind::Role => {
+                    let found = self.session.catalog.role_by_name(&name.name);
+                    if found_or_skipped(found, drop, &name, &mut plan)?.is_some() {
+                        return Err(PlanError::unsupported("DROP ROLE"));
                     }
-                    return Err(PlanError::unsupported(format!(
-                        "DROP {}",
-                        drop.kind.name().to_uppercase()
-                    )));
                 }
             }
         }
         self.check_schemas(drop, &plan.schemas)?;
+        self.check_databases(drop, &plan.databases)?;
+        let in_databases = self.session.catalog.schemas.values();
+        let in_databases = in_databases.filter(|s| plan.databases.contains(&s.database));
+        plan.schemas.extend(in_databases.map(|s| s.id));
         for schema in &plan.schemas {
             wanted.extend(self.items_of(*schema).map(|i| i.id));
         }
-        self.close_under_dependents(drop, &wanted, &mut plan)?;
+        self.check_clusters(drop, &plan.clusters)?;
+        let mut cascaded = vec![];
+        for cluster in &plan.clusters {
+            for item in self.items_on(*cluster) {
+                cascaded.push(format!("{} {}", item_kind(item).name(), item.name));
+                wanted.push(item.id);
+            }
+        }
+        self.close_under_dependents(drop, &wanted, cascaded, &mut plan)?;
         Ok(Plan::Drop(plan))
+    }
+
+    fn items_on(&self, cluster: ClusterId) -> impl Iterator<Item = &Arc<Item>> {
+        let items = self.session.catalog.items.values();
+        items.filter(move |item| cluster_of(item) == Some(cluster))
+    }
+
+    /// RESTRICT: a database that still has objects stays.
+    fn check_databases(&self, drop: &Drop, databases: &[DatabaseId]) -> Result<(), PlanError> {
+        let catalog = self.session.catalog;
+        for database in databases.iter().filter(|_| !drop.cascade) {
+            let name = catalog.databases.get(database).map_or("", |d| &d.name);
+            let schemas = catalog.schemas.values();
+            let inside: Vec<String> = schemas
+                .filter(|schema| schema.database == *database)
+                .flat_map(|schema| self.items_of(schema.id))
+                .map(|item| format!("{} {}", item_kind(item).name(), item.name))
+                .collect();
+            still_used("database", name, &inside)?;
+        }
+        Ok(())
+    }
+
+    /// A CLUSTER that still does something needs CASCADE.
+    fn check_clusters(&self, drop: &Drop, clusters: &[ClusterId]) -> Result<(), PlanError> {
+        for cluster in clusters.iter().filter(|_| !drop.cascade) {
+            let found = self.session.catalog.clusters.get(cluster);
+            let name = found.map_or("", |c| &c.name);
+            let inside: Vec<String> = self
+                .items_on(*cluster)
+                .map(|item| format!("{} {}", item_kind(item).name(), item.name))
+                .collect();
+            still_used("cluster", name, &inside)?;
+        }
+        Ok(())
     }
 
     fn items_of(&self, schema: SchemaId) -> impl Iterator<Item = &Arc<Item>> {
@@ -102,37 +147,26 @@ impl StatementPlanner<'_> {
                 .schemas
                 .get(schema)
                 .map_or("", |s| s.name.as_str());
-            let detail: Vec<String> = items
+            let inside: Vec<String> = items
                 .iter()
-                .map(|i| {
-                    format!(
-                        "{} {} depends on schema {name}",
-                        item_kind(i).name(),
-                        i.name
-                    )
-                })
+                .map(|item| format!("{} {}", item_kind(item).name(), item.name))
                 .collect();
-            return Err(PlanError::new(
-                "2BP01",
-                format!("cannot drop schema {name} because other objects depend on it"),
-            )
-            .with_detail(detail.join("\n"))
-            .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            still_used("schema", name, &inside)?;
         }
         Ok(())
     }
 
-    /// Adds what depends on the items, dependents first. An index goes with its relation; other dependents need CASCADE.
+    /// Adds what depends on the items, dependents first. An index goes with its relation; other dependents need CASCADE. `cascaded` are items that nobody has named.
     fn close_under_dependents(
         &self,
         drop: &Drop,
         wanted: &[GlobalId],
+        mut cascaded: Vec<String>,
         plan: &mut DropPlan,
     ) -> Result<(), PlanError> {
         let mut found: Vec<GlobalId> = wanted.to_vec();
         found.dedup();
         let mut blocked = vec![];
-        let mut cascaded = vec![];
         let mut next = 0;
         while next < found.len() {
             let id = found[next];
@@ -214,9 +248,11 @@ impl StatementPlanner<'_> {
             rename.kind,
             ObjectKind::Schema | ObjectKind::Database | ObjectKind::Cluster | ObjectKind::Role
         ) {
-            return Err(PlanError::unsupported(format!(
-                "ALTER {} ... RENAME",
-                rename.kind.name().to_uppercase()
+            self.check_exists(rename.kind, &name)?;
+            let what = format!("ALTER {} ... RENAME", rename.kind.name().to_uppercase());
+            return Err(PlanError::unsupported(what).with_hint(format!(
+                "Create a {} of the new name, and what belongs to it there, then DROP this one.",
+                rename.kind.name()
             )));
         }
         let item = match self.item_of_kind(&name, rename.kind) {
@@ -268,6 +304,38 @@ impl StatementPlanner<'_> {
         })
     }
 
+    /// An error if there is no such database, schema, CLUSTER or role.
+    fn check_exists(&self, kind: ObjectKind, name: &Name) -> Result<(), PlanError> {
+        let catalog = self.session.catalog;
+        let name = &name.name;
+        match kind {
+            ObjectKind::Schema => self.session.schema(name).map(drop),
+            ObjectKind::Cluster => self.session.cluster(Some(name)).map(drop),
+            ObjectKind::Database if catalog.database_by_name(name).is_none() => {
+                Err(missing(kind, name))
+            }
+            ObjectKind::Role if catalog.role_by_name(name).is_none() => Err(missing(kind, name)),
+            ObjectKind::Database
+            | ObjectKind::Role
+            | ObjectKind::Table
+            | ObjectKind::View
+            | ObjectKind::MaterializedView
+            | ObjectKind::Index
+            | ObjectKind::Source => Ok(()),
+        }
+    }
+
+    /// What a CLUSTER is made of is decided when it is created.
+    pub(super) fn alter_cluster(&self, name: &Ident) -> Result<Plan, PlanError> {
+        let cluster = self.session.cluster(Some(&fold(name)))?;
+        Err(
+            PlanError::unsupported("ALTER CLUSTER ... SET").with_hint(format!(
+                "Create a cluster with these options, and the views of \"{}\" there, then DROP it.",
+                cluster.name
+            )),
+        )
+    }
+
     pub(super) fn truncate(&self, truncate: &Truncate) -> Result<Plan, PlanError> {
         let mut tables = vec![];
         for name in &truncate.names {
@@ -278,6 +346,57 @@ impl StatementPlanner<'_> {
         }
         Ok(Plan::Truncate { tables })
     }
+}
+
+/// What a name in DROP stands for; `None` if it stands for nothing and IF EXISTS was said.
+fn found_or_skipped<'a, T>(
+    found: Option<&'a Arc<T>>,
+    drop: &Drop,
+    name: &Name,
+    plan: &mut DropPlan,
+) -> Result<Option<&'a Arc<T>>, PlanError> {
+    if name.schema.is_some() {
+        return Err(PlanError::new(
+            "42601",
+            format!("a {} name cannot be qualified", drop.kind.name()),
+        )
+        .at(name.position));
+    }
+    if found.is_none() && !drop.if_exists {
+        return Err(missing(drop.kind, &name.name));
+    }
+    if found.is_none() {
+        plan.notices.push(skipping(drop.kind, &name.name));
+    }
+    Ok(found)
+}
+
+fn missing(kind: ObjectKind, name: &str) -> PlanError {
+    let sqlstate = match kind == ObjectKind::Database {
+        true => "3D000",
+        false => "42704",
+    };
+    PlanError::new(
+        sqlstate,
+        format!("{} \"{name}\" does not exist", kind.name()),
+    )
+}
+
+/// 2BP01 if there are objects in it or on it.
+fn still_used(kind: &str, name: &str, objects: &[String]) -> Result<(), PlanError> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let detail: Vec<String> = objects
+        .iter()
+        .map(|object| format!("{object} depends on {kind} {name}"))
+        .collect();
+    Err(PlanError::new(
+        "2BP01",
+        format!("cannot drop {kind} {name} because other objects depend on it"),
+    )
+    .with_detail(detail.join("\n"))
+    .with_hint("Use DROP ... CASCADE to drop the dependent objects too."))
 }
 
 fn skipping(kind: ObjectKind, name: &str) -> Notice {

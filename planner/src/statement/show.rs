@@ -398,7 +398,8 @@ fn single(name: &'static str, values: impl Iterator<Item = String>) -> List {
     }
 }
 
-fn cluster_of(item: &Item) -> Option<repr::ClusterId> {
+/// The CLUSTER that does an item's work.
+pub(super) fn cluster_of(item: &Item) -> Option<repr::ClusterId> {
     match &item.kind {
         ItemKind::MaterializedView(view) => Some(view.plan.cluster),
         ItemKind::Index(index) => Some(index.plan.cluster),

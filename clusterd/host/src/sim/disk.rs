@@ -404,6 +404,19 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = lock(&self.inner);
+        inner.call()?;
+        let is_inside = |path: &PathBuf| path.parent() == Some(dir);
+        if inner.names.keys().any(is_inside) || inner.dirs.iter().any(is_inside) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        if !inner.dirs.remove(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(())
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let inner = lock(&self.inner);
         if !inner.dirs.contains(dir) {
