@@ -170,10 +170,14 @@ impl Clusters {
 
     /// The lead of a CLUSTER; one that was just created is waited for.
     async fn lead(&self, cluster: ClusterId) -> Result<Arc<Lead>> {
+        let known = || self.leads.read().get(&cluster).map(Arc::clone);
+        if let Some(lead) = known() {
+            return Ok(lead);
+        }
         let mut followed = self.followed.subscribe();
         loop {
-            if let Some(lead) = self.leads.read().get(&cluster) {
-                return Ok(Arc::clone(lead));
+            if let Some(lead) = known() {
+                return Ok(lead);
             }
             if !self
                 .shared

@@ -21,7 +21,14 @@ pub struct PeekTask {
     pub peek: Arc<Peek>,
     /// The keys that this worker owns, sorted; `None`: all rows.
     pub keys: Option<Vec<Row>>,
-    gather: Option<Arc<Gather>>,
+    to: Option<ReplyTo>,
+}
+
+/// Who takes the answer.
+enum ReplyTo {
+    /// The peek's only share.
+    Whole(Reply),
+    Share(Arc<Gather>),
 }
 
 /// Brings the workers' shares together.
@@ -66,6 +73,15 @@ impl Drop for Counted {
 }
 
 impl PeekTask {
+    /// The whole of a peek, for a worker that has no others beside it.
+    pub fn whole(mut peek: Peek, reply: Reply) -> PeekTask {
+        PeekTask {
+            keys: peek.target.keys.take(),
+            peek: Arc::new(peek),
+            to: Some(ReplyTo::Whole(reply)),
+        }
+    }
+
     /// The shares of a peek: for each the worker's index and its keys.
     pub fn split(
         peek: Arc<Peek>,
@@ -89,7 +105,7 @@ impl PeekTask {
         let task = |keys| PeekTask {
             peek: Arc::clone(&peek),
             keys,
-            gather: Some(Arc::clone(&gather)),
+            to: Some(ReplyTo::Share(Arc::clone(&gather))),
         };
         shares
             .into_iter()
@@ -98,8 +114,20 @@ impl PeekTask {
     }
 
     pub fn answer(mut self, answer: PeekResponse) {
-        if let Some(gather) = self.gather.take() {
-            gather.add(answer);
+        self.give(answer);
+    }
+
+    fn give(&mut self, answer: PeekResponse) {
+        match self.to.take() {
+            None => {}
+            Some(ReplyTo::Share(gather)) => gather.add(answer),
+            Some(ReplyTo::Whole(reply)) => reply(match (answer, self.peek.limit) {
+                (PeekResponse::Rows(mut part), Some(limit)) => {
+                    cut(&mut part.rows, limit);
+                    PeekResponse::Rows(part)
+                }
+                (answer, _) => answer,
+            }),
         }
     }
 
@@ -110,9 +138,7 @@ impl PeekTask {
 
 impl Drop for PeekTask {
     fn drop(&mut self) {
-        if let Some(gather) = self.gather.take() {
-            gather.add(PeekResponse::Refused(Refusal::Stopping));
-        }
+        self.give(PeekResponse::Refused(Refusal::Stopping));
     }
 }
 
@@ -267,9 +293,11 @@ impl Answer {
 
 /// Answers peeks of one arrangement which is complete at all of their times; lookups of keys in one pass.
 pub fn answer(id: GlobalId, trace: &mut TraceEntry, tasks: Vec<PeekTask>, cache: &mut MfpCache) {
-    let mut lookups = vec![];
+    let may_fail = trace.holds_errors();
+    let mut lookups = Vec::with_capacity(tasks.len());
     for task in tasks {
-        if let Some(error) = trace.error_at(task.peek.ts) {
+        let error = may_fail.then(|| trace.error_at(task.peek.ts)).flatten();
+        if let Some(error) = error {
             task.answer(PeekResponse::Error(error));
         } else if task.keys.is_some() {
             lookups.push(task);

@@ -216,6 +216,9 @@ impl ReplicaHandle {
 
     /// Reads an arrangement. `reply` is called exactly once, on a worker's thread, and must not block.
     pub fn peek(&self, peek: Peek, reply: Reply) {
+        if let [mailbox] = &*self.inner.mailboxes {
+            return mailbox.push_peek(PeekTask::whole(peek, reply));
+        }
         let shares = shares(&peek, self.inner.mailboxes.len());
         for (worker, task) in PeekTask::split(Arc::new(peek), shares, reply, &self.inner.pending) {
             self.inner.mailboxes[worker].push_peek(task);
@@ -272,7 +275,6 @@ fn not_readable(error: &FeedError) -> EvalError {
 fn shares(peek: &Peek, workers: usize) -> Vec<(usize, Option<Vec<Row>>)> {
     match &peek.target.keys {
         None => (0..workers).map(|worker| (worker, None)).collect(),
-        Some(keys) if workers == 1 => vec![(0, Some(keys.clone()))],
         Some(keys) => {
             let mut by_worker: Vec<Vec<Row>> = vec![vec![]; workers];
             for key in keys {

@@ -59,6 +59,12 @@ impl TraceEntry {
         self.errs.set_logical_compaction(frontier.borrow());
     }
 
+    /// Whether there is, or was, any error in the collection.
+    pub fn holds_errors(&mut self) -> bool {
+        let (cursor, storage) = self.errs.cursor();
+        cursor.key_valid(&storage)
+    }
+
     /// The least error of the collection at a time.
     pub fn error_at(&mut self, time: T) -> Option<EvalError> {
         let (mut cursor, storage) = self.errs.cursor();

@@ -40,6 +40,18 @@ impl Routes {
         self.lock().iter().map(route).collect()
     }
 
+    /// The route if there is exactly one.
+    pub fn only(&self) -> Option<Route> {
+        let routes = self.lock();
+        let mut all = routes.iter();
+        let (replica, (epoch, after)) = all.next()?;
+        all.next().is_none().then_some(Route {
+            replica: *replica,
+            epoch: *epoch,
+            after: *after,
+        })
+    }
+
     pub(crate) fn set(&self, replica: ReplicaId, epoch: Epoch, after: u64) {
         self.lock().insert(replica, (epoch, after));
     }

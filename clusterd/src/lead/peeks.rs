@@ -6,12 +6,13 @@ use crate::adapter::error::{Result, SqlError};
 use controller::{Hold, HoldError, Route};
 use plan::Mfp;
 use protocol::{Peek, PeekId, PeekResponse, PeekTarget, Refusal};
-use repr::{Diff, GlobalId, Row, Timestamp};
+use repr::{Diff, GlobalId, ReplicaId, Row, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 
 /// One read of one arrangement.
+#[derive(Clone)]
 pub struct PeekRequest {
     pub export: GlobalId,
     pub keys: Option<Vec<Row>>,
@@ -45,6 +46,29 @@ impl Drop for Pending<'_> {
     }
 }
 
+/// The request as a replica takes it.
+fn peek(id: PeekId, request: PeekRequest, route: Route) -> Peek {
+    let PeekRequest {
+        export,
+        keys,
+        ts,
+        mfp,
+        limit,
+        bytes_max,
+        catalog_version: _,
+    } = request;
+    Peek {
+        id,
+        epoch: route.epoch,
+        after: route.after,
+        target: PeekTarget { id: export, keys },
+        ts,
+        mfp,
+        limit,
+        bytes_max,
+    }
+}
+
 impl Clusters {
     pub(super) async fn peek_lead(
         &self,
@@ -57,12 +81,13 @@ impl Clusters {
             (u128::from(self.peek_base) << 64)
                 | u128::from(self.peek_ids.fetch_add(1, Ordering::Relaxed)),
         );
-        let answer = lead.ask(id, hold, &request).await;
+        let (export, ts) = (request.export, request.ts);
+        let answer = lead.ask(id, hold, request).await;
         timer.observe_duration();
         match answer? {
             PeekResponse::Rows(rows) => Ok(rows.rows),
             PeekResponse::Error(error) => Err(error.into()),
-            PeekResponse::Refused(refusal) => Err(lead.refused(refusal, &request)),
+            PeekResponse::Refused(refusal) => Err(lead.refused(refusal, export, ts)),
         }
     }
 }
@@ -80,28 +105,27 @@ impl Lead {
     }
 
     /// Asks every replica; rows or a definite error win, a refusal counts only when all refuse.
-    async fn ask(&self, id: PeekId, hold: Hold, request: &PeekRequest) -> Result<PeekResponse> {
-        let routes = self.routes.all();
+    async fn ask(&self, id: PeekId, hold: Hold, request: PeekRequest) -> Result<PeekResponse> {
         let mut pending = Pending {
             id,
             hold: Some(hold),
             lead: self,
             unanswered: 0,
         };
-        if let [route] = routes.as_slice() {
+        if let Some(route) = self.routes.only() {
             let (sender, receiver) = oneshot::channel();
             let reply = Box::new(move |answer| drop(sender.send(answer)));
-            self.send(id, request, *route, reply)?;
+            self.send(peek(id, request, route), route.replica, reply)?;
             pending.unanswered = 1;
             let answer = receiver.await;
             pending.unanswered = 0;
             return answer.map_err(|_| self.ended());
         }
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        for route in &routes {
+        for route in self.routes.all() {
             let sender = sender.clone();
             let reply = Box::new(move |answer| drop(sender.send(answer)));
-            self.send(id, request, *route, reply)?;
+            self.send(peek(id, request.clone(), route), route.replica, reply)?;
             pending.unanswered += 1;
         }
         drop(sender);
@@ -119,40 +143,21 @@ impl Lead {
         })
     }
 
-    fn send(
-        &self,
-        id: PeekId,
-        request: &PeekRequest,
-        route: Route,
-        reply: compute::Reply,
-    ) -> Result<()> {
+    fn send(&self, peek: Peek, replica: ReplicaId, reply: compute::Reply) -> Result<()> {
         let replica = self
             .replicas
-            .get(&route.replica)
+            .get(&replica)
             .ok_or_else(|| SqlError::internal("a route to an unknown replica"))?;
-        let peek = Peek {
-            id,
-            epoch: route.epoch,
-            after: route.after,
-            target: PeekTarget {
-                id: request.export,
-                keys: request.keys.clone(),
-            },
-            ts: request.ts,
-            mfp: Arc::clone(&request.mfp),
-            limit: request.limit,
-            bytes_max: request.bytes_max,
-        };
         replica.peek(peek, reply);
         Ok(())
     }
 
-    fn refused(&self, refusal: Refusal, request: &PeekRequest) -> SqlError {
+    fn refused(&self, refusal: Refusal, export: GlobalId, ts: Timestamp) -> SqlError {
         match refusal {
             Refusal::HoldLost => {
-                SqlError::forgotten(format!("timestamp {} has been compacted away", request.ts))
+                SqlError::forgotten(format!("timestamp {ts} has been compacted away"))
             }
-            Refusal::UnknownId => self.not_running(request.export),
+            Refusal::UnknownId => self.not_running(export),
             Refusal::Cancelled => SqlError::cancelled(),
             Refusal::Stopping => self.ended(),
             Refusal::Busy => SqlError::new("53400", "too many reads wait for this cluster"),
