@@ -129,6 +129,7 @@ impl Server {
     /// Ends sessions with 57P01, stops the group, closes the log.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        self.adapter.sessions.stop();
         let drained = async {
             while !self.adapter.sessions.activity().is_empty() {
                 self.adapter

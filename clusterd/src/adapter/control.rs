@@ -373,7 +373,7 @@ impl Session {
             values.values.push((row, ty.clone()));
         }
         // Not through `run`: this statement's guard is in force already.
-        Box::pin(self.run_inner(prepared, values)).await
+        Box::pin(self.run_inner(prepared, &values)).await
     }
 
     /// Evaluates an argument of EXECUTE as a value of the parameter's type.

@@ -54,12 +54,11 @@ impl Failure {
 pub(crate) struct Guard {
     cancel: Arc<CancelHandle>,
     timeout: Option<Duration>,
-    stop: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Guard {
     /// Runs the statement; ends it early unless it is past the point of no return (its commit has been sent).
-    pub async fn run<T>(mut self, statement: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn run<T>(self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         let _running = self.cancel.running(self.timeout);
         let limit = async {
             match self.timeout {
@@ -71,9 +70,8 @@ impl Guard {
         let reason = tokio::select! {
             biased;
             done = &mut statement => return done,
-            () = self.cancel.cancelled() => SqlError::cancelled(),
+            interrupt = self.cancel.interrupted() => interrupt.into(),
             () = &mut limit => SqlError::timeout(),
-            () = &mut self.stop => SqlError::shutdown(),
         };
         if self.cancel.is_committing() {
             statement.await
@@ -88,12 +86,11 @@ impl Session {
         Guard {
             cancel: Arc::clone(&self.cancel),
             timeout: self.settings.statement_timeout(),
-            stop: Box::pin(self.shutdown()),
         }
     }
 
     /// Runs one statement and, if it stands alone, commits it.
-    pub(crate) async fn run(&mut self, prepared: Arc<Prepared>, params: Params) -> Result<Output> {
+    pub(crate) async fn run(&mut self, prepared: Arc<Prepared>, params: &Params) -> Result<Output> {
         if self.txn.failed && !ends_transaction(&prepared.statement) {
             return Err(failed_transaction());
         }
@@ -109,7 +106,7 @@ impl Session {
     pub(crate) async fn run_inner(
         &mut self,
         prepared: Arc<Prepared>,
-        params: Params,
+        params: &Params,
     ) -> Result<Output> {
         let mut fair = None;
         // A blind insert is planned at the local catalog first; whatever goes wrong then is tried again behind the barrier.
@@ -118,7 +115,7 @@ impl Session {
         let notices = self.notice_count();
         self.txn.effects_done = false;
         for attempt in 0.. {
-            let failure = match self.attempt(&prepared, &params, blind).await {
+            let failure = match self.attempt(&prepared, params, blind).await {
                 Ok(output) => return Ok(output),
                 Err(failure) => failure,
             };
@@ -156,7 +153,7 @@ impl Session {
         self.txn.statements += 1;
         if self.txn.block == Block::Auto {
             // The default may have been set since the last statement.
-            self.txn.read_only = self.settings.known("default_transaction_read_only") == "on";
+            self.txn.read_only = self.settings.read_only_by_default();
         }
         if !needs_read_point(&prepared.statement) {
             return Ok(self.attempt_control(prepared, params).await?);
@@ -338,8 +335,7 @@ impl Session {
         if self.txn.block != Block::Auto {
             self.adapter.leases.close(self.key.number);
         }
-        let read_only = self.settings.known("default_transaction_read_only") == "on";
-        self.txn = Transaction::new(block, read_only);
+        self.txn = Transaction::new(block, self.settings.read_only_by_default());
         self.txn.started = (block != Block::Auto).then(|| self.adapter.now());
     }
 

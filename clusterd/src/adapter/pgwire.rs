@@ -1,6 +1,6 @@
 //! The Postgres wire protocol: one task per connection drives its own statements.
 //!
-//! Messages are those of crate pgwire; the loop is ours, so that everything up to a Sync is answered with one write to the socket, a pipelined group of
+//! Answers are messages of crate pgwire, what clients say is read by [`frame`]; the loop is ours, so that everything up to a Sync is answered with one write to the socket, a pipelined group of
 //! Executes shares one implicit transaction, and a statement can be cancelled at any await.
 
 pub mod copy;
@@ -15,17 +15,15 @@ use crate::adapter::registry::CancelHandle;
 use crate::adapter::session::{Output, Session};
 use crate::adapter::{Adapter, SessionStart};
 use bytes::BytesMut;
+use frame::{Message, Target};
+use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{
-    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete,
-    PortalSuspended,
+    BindComplete, CloseComplete, ParseComplete, PortalSuspended,
 };
 use pgwire::messages::response::TransactionStatus;
 use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey,
-};
-use pgwire::messages::{
-    DecodeContext, PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +123,6 @@ enum Protocol {
 struct Connection {
     reader: OwnedReadHalf,
     input: BytesMut,
-    context: DecodeContext,
     writer: Writer,
     session: Session,
     /// After an error in the extended protocol, everything up to the next Sync is ignored.
@@ -138,7 +135,6 @@ impl Connection {
         Connection {
             reader,
             input: BytesMut::with_capacity(8 * 1024),
-            context: frame::ready_context(),
             writer: Writer::new(socket),
             session,
             skip_to_sync: false,
@@ -197,24 +193,42 @@ impl Connection {
                 return Ok(());
             };
             match message {
-                Frontend::Terminate(_) => return Ok(()),
-                Frontend::Sync(_) => self.sync().await?,
-                Frontend::Flush(_) => self.writer.flush().await?,
+                Message::Terminate => return Ok(()),
+                Message::Sync => self.sync().await?,
+                Message::Flush => self.writer.flush().await?,
                 // Late COPY messages after an error are dropped, as the protocol asks.
-                Frontend::CopyData(_) | Frontend::CopyDone(_) | Frontend::CopyFail(_) => {}
+                Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) => {}
                 // A Query, too: only a Sync tells where the client has seen the error.
-                _ if self.skip_to_sync => {}
-                Frontend::Query(query) => self.query(&query.query).await?,
-                Frontend::Parse(parse) => self.parse(parse).await?,
-                Frontend::Bind(bind) => self.bind(bind).await?,
-                Frontend::Describe(describe) => self.describe(describe).await?,
-                Frontend::Execute(execute) => self.execute(execute).await?,
-                Frontend::Close(close) => self.close(close)?,
-                Frontend::SslNegotiation(_)
-                | Frontend::Startup(_)
-                | Frontend::CancelRequest(_)
-                | Frontend::PasswordMessageFamily(_)
-                | Frontend::PortalSuspended(_) => {
+                Message::Query(_)
+                | Message::Parse { .. }
+                | Message::Bind { .. }
+                | Message::Describe(..)
+                | Message::Execute { .. }
+                | Message::Close(..)
+                | Message::Password
+                    if self.skip_to_sync => {}
+                Message::Query(query) => self.query(&query).await?,
+                Message::Parse {
+                    name,
+                    query,
+                    type_oids,
+                } => self.parse(name, &query, &type_oids).await?,
+                Message::Bind {
+                    portal,
+                    statement,
+                    param_formats,
+                    values,
+                    formats,
+                } => {
+                    let bound =
+                        self.session
+                            .bind(portal, &statement, &param_formats, &values, formats);
+                    self.bound(bound)?;
+                }
+                Message::Describe(target, name) => self.describe(target, &name).await?,
+                Message::Execute { portal, rows_max } => self.execute(portal, rows_max).await?,
+                Message::Close(target, name) => self.close(target, &name)?,
+                Message::Password => {
                     return Err(Ended::Fatal(SqlError::fatal(
                         "08P01",
                         "unexpected message from the client",
@@ -228,17 +242,16 @@ impl Connection {
     async fn next_message(
         &mut self,
         idle_limit: Option<Duration>,
-    ) -> std::result::Result<Option<Frontend>, Ended> {
+    ) -> std::result::Result<Option<Message>, Ended> {
         loop {
-            if let Some(message) = frame::next_message(&mut self.input, &self.context)? {
+            if let Some(message) = frame::next_message(&mut self.input)? {
                 return Ok(Some(message));
             }
-            let shutdown = self.session.shutdown();
             let read = self.reader.read_buf(&mut self.input);
             let count = tokio::select! {
                 biased;
                 count = read => count?,
-                () = shutdown => return Err(Ended::Fatal(SqlError::shutdown())),
+                () = self.session.cancel.stopped() => return Err(Ended::Fatal(SqlError::shutdown())),
                 () = after(idle_limit) => return Err(Ended::Fatal(SqlError::fatal(
                     "25P03", "terminating connection due to idle-in-transaction timeout"))),
             };
@@ -413,13 +426,13 @@ impl Connection {
         Ok(())
     }
 
-    async fn parse(&mut self, parse: Parse) -> std::result::Result<(), Ended> {
-        let name = parse.name.unwrap_or_default();
-        match self
-            .session
-            .prepare(name, &parse.query, &parse.type_oids)
-            .await
-        {
+    async fn parse(
+        &mut self,
+        name: String,
+        query: &str,
+        type_oids: &[u32],
+    ) -> std::result::Result<(), Ended> {
+        match self.session.prepare(name, query, type_oids).await {
             Ok(()) => Ok(self
                 .writer
                 .message(Backend::ParseComplete(ParseComplete::new()))?),
@@ -427,16 +440,7 @@ impl Connection {
         }
     }
 
-    async fn bind(&mut self, bind: Bind) -> std::result::Result<(), Ended> {
-        let portal = bind.portal_name.unwrap_or_default();
-        let statement = bind.statement_name.unwrap_or_default();
-        let bound = self.session.bind(
-            portal,
-            &statement,
-            &bind.parameter_format_codes,
-            &bind.parameters,
-            bind.result_column_format_codes,
-        );
+    fn bound(&mut self, bound: Result<()>) -> std::result::Result<(), Ended> {
         match bound {
             Ok(()) => Ok(self
                 .writer
@@ -445,11 +449,10 @@ impl Connection {
         }
     }
 
-    async fn describe(&mut self, describe: Describe) -> std::result::Result<(), Ended> {
-        let name = describe.name.unwrap_or_default();
-        let described = match describe.target_type {
-            b'S' => self.describe_statement(&name).await,
-            _ => self.describe_portal(&name),
+    async fn describe(&mut self, target: Target, name: &str) -> std::result::Result<(), Ended> {
+        let described = match target {
+            Target::Statement => self.describe_statement(name).await,
+            Target::Portal => self.describe_portal(name),
         };
         match described {
             Ok(sent) => Ok(sent?),
@@ -469,7 +472,7 @@ impl Connection {
             .message(Backend::ParameterDescription(ParameterDescription::new(
                 oids,
             )));
-        Ok(sent.and_then(|()| self.send_description(&prepared, &[])))
+        Ok(sent.and_then(|()| send_description(&mut self.writer, &prepared, &[])))
     }
 
     fn describe_portal(&mut self, name: &str) -> Result<std::io::Result<()>> {
@@ -479,26 +482,16 @@ impl Connection {
             rows::describe(&desc, &[], self.writer.buffer());
             return Ok(Ok(()));
         }
-        let (prepared, formats) = {
-            let portal = self.session.portal(name)?;
-            (Arc::clone(&portal.prepared), portal.formats.clone())
-        };
-        Ok(self.send_description(&prepared, &formats))
+        let portal = self.session.portal(name)?;
+        Ok(send_description(
+            &mut self.writer,
+            &portal.prepared,
+            &portal.formats,
+        ))
     }
 
-    fn send_description(&mut self, prepared: &Prepared, formats: &[i16]) -> std::io::Result<()> {
-        match &prepared.desc {
-            Some(desc) => {
-                rows::describe(desc, formats, self.writer.buffer());
-                Ok(())
-            }
-            None => self.writer.message(Backend::NoData(NoData::new())),
-        }
-    }
-
-    async fn execute(&mut self, execute: Execute) -> std::result::Result<(), Ended> {
-        let name = execute.name.unwrap_or_default();
-        let max = usize::try_from(execute.max_rows)
+    async fn execute(&mut self, name: String, rows_max: i32) -> std::result::Result<(), Ended> {
+        let max = usize::try_from(rows_max)
             .ok()
             .filter(|n| *n > 0)
             .unwrap_or(usize::MAX);
@@ -564,11 +557,10 @@ impl Connection {
         Ok(Ok(()))
     }
 
-    fn close(&mut self, close: Close) -> std::result::Result<(), Ended> {
-        let name = close.name.unwrap_or_default();
-        match close.target_type {
-            b'S' => self.session.close_statement(&name),
-            _ => self.session.close_portal(&name),
+    fn close(&mut self, target: Target, name: &str) -> std::result::Result<(), Ended> {
+        match target {
+            Target::Statement => self.session.close_statement(name),
+            Target::Portal => self.session.close_portal(name),
         }
         Ok(self
             .writer
@@ -597,6 +589,20 @@ async fn gone(reader: &mut OwnedReadHalf, input: &BytesMut) {
         return;
     }
     std::future::pending().await
+}
+
+fn send_description(
+    writer: &mut Writer,
+    prepared: &Prepared,
+    formats: &[i16],
+) -> std::io::Result<()> {
+    match &prepared.desc {
+        Some(desc) => {
+            rows::describe(desc, formats, writer.buffer());
+            Ok(())
+        }
+        None => writer.message(Backend::NoData(NoData::new())),
+    }
 }
 
 async fn after(limit: Option<Duration>) {

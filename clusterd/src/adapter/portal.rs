@@ -5,6 +5,7 @@ use crate::adapter::error::{Result, SqlError};
 use crate::adapter::session::RowSet;
 use planner::ast::Statement;
 use repr::{RelationDesc, Row, SqlType};
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -96,6 +97,46 @@ pub struct Portal {
     pub rows: Option<RowSet>,
     /// It was a statement without rows, and has run: it cannot be run again.
     pub done: bool,
+}
+
+/// The portals of a session. The unnamed one comes and goes with every statement of most drivers, and has a place of its own.
+#[derive(Default)]
+pub struct Portals {
+    unnamed: Option<Portal>,
+    named: HashMap<String, Portal>,
+}
+
+impl Portals {
+    pub fn get(&self, name: &str) -> Option<&Portal> {
+        match name {
+            "" => self.unnamed.as_ref(),
+            name => self.named.get(name),
+        }
+    }
+
+    pub fn insert(&mut self, name: String, portal: Portal) {
+        if name.is_empty() {
+            self.unnamed = Some(portal);
+        } else {
+            self.named.insert(name, portal);
+        }
+    }
+
+    pub fn remove(&mut self, name: &str) -> Option<Portal> {
+        match name {
+            "" => self.unnamed.take(),
+            name => self.named.remove(name),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.named.len() + usize::from(self.unnamed.is_some())
+    }
+
+    pub fn clear(&mut self) {
+        self.unnamed = None;
+        self.named.clear();
+    }
 }
 
 /// The format of column `index`: none given = text, one given = for all.

@@ -160,7 +160,8 @@ impl Session {
                 shard, access, mfp, ..
             } => {
                 let view = self.table_view(point, as_of).await?;
-                Ok(self.read_table(&view, shard, &access, &mfp)?)
+                let plan = self.prepared_block(&mfp);
+                Ok(self.read_table(&view, shard, &access, &plan)?)
             }
             BoundPath::Interpret { mir } => {
                 let view = self.table_view(point, as_of).await?;
@@ -312,18 +313,34 @@ impl Session {
         view: &TableView,
         shard: ShardId,
         access: &BoundAccess,
-        mfp: &Mfp,
+        plan: &MfpPlan,
     ) -> Result<Rows> {
-        let plan = MfpPlan::with_ctx(mfp.clone(), self.eval.clone());
         match access {
-            BoundAccess::Lookup { space, keys } => view.lookup(shard, *space, keys, &plan),
+            BoundAccess::Lookup { space, keys } => view.lookup(shard, *space, keys, plan),
             BoundAccess::Scan if view.row_count(shard) <= INLINE_SCAN_ROWS => {
-                view.scan(shard, &plan, &self.cancel)
+                view.scan(shard, plan, &self.cancel)
             }
             BoundAccess::Scan => {
-                tokio::task::block_in_place(|| view.scan(shard, &plan, &self.cancel))
+                tokio::task::block_in_place(|| view.scan(shard, plan, &self.cancel))
             }
         }
+    }
+
+    /// The block made ready to run. Executions of one plan share theirs if it has no parameters: the last one is kept.
+    fn prepared_block(&mut self, mfp: &Arc<Mfp>) -> Arc<MfpPlan> {
+        if let Some(last) = &self.last_block
+            && last.derived_at == self.derived_at
+            && Arc::ptr_eq(&last.mfp, mfp)
+        {
+            return Arc::clone(&last.plan);
+        }
+        let plan = Arc::new(MfpPlan::with_ctx(Mfp::clone(mfp), self.eval.clone()));
+        self.last_block = Some(LastBlock {
+            mfp: Arc::clone(mfp),
+            derived_at: self.derived_at,
+            plan: Arc::clone(&plan),
+        });
+        plan
     }
 
     pub(crate) fn interpret(&self, mir: &plan::Mir, view: TableView) -> Result<Rows> {
@@ -388,6 +405,14 @@ fn is_small(mir: &plan::Mir) -> bool {
         | plan::Mir::Threshold { .. } => bounded = false,
     });
     bounded && rows <= SMALL_ROWS
+}
+
+/// The block of the last table read, and what it was made from.
+pub(crate) struct LastBlock {
+    mfp: Arc<Mfp>,
+    /// The settings that formats of text depend on.
+    derived_at: Option<u64>,
+    plan: Arc<MfpPlan>,
 }
 
 /// Whether an object decides what its readers see. An index does not: without it they see the same.

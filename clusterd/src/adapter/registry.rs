@@ -1,14 +1,15 @@
 //! The sessions of this node: who they are, and how their statements are ended from outside.
 
 use crate::adapter::error::{Result, SqlError};
+use futures::task::AtomicWaker;
 use host::Rng;
 use host::metrics::{IntGauge, gauge};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// Connections of one node; more are refused (53300).
 pub const SESSIONS_MAX: usize = 5_000;
@@ -23,17 +24,36 @@ pub struct SessionKey {
     pub number: u64,
 }
 
-/// Ends the running statement of one session.
+/// Ends the running statement of one session, or the session.
 #[derive(Debug, Default)]
 pub struct CancelHandle {
     running: AtomicBool,
     cancelled: AtomicBool,
     /// The client is gone: nothing that runs or would run here is wanted.
     hung_up: AtomicBool,
+    stopping: AtomicBool,
     committing: AtomicU32,
     /// When the running statement has used up its time.
     deadline: Mutex<Option<tokio::time::Instant>>,
-    wake: Notify,
+    /// The session's task. One task at a time waits here.
+    waiter: AtomicWaker,
+}
+
+/// Why a session's statement is to end early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    Cancelled,
+    /// The server stops.
+    Shutdown,
+}
+
+impl From<Interrupt> for SqlError {
+    fn from(interrupt: Interrupt) -> SqlError {
+        match interrupt {
+            Interrupt::Cancelled => SqlError::cancelled(),
+            Interrupt::Shutdown => SqlError::shutdown(),
+        }
+    }
 }
 
 impl CancelHandle {
@@ -41,14 +61,20 @@ impl CancelHandle {
     pub fn cancel(&self) {
         if self.running.load(Ordering::Acquire) {
             self.cancelled.store(true, Ordering::Release);
-            self.wake.notify_one();
+            self.waiter.wake();
         }
     }
 
     /// Asks the running statement and all later ones to stop.
     pub fn hang_up(&self) {
         self.hung_up.store(true, Ordering::Release);
-        self.wake.notify_one();
+        self.waiter.wake();
+    }
+
+    /// The server stops: ends the session, idle or not.
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.waiter.wake();
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -67,19 +93,49 @@ impl CancelHandle {
     }
 
     /// Resolves when the statement is asked to stop.
-    pub async fn cancelled(&self) {
-        while !self.is_cancelled() {
-            self.wake.notified().await;
-        }
+    pub async fn interrupted(&self) -> Interrupt {
+        let reason = || match (self.is_cancelled(), self.is_stopping()) {
+            (true, _) => Some(Interrupt::Cancelled),
+            (false, true) => Some(Interrupt::Shutdown),
+            (false, false) => None,
+        };
+        self.wait_for(reason).await
+    }
+
+    /// Resolves when the server stops.
+    pub async fn stopped(&self) {
+        self.wait_for(|| self.is_stopping().then_some(())).await;
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    async fn wait_for<T>(&self, happened: impl Fn() -> Option<T>) -> T {
+        std::future::poll_fn(|context| {
+            if let Some(happened) = happened() {
+                return Poll::Ready(happened);
+            }
+            self.waiter.register(context.waker());
+            // What happened before the waker was there has woken nobody.
+            happened().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// Marks a statement as running, for at most `limit`, until the guard is dropped.
     pub fn running(self: &Arc<Self>, limit: Option<Duration>) -> Running {
-        *self.deadline.lock() =
-            limit.and_then(|limit| tokio::time::Instant::now().checked_add(limit));
+        let limited = limit.is_some();
+        if limited {
+            *self.deadline.lock() =
+                limit.and_then(|limit| tokio::time::Instant::now().checked_add(limit));
+        }
         self.cancelled.store(false, Ordering::Release);
         self.running.store(true, Ordering::Release);
-        Running(Arc::clone(self))
+        Running {
+            handle: Arc::clone(self),
+            limited,
+        }
     }
 
     /// Past this the outcome belongs to the log, until the guard is dropped.
@@ -93,13 +149,18 @@ impl CancelHandle {
     }
 }
 
-pub struct Running(Arc<CancelHandle>);
+pub struct Running {
+    handle: Arc<CancelHandle>,
+    limited: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Release);
-        *self.0.deadline.lock() = None;
-        self.0.cancelled.store(false, Ordering::Release);
+        self.handle.running.store(false, Ordering::Release);
+        if self.limited {
+            *self.handle.deadline.lock() = None;
+        }
+        self.handle.cancelled.store(false, Ordering::Release);
     }
 }
 
@@ -136,6 +197,7 @@ pub struct Sessions {
 struct Registry {
     by_pid: BTreeMap<i32, Entry>,
     next: u64,
+    stopping: bool,
 }
 
 impl Sessions {
@@ -168,6 +230,9 @@ impl Sessions {
             number,
         };
         let handle = Arc::new(CancelHandle::default());
+        if registry.stopping {
+            handle.stop();
+        }
         let activity = Activity {
             pid,
             user: user.to_owned(),
@@ -211,6 +276,13 @@ impl Sessions {
         entry.is_some()
     }
 
+    /// Ends all sessions, those that are still to come included.
+    pub fn stop(&self) {
+        let mut registry = self.entries.lock();
+        registry.stopping = true;
+        registry.by_pid.values().for_each(|e| e.handle.stop());
+    }
+
     pub fn activity(&self) -> Vec<Activity> {
         self.entries
             .lock()
@@ -251,5 +323,28 @@ mod tests {
         assert!(handle.is_cancelled(), "nobody is there for the next one");
         sessions.remove(&key);
         assert!(sessions.activity().is_empty());
+    }
+
+    #[test]
+    fn a_waiting_session_hears_of_cancel_and_shutdown() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        runtime.block_on(async {
+            let sessions = Sessions::new(Arc::new(host::RealRng), 1);
+            let (key, handle) = sessions.register("me", "db").unwrap();
+            let waiting = {
+                let (handle, running) = (Arc::clone(&handle), handle.running(None));
+                tokio::spawn(async move {
+                    let _running = running;
+                    handle.interrupted().await
+                })
+            };
+            sessions.cancel(key.pid, &key.secret.to_be_bytes());
+            assert_eq!(waiting.await.unwrap(), Interrupt::Cancelled);
+            let idle = tokio::spawn(async move { handle.stopped().await });
+            sessions.stop();
+            idle.await.unwrap();
+            let (_, late) = sessions.register("me", "db").unwrap();
+            assert_eq!(late.interrupted().await, Interrupt::Shutdown);
+        });
     }
 }

@@ -11,7 +11,8 @@ use crate::adapter::error::{Result, SqlError};
 use crate::adapter::execute::needs_read_point;
 use crate::adapter::introspection::Watched;
 use crate::adapter::pgwire::writer::Notice;
-use crate::adapter::portal::{Params, Portal, Prepared, format_of};
+use crate::adapter::portal::{Params, Portal, Portals, Prepared, format_of};
+use crate::adapter::query::LastBlock;
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::registry::{CancelHandle, SessionKey};
 use crate::adapter::settings::Settings;
@@ -29,7 +30,7 @@ use repr::TimeZone;
 use repr::format::{ByteaOutput, DateOrder, FormatCtx};
 use repr::{RelationDesc, Row, RowArena, SqlType};
 use state::Catalog;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,12 +134,13 @@ pub struct Session {
     /// As set, `$user` included.
     pub(crate) search_path: Vec<String>,
     context: u64,
-    derived_at: Option<u64>,
+    pub(crate) derived_at: Option<u64>,
     pub(crate) txn: Transaction,
     pub(crate) token_seq: u64,
-    statements: HashMap<String, Arc<Prepared>>,
-    portals: HashMap<String, Portal>,
+    statements: BTreeMap<String, Arc<Prepared>>,
+    portals: Portals,
     pub(crate) cursors: HashMap<String, Cursor>,
+    pub(crate) last_block: Option<LastBlock>,
     notices: Vec<Notice>,
     parameter_changes: Vec<(&'static str, String)>,
 }
@@ -197,9 +199,10 @@ impl Session {
             context: 0,
             derived_at: None,
             token_seq: 0,
-            statements: HashMap::new(),
-            portals: HashMap::new(),
+            statements: BTreeMap::new(),
+            portals: Portals::default(),
             cursors: HashMap::new(),
+            last_block: None,
             notices,
             parameter_changes: vec![],
         };
@@ -232,15 +235,6 @@ impl Session {
         (self.txn.block == Block::Explicit)
             .then(|| self.settings.idle_in_transaction_timeout())
             .flatten()
-    }
-
-    /// Resolves when the server stops.
-    pub fn shutdown(&self) -> impl Future<Output = ()> + use<> {
-        let mut stopping = self.adapter.stopping.clone();
-        async move {
-            // The sender lives as long as the process serves.
-            let _ = stopping.wait_for(|stop| *stop).await;
-        }
     }
 
     pub fn format_context(&self) -> FormatCtx {
@@ -389,7 +383,7 @@ impl Session {
         };
         let params = self.literal_params(&lifted.literals, &prepared.param_types);
         match params {
-            Ok(params) => Some(self.run(prepared, params.into()).await),
+            Ok(params) => Some(self.run(prepared, &params.into()).await),
             // The plain path words the error as PostgreSQL does, with its position.
             Err(_) => None,
         }
@@ -732,13 +726,13 @@ impl Session {
             );
             return Err(SqlError::new("08P01", message));
         }
-        if !portal.is_empty() && self.portals.contains_key(&portal) {
+        if !portal.is_empty() && self.portals.get(&portal).is_some() {
             return Err(SqlError::new(
                 "42P03",
                 format!("portal \"{portal}\" already exists"),
             ));
         }
-        if self.portals.len() >= NAMED_OBJECTS_MAX {
+        if self.portals.count() >= NAMED_OBJECTS_MAX {
             return Err(SqlError::new("53400", "too many portals"));
         }
         let params = self.decode_params(&prepared.param_types, param_formats, values)?;
@@ -833,8 +827,7 @@ impl Session {
         if portal.prepared.is_empty() {
             return Ok(Output::Empty);
         }
-        self.run(Arc::clone(&portal.prepared), portal.params.clone())
-            .await
+        self.run(Arc::clone(&portal.prepared), &portal.params).await
     }
 
     /// Plans and runs one statement of a simple query.
@@ -848,7 +841,7 @@ impl Session {
             .run(self.prepare_statement(parsed.statement, &text, vec![], false))
             .await;
         match prepared {
-            Ok(prepared) => self.run(prepared, Params::default()).await,
+            Ok(prepared) => self.run(prepared, &Params::default()).await,
             Err(error) => {
                 self.fail_transaction();
                 Err(error)

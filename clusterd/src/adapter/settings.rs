@@ -335,6 +335,16 @@ pub struct Settings {
     saved: Option<BTreeMap<&'static str, String>>,
     /// Raised by each change; caches compare it.
     generation: u64,
+    /// Values that every statement asks for, read out of the maps by each change.
+    hot: Hot,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Hot {
+    statement_timeout: Option<Duration>,
+    idle_in_transaction_timeout: Option<Duration>,
+    read_only_by_default: bool,
+    relaxed_reads: bool,
 }
 
 impl Settings {
@@ -342,13 +352,26 @@ impl Settings {
     pub fn new(role: &str) -> Self {
         let mut base = BTreeMap::new();
         base.insert("session_authorization", role.to_owned());
-        Settings {
+        let mut settings = Settings {
             current: base.clone(),
             base,
             local: BTreeMap::new(),
             saved: None,
             generation: 0,
-        }
+            hot: Hot::default(),
+        };
+        settings.changed();
+        settings
+    }
+
+    fn changed(&mut self) {
+        self.generation += 1;
+        self.hot = Hot {
+            statement_timeout: self.millis("statement_timeout"),
+            idle_in_transaction_timeout: self.millis("idle_in_transaction_session_timeout"),
+            read_only_by_default: self.known("default_transaction_read_only") == "on",
+            relaxed_reads: self.known("transaction_isolation") == "serializable",
+        };
     }
 
     /// A value of the connection's start packet or its `options`: becomes the session's default.
@@ -357,6 +380,7 @@ impl Settings {
         let value = def.check(value)?;
         self.base.insert(def.name, value.clone());
         self.current.insert(def.name, value);
+        self.changed();
         Ok(())
     }
 
@@ -369,7 +393,7 @@ impl Settings {
             self.local.remove(def.name);
             self.current.insert(def.name, value);
         }
-        self.generation += 1;
+        self.changed();
         Ok(def)
     }
 
@@ -383,7 +407,7 @@ impl Settings {
             Some(value) => self.current.insert(def.name, value.clone()),
             None => self.current.remove(def.name),
         };
-        self.generation += 1;
+        self.changed();
         Ok(def)
     }
 
@@ -391,7 +415,7 @@ impl Settings {
         // A transaction keeps its modes, as in PostgreSQL.
         self.local.retain(|name, _| is_transaction_mode(name));
         self.current = self.base.clone();
-        self.generation += 1;
+        self.changed();
     }
 
     /// The value of a known setting; `None` if the name is unknown.
@@ -453,21 +477,27 @@ impl Settings {
     pub fn end_transaction(&mut self, committed: bool) {
         let had_local = !self.local.is_empty();
         self.local.clear();
-        if let Some(saved) = self.saved.take()
-            && !committed
-        {
+        let saved = self.saved.take().filter(|_| !committed);
+        let changed = had_local || saved.is_some();
+        if let Some(saved) = saved {
             self.current = saved;
-            self.generation += 1;
         }
-        self.generation += u64::from(had_local);
+        if changed {
+            self.changed();
+        }
     }
 
     pub fn statement_timeout(&self) -> Option<Duration> {
-        self.millis("statement_timeout")
+        self.hot.statement_timeout
     }
 
     pub fn idle_in_transaction_timeout(&self) -> Option<Duration> {
-        self.millis("idle_in_transaction_session_timeout")
+        self.hot.idle_in_transaction_timeout
+    }
+
+    /// Whether a new transaction may not write unless it says otherwise.
+    pub fn read_only_by_default(&self) -> bool {
+        self.hot.read_only_by_default
     }
 
     fn millis(&self, name: &'static str) -> Option<Duration> {
@@ -479,7 +509,7 @@ impl Settings {
 
     /// Whether reads may skip the read point (`serializable` mode).
     pub fn relaxed_reads(&self) -> bool {
-        self.known("transaction_isolation") == "serializable"
+        self.hot.relaxed_reads
     }
 }
 
@@ -667,6 +697,37 @@ mod tests {
     #[test]
     fn settings_are_sorted_for_the_search() {
         assert!(SETTINGS.windows(2).all(|w| w[0].name < w[1].name));
+    }
+
+    #[test]
+    fn values_read_by_every_statement_follow_each_change() {
+        let hot = |s: &Settings| {
+            (
+                s.statement_timeout(),
+                s.idle_in_transaction_timeout(),
+                s.read_only_by_default(),
+                s.relaxed_reads(),
+            )
+        };
+        let ms = |n| Some(Duration::from_millis(n));
+        let mut s = Settings::new("me");
+        s.set_base("statement_timeout", "7").unwrap();
+        assert_eq!(hot(&s), (ms(7), None, false, false));
+        s.begin_transaction();
+        s.set("default_transaction_read_only", "on", false).unwrap();
+        s.set("transaction_isolation", "serializable", true)
+            .unwrap();
+        s.set("idle_in_transaction_session_timeout", "9", true)
+            .unwrap();
+        assert_eq!(hot(&s), (ms(7), ms(9), true, true));
+        s.end_transaction(false);
+        assert_eq!(hot(&s), (ms(7), None, false, false));
+        s.set("statement_timeout", "8", false).unwrap();
+        s.reset("statement_timeout").unwrap();
+        assert_eq!(s.statement_timeout(), ms(7));
+        s.set("statement_timeout", "0", false).unwrap();
+        s.reset_all();
+        assert_eq!(s.statement_timeout(), ms(7));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The COPY sub-protocol and the streams of SUBSCRIBE.
 
-use super::{Connection, Ended, Protocol, frame, rows};
+use super::frame::{self, Message};
+use super::{Connection, Ended, Protocol, rows};
 use crate::adapter::copy::{CopyIn, CopyOut, CopyRows};
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::subscribe::Subscription;
+use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::copy::{CopyDone, CopyInResponse, CopyOutResponse};
-use pgwire::messages::{PgWireBackendMessage as Backend, PgWireFrontendMessage as Frontend};
 use tokio::io::AsyncReadExt;
 
 const QUERY_CANCELED: &str = "57014";
@@ -53,24 +54,31 @@ impl Connection {
                 return Err(Ended::Closed);
             };
             match message {
-                Frontend::CopyData(data) => {
+                Message::CopyData(data) => {
                     // After an error the rest of the data is read and dropped.
                     if failed.is_none() {
-                        failed = copy.decoder.push(&data.data).err();
+                        failed = copy.decoder.push(&data).err();
                     }
                 }
-                Frontend::CopyDone(_) => break,
-                Frontend::CopyFail(fail) => {
+                Message::CopyDone => break,
+                Message::CopyFail(reason) => {
                     failed = failed.or_else(|| {
                         Some(SqlError::new(
                             "57014",
-                            format!("COPY from stdin failed: {}", fail.message),
+                            format!("COPY from stdin failed: {reason}"),
                         ))
                     });
                     break;
                 }
-                Frontend::Flush(_) | Frontend::Sync(_) => {}
-                _ => {
+                Message::Flush | Message::Sync => {}
+                Message::Query(_)
+                | Message::Parse { .. }
+                | Message::Bind { .. }
+                | Message::Describe(..)
+                | Message::Execute { .. }
+                | Message::Close(..)
+                | Message::Password
+                | Message::Terminate => {
                     return Err(Ended::Fatal(SqlError::fatal(
                         "08P01",
                         "unexpected message during COPY from stdin",
@@ -203,14 +211,11 @@ impl Connection {
                 "too much input during SUBSCRIBE",
             )));
         }
-        let shutdown = self.session.shutdown();
-        tokio::pin!(shutdown);
         loop {
             // Asked first: a subscription that always has changes ready must end, too.
             tokio::select! {
                 biased;
-                () = self.session.cancel.cancelled() => return Ok(Err(SqlError::cancelled())),
-                () = &mut shutdown => return Ok(Err(SqlError::shutdown())),
+                interrupt = self.session.cancel.interrupted() => return Ok(Err(interrupt.into())),
                 row = subscription.next() => return Ok(row),
                 read = self.reader.read_buf(&mut self.input) => {
                     if read? == 0 {

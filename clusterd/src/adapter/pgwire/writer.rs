@@ -1,11 +1,11 @@
 //! Messages to the client, encoded into one buffer that is flushed as late as the protocol allows.
 
 use crate::adapter::error::SqlError;
+use crate::adapter::pgwire::rows::framed;
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{
-    CommandComplete, EmptyQueryResponse, ErrorResponse, NoticeResponse, ReadyForQuery,
-    TransactionStatus,
+    EmptyQueryResponse, ErrorResponse, NoticeResponse, TransactionStatus,
 };
 use pgwire::messages::startup::ParameterStatus;
 use tokio::io::AsyncWriteExt;
@@ -66,9 +66,11 @@ impl Writer {
     }
 
     pub fn complete(&mut self, tag: &str) -> std::io::Result<()> {
-        self.message(PgWireBackendMessage::CommandComplete(CommandComplete::new(
-            tag.to_owned(),
-        )))
+        framed(b'C', &mut self.buffer, |out| {
+            out.put_slice(tag.as_bytes());
+            out.put_u8(0);
+        });
+        Ok(())
     }
 
     pub fn empty_query(&mut self) -> std::io::Result<()> {
@@ -78,9 +80,8 @@ impl Writer {
     }
 
     pub fn ready(&mut self, status: TransactionStatus) -> std::io::Result<()> {
-        self.message(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(
-            status,
-        )))
+        framed(b'Z', &mut self.buffer, |out| out.put_u8(status as u8));
+        Ok(())
     }
 
     pub fn parameter(&mut self, name: &str, value: &str) -> std::io::Result<()> {
