@@ -16,6 +16,10 @@ use plan::{Dataflow, Mfp};
 use repr::{Date, Datum, Diff, Numeric, Row, RowPacker, SqlType};
 use std::time::Instant;
 
+/// That of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Random(u64);
 
 impl Random {

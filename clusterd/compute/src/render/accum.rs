@@ -228,14 +228,19 @@ impl AccumPlan {
         self.slots
     }
 
-    /// Adds `diff` times a row with these arguments.
+    /// Adds `diff` times a row with these arguments, which are asked for by number.
     #[inline]
-    pub fn accumulate(&self, args: &[Datum<'_>], diff: Diff, slots: &mut [i128]) {
+    pub fn accumulate<'a>(
+        &self,
+        args: impl Fn(usize) -> Datum<'a>,
+        diff: Diff,
+        slots: &mut [i128],
+    ) {
         let diff = i128::from(diff);
         slots[TOTAL] += diff;
-        for ((_, nulls), arg) in self.args.iter().zip(args) {
+        for (arg, (_, nulls)) in self.args.iter().enumerate() {
             if let Some(nulls) = nulls
-                && arg.is_null()
+                && args(arg).is_null()
             {
                 slots[*nulls] += diff;
             }
@@ -243,7 +248,7 @@ impl AccumPlan {
         for input in &self.inputs {
             match input {
                 Input::Int { arg, sum } => {
-                    let value = match args[*arg] {
+                    let value = match args(*arg) {
                         Datum::Null => continue,
                         Datum::Int16(v) => i128::from(v),
                         Datum::Int32(v) => i128::from(v),
@@ -251,11 +256,11 @@ impl AccumPlan {
                     };
                     slots[*sum] = slots[*sum].wrapping_add(value * diff);
                 }
-                Input::Numeric { arg, scale, sum } => match args[*arg] {
+                Input::Numeric { arg, scale, sum } => match args(*arg) {
                     Datum::Null => {}
                     datum => accumulate_numeric(datum.unwrap_numeric(), *scale, *sum, diff, slots),
                 },
-                Input::Bool { arg, value, count } => match args[*arg] {
+                Input::Bool { arg, value, count } => match args(*arg) {
                     Datum::Null => {}
                     datum => {
                         if datum.unwrap_bool() == *value {

@@ -16,8 +16,7 @@ use hashbrown::HashTable;
 use plan::agg::ReductionKind;
 use plan::lir::ReducePlan;
 use plan::{EvalError, Mfp, ScalarExpr};
-use repr::{Datum, Diff, Row, RowPacker};
-use smallvec::SmallVec;
+use repr::{Diff, Row, RowPacker};
 use timely::container::NoopBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
@@ -54,8 +53,9 @@ pub fn reduce<'s>(
 pub fn local(input: &Mfp, plan: &ReducePlan) -> (RowMfp, LocalSums) {
     let accum = AccumPlan::new(&plan.aggregates);
     let exprs: Vec<ScalarExpr> = plan.group_key.iter().chain(accum.args()).cloned().collect();
-    let evaluate = RowMfp::new(&compose(input, &exprs), &[input.input_arity]);
-    (evaluate, LocalSums::new(accum, plan.group_key.len()))
+    let keys = plan.group_key.len();
+    let evaluate = RowMfp::with_values(&compose(input, &exprs), &[input.input_arity], keys);
+    (evaluate, LocalSums::new(accum, keys))
 }
 
 /// The groups whose changes these local sums are.
@@ -195,13 +195,11 @@ impl LocalSums {
     #[inline]
     pub fn add(&mut self, row: &View<'_, '_>, time: T, diff: Diff, out: &mut Vec<AccumUpdate>) {
         row.pack(0..self.key_arity, &mut self.packer);
-        let args: SmallVec<[Datum<'_>; 8]> = (self.key_arity..row.arity())
-            .map(|i| row.datum(i))
-            .collect();
         if self.bypass > 0 {
             self.bypass -= 1;
             self.scratch.fill(0);
-            self.plan.accumulate(&args, diff, &mut self.scratch);
+            let args = |i| row.datum(self.key_arity + i);
+            self.plan.accumulate(args, diff, &mut self.scratch);
             out.push((
                 self.packer.finish_row(),
                 time,
@@ -219,7 +217,7 @@ impl LocalSums {
             && key.as_bytes() == self.packer.as_bytes()
         {
             self.packer.clear();
-            return self.accumulate(self.last, &args, diff);
+            return self.accumulate(self.last, row, diff);
         }
         let hash = self.packer.as_row_ref().to_hash();
         let keys = &self.keys;
@@ -245,13 +243,14 @@ impl LocalSums {
             }
         };
         self.last = index;
-        self.accumulate(index, &args, diff);
+        self.accumulate(index, row, diff);
     }
 
     #[inline]
-    fn accumulate(&mut self, group: usize, args: &[Datum<'_>], diff: Diff) {
+    fn accumulate(&mut self, group: usize, row: &View<'_, '_>, diff: Diff) {
         let width = self.plan.slots();
         let slots = &mut self.slots[group * width..(group + 1) * width];
+        let args = |i| row.datum(self.key_arity + i);
         self.plan.accumulate(args, diff, slots);
     }
 

@@ -105,10 +105,24 @@ impl RowMfp {
         Self::permuted(mfp, part_arities, &|c| c)
     }
 
+    /// As [`RowMfp::new`], for a reader who packs only the first `packed` columns of the output: the others are at hand as values.
+    pub fn with_values(mfp: &Mfp, part_arities: &[usize], packed: usize) -> Self {
+        Self::compile(mfp, part_arities, &|c| c, packed)
+    }
+
     /// Column `c` of the block's input is column `map(c)` of the parts.
     pub fn permuted(mfp: &Mfp, part_arities: &[usize], map: &dyn Fn(usize) -> usize) -> Self {
+        Self::compile(mfp, part_arities, map, usize::MAX)
+    }
+
+    fn compile(
+        mfp: &Mfp,
+        part_arities: &[usize],
+        map: &dyn Fn(usize) -> usize,
+        packed: usize,
+    ) -> Self {
         let reference = renumbered(mfp, part_arities.iter().sum(), map);
-        let (decoded, copied) = demand(&reference);
+        let (decoded, copied) = demand(&reference, packed);
 
         let literals = literals(&reference);
         let first = literals.len();
@@ -166,11 +180,14 @@ impl RowMfp {
             *bound.expression_mut() = to_slots(bound.expression(), &slots);
             bound
         });
-        let output = reference.projection.iter().map(|c| {
-            slices
-                .get(c)
-                .map_or_else(|| Output::Slot(slots[c]), |s| Output::Slice(*s))
-        });
+        let output = reference
+            .projection
+            .iter()
+            .enumerate()
+            .map(|(i, c)| match slices.get(c) {
+                Some(slice) if i < packed => Output::Slice(*slice),
+                Some(_) | None => Output::Slot(slots[c]),
+            });
         RowMfp {
             temporal: temporal.collect(),
             output: output.collect(),
@@ -333,8 +350,8 @@ fn renumbered(mfp: &Mfp, parts_arity: usize, map: &dyn Fn(usize) -> usize) -> Mf
     }
 }
 
-/// Columns whose values are needed (mapped ones included), and columns whose bytes are.
-fn demand(mfp: &Mfp) -> (BTreeSet<usize>, BTreeSet<usize>) {
+/// Columns whose values are needed (mapped ones included), and columns whose bytes are: those of the first `packed` of the output.
+fn demand(mfp: &Mfp, packed: usize) -> (BTreeSet<usize>, BTreeSet<usize>) {
     let (mut decoded, mut copied) = (BTreeSet::new(), BTreeSet::new());
     for (_, predicate) in &mfp.predicates {
         predicate.support_into(&mut decoded);
@@ -342,8 +359,8 @@ fn demand(mfp: &Mfp) -> (BTreeSet<usize>, BTreeSet<usize>) {
     for bound in &mfp.temporal {
         bound.expression().support_into(&mut decoded);
     }
-    for c in &mfp.projection {
-        if *c < mfp.input_arity {
+    for (i, c) in mfp.projection.iter().enumerate() {
+        if *c < mfp.input_arity && i < packed {
             copied.insert(*c);
         } else {
             decoded.insert(*c);

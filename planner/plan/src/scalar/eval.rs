@@ -110,7 +110,7 @@ fn call<'a, C: Columns<'a> + ?Sized>(
 ) -> Result<Datum<'a>, EvalError> {
     match args {
         [x] => {
-            let x = x.eval_in(ctx, columns, arena)?;
+            let x = argument(x, ctx, columns, arena)?;
             if strict && x.is_null() {
                 return Ok(Datum::Null);
             }
@@ -118,8 +118,8 @@ fn call<'a, C: Columns<'a> + ?Sized>(
         }
         [x, y] => {
             let values = [
-                x.eval_in(ctx, columns, arena)?,
-                y.eval_in(ctx, columns, arena)?,
+                argument(x, ctx, columns, arena)?,
+                argument(y, ctx, columns, arena)?,
             ];
             if strict && (values[0].is_null() || values[1].is_null()) {
                 return Ok(Datum::Null);
@@ -136,6 +136,20 @@ fn call<'a, C: Columns<'a> + ?Sized>(
             }
             f(ctx, ty, &values, arena)
         }
+    }
+}
+
+/// Most arguments are columns: those cost no call.
+#[inline(always)]
+fn argument<'a, C: Columns<'a> + ?Sized>(
+    expr: &'a ScalarExpr,
+    ctx: &EvalCtx,
+    columns: &C,
+    arena: &'a RowArena,
+) -> Result<Datum<'a>, EvalError> {
+    match expr {
+        ScalarExpr::Column(index) => columns.column(*index),
+        other => other.eval_in(ctx, columns, arena),
     }
 }
 

@@ -180,7 +180,7 @@ impl Sets {
         match (part, kept) {
             (Part::Sum { plan, first }, Kept::Sum(accum)) => {
                 let mut slots: SmallVec<[i128; 8]> = SmallVec::from_elem(0, plan.slots());
-                plan.accumulate(&args[*first..*first + 1], diff, &mut slots);
+                plan.accumulate(|i| args[*first + i], diff, &mut slots);
                 accum.add(&Accum::from_slots(&slots));
                 0
             }
@@ -231,7 +231,7 @@ impl Sets {
                 for value in present(values).map(|(value, _)| value.datum()) {
                     // Equal values that are not identical stand side by side and count once.
                     if last != Some(value) {
-                        plan.accumulate(&[value], 1, &mut slots);
+                        plan.accumulate(|_| value, 1, &mut slots);
                         last = Some(value);
                     }
                 }
