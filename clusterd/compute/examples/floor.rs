@@ -214,7 +214,7 @@ fn load(engine: &mut Engine, dataflow: Dataflow, arity: usize, rows: u64, before
         "{} rows in the view, e.g. {:?}; resident +{} MiB",
         found.len(),
         &found[..found.len().min(5)],
-        resident_mib() - before
+        resident_mib() as i64 - before as i64
     );
 }
 
@@ -267,7 +267,7 @@ fn run(
     println!(
         "{name}: resident {} MiB, +{} MiB",
         resident_mib(),
-        resident_mib() - before
+        resident_mib() as i64 - before as i64
     );
 }
 

@@ -59,11 +59,72 @@ pub async fn run(options: &Options) -> Result<()> {
         "{rate:.0} SELECTs/s, {:.0} durable writes/s, {elapsed:.1} s",
         written as f64 / elapsed
     );
-    println!("| metric | growth | per second |\n|---|---|---|");
+    let run = Run {
+        before: &before,
+        after: &after,
+        seconds: elapsed,
+    };
+    run.print_goals(rate, written);
+    println!("\n| metric | growth | per second |\n|---|---|---|");
     for (name, growth) in growth(&before, &after) {
         println!("| `{name}` | {growth:.4} | {:.4} |", growth / elapsed);
     }
     Ok(())
+}
+
+/// The metrics at both ends of a run.
+struct Run<'a> {
+    before: &'a BTreeMap<String, f64>,
+    after: &'a BTreeMap<String, f64>,
+    seconds: f64,
+}
+
+impl Run<'_> {
+    fn growth(&self, metric: &str, task: &str) -> f64 {
+        let name = format!("{metric}{{task=\"{task}\"}}");
+        let at = |metrics: &BTreeMap<String, f64>| metrics.get(&name).copied().unwrap_or(0.0);
+        at(self.after) - at(self.before)
+    }
+
+    /// Percent of one core that these tasks were busy.
+    fn busy(&self, tasks: &[&str]) -> f64 {
+        let busy = |task: &&str| self.growth("clusterd_task_busy_seconds_total", task);
+        tasks.iter().map(busy).sum::<f64>() / self.seconds * 100.0
+    }
+
+    /// The longest step of any task since the start, in seconds, and whose it was.
+    fn longest_step(&self) -> (f64, &str) {
+        let steps = self.after.iter().filter_map(|(name, seconds)| {
+            let task = name.strip_prefix("clusterd_task_longest_step_seconds{task=\"")?;
+            Some((*seconds, task.trim_end_matches("\"}")))
+        });
+        steps.fold((0.0, ""), |a, b| if b.0 > a.0 { b } else { a })
+    }
+
+    fn print_goals(&self, selects: f64, written: u64) {
+        let steps = |task| self.growth("clusterd_task_steps_total", task);
+        let (longest, whose) = self.longest_step();
+        println!("| what | measured | goal |\n|---|---|---|");
+        println!(
+            "| read points + ENV core + apply | {:.1} % of one core | under 20 % |",
+            self.busy(&["read_points", "env-core", "env-apply", "env-state-apply"])
+        );
+        println!(
+            "| controller | {:.2} % of one core | under 5 % |",
+            self.busy(&["controller"])
+        );
+        println!(
+            "| longest single step | {:.1} ms ({whose}) | under 5 ms |",
+            longest * 1e3
+        );
+        // What passes neither for a SELECT has steps per write and per second, however many SELECTs there are.
+        println!(
+            "| steps beside {:.0} SELECTs | ENV's apply {:.0} for {written} writes, controller {:.0} | none for SELECTs |",
+            selects * self.seconds,
+            steps("env-state-apply"),
+            steps("controller"),
+        );
+    }
 }
 
 /// Single-row writes at a fixed rate; how many were acknowledged.
