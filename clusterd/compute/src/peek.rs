@@ -27,7 +27,7 @@ pub struct PeekTask {
 /// Who takes the answer.
 enum ReplyTo {
     /// The peek's only share.
-    Whole(Reply),
+    Whole(Reply, Counted),
     Share(Arc<Gather>),
 }
 
@@ -74,11 +74,11 @@ impl Drop for Counted {
 
 impl PeekTask {
     /// The whole of a peek, for a worker that has no others beside it.
-    pub fn whole(mut peek: Peek, reply: Reply) -> PeekTask {
+    pub fn whole(mut peek: Peek, reply: Reply, pending: &PendingPeeks) -> PeekTask {
         PeekTask {
             keys: peek.target.keys.take(),
             peek: Arc::new(peek),
-            to: Some(ReplyTo::Whole(reply)),
+            to: Some(ReplyTo::Whole(reply, pending.add())),
         }
     }
 
@@ -121,13 +121,16 @@ impl PeekTask {
         match self.to.take() {
             None => {}
             Some(ReplyTo::Share(gather)) => gather.add(answer),
-            Some(ReplyTo::Whole(reply)) => reply(match (answer, self.peek.limit) {
-                (PeekResponse::Rows(mut part), Some(limit)) => {
-                    cut(&mut part.rows, limit);
-                    PeekResponse::Rows(part)
-                }
-                (answer, _) => answer,
-            }),
+            Some(ReplyTo::Whole(reply, counted)) => {
+                drop(counted);
+                reply(match (answer, self.peek.limit) {
+                    (PeekResponse::Rows(mut part), Some(limit)) => {
+                        cut(&mut part.rows, limit);
+                        PeekResponse::Rows(part)
+                    }
+                    (answer, _) => answer,
+                });
+            }
         }
     }
 

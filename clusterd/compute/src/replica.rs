@@ -217,7 +217,7 @@ impl ReplicaHandle {
     /// Reads an arrangement. `reply` is called exactly once, on a worker's thread, and must not block.
     pub fn peek(&self, peek: Peek, reply: Reply) {
         if let [mailbox] = &*self.inner.mailboxes {
-            return mailbox.push_peek(PeekTask::whole(peek, reply));
+            return mailbox.push_peek(PeekTask::whole(peek, reply, &self.inner.pending));
         }
         let shares = shares(&peek, self.inner.mailboxes.len());
         for (worker, task) in PeekTask::split(Arc::new(peek), shares, reply, &self.inner.pending) {
