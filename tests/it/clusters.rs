@@ -144,6 +144,7 @@ fn what_a_crash_left_of_a_dropped_cluster_goes_at_the_next_start() {
     run(async {
         let mut node = Node::start();
         let sql = node.sql().await;
+        wait_until("the first cluster runs", async || workers(&node) > 0).await;
         let groups = group_directories(&node);
         for round in 0..5 {
             let cluster = format!("c{round}");
