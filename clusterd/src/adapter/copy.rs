@@ -39,7 +39,7 @@ pub struct CopyOut {
 
 pub enum CopyRows {
     Rows(Vec<Row>),
-    Subscribe(Subscription),
+    Subscribe(Box<Subscription>),
 }
 
 impl Session {
@@ -100,7 +100,7 @@ impl Session {
                 let subscription = self.subscribe(subscribe, params, point, None).await?;
                 (
                     Arc::clone(&subscription.desc),
-                    CopyRows::Subscribe(subscription),
+                    CopyRows::Subscribe(Box::new(subscription)),
                 )
             }
             CopyToSource::Select(select) => {

@@ -24,7 +24,7 @@ pub struct Cursor {
 
 enum Source {
     Rows(RowSet),
-    Subscribe(Subscription),
+    Subscribe(Box<Subscription>),
 }
 
 impl Cursor {
@@ -79,7 +79,8 @@ impl Session {
                 Source::Rows(rows)
             }
             DeclareSource::Subscribe(subscribe) => {
-                Source::Subscribe(self.subscribe(subscribe, params, point, None).await?)
+                let subscription = self.subscribe(subscribe, params, point, None).await?;
+                Source::Subscribe(Box::new(subscription))
             }
         };
         self.cursors.insert(
