@@ -30,7 +30,7 @@ enum Command {
     Memory(memory::Options),
     /// Time from start to the first answer over a directory that a killed server left.
     Recovery(recovery::Options),
-    /// Busy time of every shared task while 128 connections read and one writes 500 rows a second.
+    /// Busy time of every shared task while 128 connections read and a few write 500 rows a second.
     Busy(busy::Options),
 }
 
