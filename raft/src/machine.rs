@@ -25,7 +25,7 @@ use crate::{FatalHook, GroupConfig};
 
 /// Commands applied in one call at most, and their bytes: bounds the time of one step of the apply task.
 const RUN_ENTRIES_MAX: usize = 256;
-const RUN_BYTES_MAX: usize = 1 << 20;
+const RUN_BYTES_MAX: usize = 256 << 10;
 /// Pause before a snapshot that could not be written is tried again.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 

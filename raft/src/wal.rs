@@ -68,8 +68,10 @@ pub struct WalConfig {
     pub spare_segments: usize,
     /// Above this many written segments, live entries of the oldest are copied forward.
     pub segments_max: usize,
-    /// Recent entries kept in memory, all groups together.
+    /// Recent entries kept in memory, all groups together: for the apply tasks, and for followers that lag a little.
     pub cache_bytes_max: u64,
+    /// The same for what a start has read, until the next batch: all of it is applied next.
+    pub replay_bytes_max: u64,
     /// Below this much free space the disk counts as low.
     pub free_bytes_min: u64,
 }
@@ -82,7 +84,8 @@ impl WalConfig {
             segment_bytes: 64 << 20,
             spare_segments: 2,
             segments_max: 8,
-            cache_bytes_max: 64 << 20,
+            cache_bytes_max: 16 << 20,
+            replay_bytes_max: 64 << 20,
             free_bytes_min: 128 << 20,
         }
     }
@@ -219,7 +222,7 @@ impl Wal {
         let disk = host.disk.clone();
         disk.create_dir_all(&config.dir)
             .map_err(|e| WalError::io("create", &config.dir, e))?;
-        let mut replay = Replay::new(config.cache_bytes_max);
+        let mut replay = Replay::new(config.replay_bytes_max);
         let tail = scan::scan(&*disk, &config.dir, &mut |group, record, place, body| {
             replay.record(group, record, place, body)
         })?;

@@ -12,8 +12,8 @@ use state::{Batch, Command, Outcome, Txn};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// Largest entry; a transaction above this is staged in chunks first.
-pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest entry, unless one transaction alone is larger.
+const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 /// Transactions of one entry.
 const BATCH_TXNS_MAX: usize = 4096;
 /// Transactions that may wait; senders then wait for room.

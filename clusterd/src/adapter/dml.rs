@@ -1,6 +1,6 @@
 //! INSERT, UPDATE, DELETE and the commit.
 
-use crate::adapter::commit::{ENTRY_BYTES_MAX, txn_bytes};
+use crate::adapter::commit::txn_bytes;
 use crate::adapter::compile::{CompiledDml, DmlKind};
 use crate::adapter::error::{ConstraintName, Result, SqlError};
 use crate::adapter::execute::{Failure, Params};
@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 /// Tokens of steps on a transaction's own copy of the state, which never reach the log, count from here.
 const SCRATCH_SEQ: u64 = 1 << 62;
+/// A transaction above this is staged in chunks of about this size: applying one takes about a millisecond, and nothing else
+/// can be applied meanwhile.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 impl Session {
     pub(crate) async fn dml(
@@ -338,17 +341,22 @@ impl Session {
             seq: self.token_seq,
             base: self.adapter.env.storage().view().applied(),
         };
+        // Sorting a million rows would keep other sessions from this thread.
+        let writes = match self.txn.write_bytes > CHUNK_BYTES {
+            true => tokio::task::block_in_place(|| self.txn.take_writes()),
+            false => self.txn.take_writes(),
+        };
         let mut txn = Txn {
             token,
             schema: std::mem::take(&mut self.txn.schema).into_iter().collect(),
             catalog_ops: std::mem::take(&mut self.txn.catalog_ops),
             checks,
-            writes: self.txn.take_writes(),
+            writes,
             staged: 0,
         };
         // From here on a cancel comes too late: the outcome belongs to the log.
         let committing = self.cancel.commit();
-        if txn_bytes(&txn) > ENTRY_BYTES_MAX
+        if txn_bytes(&txn) > CHUNK_BYTES
             && let Err(error) = self.stage(&mut txn).await
         {
             self.unstage().await;
@@ -378,7 +386,8 @@ impl Session {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Moves a large transaction's writes into chunks of the log that nobody sees until the transaction names them.
+    /// Moves a large transaction's writes, but for the last of them, into chunks of the log that nobody sees until the
+    /// transaction names them.
     async fn stage(&mut self, txn: &mut Txn) -> Result<()> {
         let writes = std::mem::take(&mut txn.writes);
         let mut chunk: Vec<Write> = vec![];
@@ -386,10 +395,11 @@ impl Session {
         for write in writes {
             let mut truncate = write.truncate;
             let mut updates = vec![];
-            for (row, diff) in write.updates {
-                bytes += row.byte_len() + 16;
-                updates.push((row, diff));
-                if bytes >= ENTRY_BYTES_MAX - 64 * 1024 {
+            // Deletions first: then a key that occurs twice among the chunks sent so far is not a matter of their order.
+            let (gone, new): (Vec<_>, Vec<_>) =
+                write.updates.into_iter().partition(|(_, diff)| *diff < 0);
+            for (row, diff) in gone.into_iter().chain(new) {
+                if bytes >= CHUNK_BYTES {
                     chunk.push(Write {
                         shard: write.shard,
                         updates: std::mem::take(&mut updates),
@@ -399,6 +409,8 @@ impl Session {
                     self.send_chunk(txn, std::mem::take(&mut chunk)).await?;
                     bytes = 0;
                 }
+                bytes += row.byte_len() + 16;
+                updates.push((row, diff));
             }
             if truncate || !updates.is_empty() {
                 chunk.push(Write {
@@ -408,9 +420,7 @@ impl Session {
                 });
             }
         }
-        if !chunk.is_empty() {
-            self.send_chunk(txn, chunk).await?;
-        }
+        txn.writes = chunk;
         Ok(())
     }
 
@@ -433,6 +443,8 @@ impl Session {
         txn.staged += 1;
         match self.adapter.env.propose(&command).await?.into_iter().next() {
             None | Some(Outcome::Committed { .. }) => Ok(()),
+            // Whoever has read anything may turn out to be in conflict with the commit that brought the other one.
+            Some(Outcome::UniqueViolation { .. }) if !txn.checks.is_empty() => Ok(()),
             Some(Outcome::TooLarge { limit_bytes }) => {
                 Err(
                     SqlError::new("53400", "the transaction is too large").hint(format!(

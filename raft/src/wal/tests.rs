@@ -16,6 +16,7 @@ fn config() -> WalConfig {
         segment_bytes: 32 << 10,
         segments_max: 3,
         cache_bytes_max: 8 << 10,
+        replay_bytes_max: 8 << 10,
         free_bytes_min: 0,
         ..WalConfig::new(DIR)
     }
@@ -594,6 +595,7 @@ async fn an_entry_that_changed_on_disk_is_not_handed_out() {
         &disk,
         WalConfig {
             cache_bytes_max: 0,
+            replay_bytes_max: 0,
             ..config()
         },
     )

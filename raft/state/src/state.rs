@@ -78,7 +78,8 @@ pub struct Changes {
     pub ts: Option<Timestamp>,
     /// Every shard is complete below this time after the entry.
     pub upper: Timestamp,
-    /// Updates, all at `ts`, in the order of the transactions. A shard occurs once per transaction that wrote it.
+    /// Updates, all at `ts`, in the order of the transactions. A shard occurs at least once per transaction that wrote it.
+    /// A transaction that was staged brings several batches, in which a row may occur more than once.
     pub writes: Vec<(ShardId, Arc<Batch>)>,
     pub catalog_changed: bool,
 }
@@ -213,17 +214,22 @@ impl State {
         self.applied = index;
     }
 
-    /// Merges worth doing outside of apply, at most one per shard. The answer is for [`State::install_merge`] of this or a later
+    /// Merges worth doing outside of apply, at most one per shard and one for what each session has staged for it. The answer is for [`State::install_merge`] of this or a later
     /// state of the same node.
     pub fn merge_jobs(&self) -> Vec<MergeJob> {
         let job = |shard: &Arc<Shard>| shard.merge_job(self.since(shard.id)?);
-        self.shards.values().filter_map(job).collect()
+        let shards = self.shards.values().filter_map(job);
+        shards.chain(self.stages.merge_jobs()).collect()
     }
 
     /// Puts merged batches in place of their inputs. Physical only: contents and hash stay. False if the inputs are gone.
     pub fn install_merge(&mut self, done: &MergeDone) -> bool {
-        self.shards
-            .get_mut(&done.shard)
-            .is_some_and(|shard| Arc::make_mut(shard).install(done))
+        match &done.staged_by {
+            Some(session) => Arc::make_mut(&mut self.stages).install_merge(session, done),
+            None => {
+                let shard = self.shards.get_mut(&done.shard);
+                shard.is_some_and(|shard| Arc::make_mut(shard).install(done))
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use harness::Launch;
 
@@ -21,6 +21,9 @@ pub struct Options {
     table: String,
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Empty the page cache before each start. For root on Linux.
+    #[arg(long)]
+    cold: bool,
 }
 
 pub async fn run(options: &Options) -> Result<()> {
@@ -29,6 +32,9 @@ pub async fn run(options: &Options) -> Result<()> {
     println!("| round | ready s | first SELECT s | all views s |\n|---|---|---|---|");
     for round in 1..=options.rounds {
         server.kill9();
+        if options.cold {
+            drop_page_cache()?;
+        }
         let started = Instant::now();
         server = launch.start()?;
         let ready = started.elapsed().as_secs_f64();
@@ -46,4 +52,11 @@ pub async fn run(options: &Options) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Pages that are not written yet cannot be dropped.
+fn drop_page_cache() -> Result<()> {
+    // SAFETY: sync takes no arguments and always succeeds.
+    unsafe { libc::sync() };
+    std::fs::write("/proc/sys/vm/drop_caches", "3").context("emptying the page cache")
 }

@@ -1,6 +1,7 @@
 //! Batches: immutable sets of updates, sorted by row and time.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use repr::{Diff, Row, RowRef, Timestamp};
 
@@ -12,19 +13,25 @@ use super::keys::{KeyList, KeySpace, hash_key};
 /// All rows lie in one allocation. Rows of a batch are numbered from 0; the updates of a row are adjacent.
 #[derive(Debug, Default)]
 pub struct Batch {
+    contents: Arc<Contents>,
+    times: Values<Timestamp>,
+    time_min: Timestamp,
+    time_max: Timestamp,
+    /// Updates that vanish once every time in here is in the past.
+    removable: usize,
+}
+
+/// All of a batch but its times: what was staged is shared, not copied, by the batch that links it.
+#[derive(Debug, Default)]
+struct Contents {
     bytes: Box<[u8]>,
     /// Where each row ends in `bytes`.
     row_ends: Box<[u32]>,
     /// Where each row's updates end; `None`: one update per row.
     update_ends: Option<Box<[u32]>>,
-    times: Values<Timestamp>,
     diffs: Values<Diff>,
     /// One per key space of the shard.
     indexes: Vec<KeyIndex>,
-    time_min: Timestamp,
-    time_max: Timestamp,
-    /// Updates that vanish once every time in here is in the past.
-    removable: usize,
 }
 
 /// One value per update, or one for all.
@@ -74,7 +81,7 @@ impl<T: Copy + PartialEq> Values<T> {
 impl Batch {
     /// How many different rows there are.
     pub fn rows(&self) -> usize {
-        self.row_ends.len()
+        self.contents.row_ends.len()
     }
 
     /// How many updates there are.
@@ -84,20 +91,26 @@ impl Batch {
 
     /// Memory of the whole batch.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes.len()
-            + size_of_val(&*self.row_ends)
+        self.contents.bytes.len()
+            + size_of_val(&*self.contents.row_ends)
             + self
+                .contents
                 .update_ends
                 .as_ref()
                 .map_or(0, |ends| size_of_val(&**ends))
             + self.times.heap_bytes()
-            + self.diffs.heap_bytes()
-            + self.indexes.iter().map(KeyIndex::heap_bytes).sum::<usize>()
+            + self.contents.diffs.heap_bytes()
+            + self
+                .contents
+                .indexes
+                .iter()
+                .map(KeyIndex::heap_bytes)
+                .sum::<usize>()
     }
 
     /// Packed bytes of the rows.
     pub fn row_bytes(&self) -> usize {
-        self.bytes.len()
+        self.contents.bytes.len()
     }
 
     pub(crate) fn time_min(&self) -> Timestamp {
@@ -122,15 +135,19 @@ impl Batch {
         let start = if index == 0 {
             0
         } else {
-            self.row_ends[index - 1] as usize
+            self.contents.row_ends[index - 1] as usize
         };
         // SAFETY: `bytes[start..end]` was copied from one row by the builder.
-        unsafe { RowRef::from_bytes_unchecked(&self.bytes[start..self.row_ends[index] as usize]) }
+        unsafe {
+            RowRef::from_bytes_unchecked(
+                &self.contents.bytes[start..self.contents.row_ends[index] as usize],
+            )
+        }
     }
 
     #[inline]
     fn update_range(&self, row: usize) -> std::ops::Range<usize> {
-        match &self.update_ends {
+        match &self.contents.update_ends {
             None => row..row + 1,
             Some(ends) => (if row == 0 { 0 } else { ends[row - 1] as usize })..ends[row] as usize,
         }
@@ -140,7 +157,7 @@ impl Batch {
     #[inline]
     pub fn updates_of(&self, index: usize) -> impl Iterator<Item = (Timestamp, Diff)> + '_ {
         self.update_range(index)
-            .map(|u| (self.times.get(u), self.diffs.get(u)))
+            .map(|u| (self.times.get(u), self.contents.diffs.get(u)))
     }
 
     /// How often row `index` occurs at `ts`, as far as this batch tells.
@@ -182,7 +199,7 @@ impl Batch {
         from: Timestamp,
     ) -> impl Iterator<Item = usize> + 'a {
         let mut packer = repr::RowPacker::new();
-        self.indexes[space]
+        self.contents.indexes[space]
             .candidates(hash, from < self.time_max)
             .map(|row| row as usize)
             .filter(move |row| {
@@ -316,22 +333,25 @@ impl BatchBuilder {
     }
 
     pub(crate) fn finish(self, spaces: &[KeySpace]) -> Batch {
-        let mut batch = self.finish_plain();
-        batch.indexes = spaces.iter().map(|space| batch.index(space)).collect();
-        batch
+        let batch = self.finish_plain();
+        let indexes = spaces.iter().map(|space| batch.index(space)).collect();
+        batch.with_indexes(indexes)
     }
 
     fn finish_plain(self) -> Batch {
         let many = self.update_ends.len() != self.times.len();
-        let mut batch = Batch {
+        let contents = Contents {
             bytes: self.bytes.into(),
             row_ends: self.row_ends.into(),
             update_ends: many.then(|| self.update_ends.into()),
+            diffs: Values::from_vec(self.diffs),
+            indexes: vec![],
+        };
+        let mut batch = Batch {
+            contents: Arc::new(contents),
             time_min: self.times.iter().copied().min().unwrap_or(0),
             time_max: self.times.iter().copied().max().unwrap_or(0),
             times: Values::from_vec(self.times),
-            diffs: Values::from_vec(self.diffs),
-            indexes: vec![],
             removable: 0,
         };
         batch.removable = batch.count_removable();
@@ -351,9 +371,29 @@ impl BatchBuilder {
 impl Batch {
     /// A batch of consolidated entries of one time, and their keys in each key space.
     pub(crate) fn from_entries(entries: &[Entry<'_>], keys: &[KeyList]) -> Batch {
-        let mut batch = BatchBuilder::of_entries(entries).finish_plain();
-        batch.indexes = keys.iter().map(KeyIndex::new).collect();
-        batch
+        let batch = BatchBuilder::of_entries(entries).finish_plain();
+        batch.with_indexes(keys.iter().map(KeyIndex::new).collect())
+    }
+
+    fn with_indexes(mut self, indexes: Vec<KeyIndex>) -> Batch {
+        let contents = Arc::get_mut(&mut self.contents).expect("the batch was just made");
+        contents.indexes = indexes;
+        self
+    }
+
+    /// The same updates at `time`, sharing everything else; all of them must have one time.
+    pub(crate) fn at_time(&self, time: Timestamp) -> Batch {
+        assert!(
+            self.time_min == self.time_max,
+            "staged updates have no times of their own"
+        );
+        Batch {
+            contents: self.contents.clone(),
+            times: Values::Same(time, self.updates()),
+            time_min: time,
+            time_max: time,
+            removable: self.removable,
+        }
     }
 
     /// The updates of several batches, with times up to `since` moved to `since`.
@@ -383,7 +423,7 @@ impl Batch {
     }
 
     fn count_removable(&self) -> usize {
-        if self.update_ends.is_none() {
+        if self.contents.update_ends.is_none() {
             return 0;
         }
         let left = (0..self.rows())

@@ -106,10 +106,10 @@ impl KeyList {
     }
 
     /// The key as a row.
-    pub(crate) fn row(&self, index: usize) -> Option<Row> {
+    pub(crate) fn row(&self, index: usize) -> Option<RowRef<'_>> {
         // SAFETY: the bytes are whole datums that a packer has packed.
         self.bytes(index)
-            .map(|bytes| unsafe { Row::from_bytes_unchecked(bytes) })
+            .map(|bytes| unsafe { RowRef::from_bytes_unchecked(bytes) })
     }
 
     pub(crate) fn len(&self) -> usize {

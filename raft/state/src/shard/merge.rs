@@ -10,6 +10,7 @@ use repr::{ShardId, Timestamp};
 use super::Shard;
 use super::batch::Batch;
 use super::keys::KeySpace;
+use crate::command::Session;
 
 /// A batch with at least this many updates, or
 const SETTLED_UPDATES: usize = if cfg!(test) { 16 } else { 4096 };
@@ -23,6 +24,8 @@ const REMOVABLE_FRACTION: usize = 4;
 /// A merge to be done elsewhere.
 #[derive(Debug)]
 pub struct MergeJob {
+    /// Whose staged updates these are; `None`: the shard's own.
+    staged_by: Option<Session>,
     shard: ShardId,
     inputs: Vec<Arc<Batch>>,
     since: Timestamp,
@@ -32,6 +35,7 @@ pub struct MergeJob {
 /// A merge that was done.
 #[derive(Debug)]
 pub struct MergeDone {
+    pub(crate) staged_by: Option<Session>,
     pub(crate) shard: ShardId,
     pub(crate) inputs: Vec<Arc<Batch>>,
     pub(crate) output: Arc<Batch>,
@@ -40,6 +44,14 @@ pub struct MergeDone {
 impl MergeJob {
     pub fn shard(&self) -> ShardId {
         self.shard
+    }
+
+    /// The same for what a session has staged for the shard.
+    pub(crate) fn of_stage(self, session: Session) -> MergeJob {
+        MergeJob {
+            staged_by: Some(session),
+            ..self
+        }
     }
 
     /// How much work it is.
@@ -55,6 +67,7 @@ impl MergeJob {
             &self.spaces,
         );
         MergeDone {
+            staged_by: self.staged_by,
             shard: self.shard,
             inputs: self.inputs,
             output: Arc::new(output),
@@ -102,6 +115,7 @@ impl Shard {
     pub(crate) fn merge_job(&self, since: Timestamp) -> Option<MergeJob> {
         let range = self.crowded().or_else(|| self.worn(since))?;
         Some(MergeJob {
+            staged_by: None,
             shard: self.id,
             inputs: self.batches[range].to_vec(),
             since,

@@ -16,7 +16,6 @@ use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::State;
-use super::stage::Chunk;
 use crate::catalog::{Catalog, Item};
 use crate::command::{Gateway, Outcome, Session, Write as RowWrite};
 use crate::shard::Shard;
@@ -47,6 +46,7 @@ enum Part {
     Header(Box<Header>),
     Items(Vec<Arc<Item>>),
     Sessions(Vec<(Session, u64, Outcome)>),
+    /// As older versions wrote it, before the shards.
     Staged {
         session: Session,
         seq: u64,
@@ -57,6 +57,19 @@ enum Part {
     Rows(Vec<RowUpdates>),
     End {
         checksum: u64,
+    },
+    /// Followed by what the attempt has staged for each shard; after the shards.
+    StagedAttempt {
+        session: Session,
+        seq: u64,
+        chunks: u32,
+        bytes: u64,
+    },
+    /// Followed by its rows, at time 0.
+    StagedShard {
+        shard: ShardId,
+        known: bool,
+        truncate: bool,
     },
 }
 
@@ -112,17 +125,24 @@ impl State {
         for part in sessions.chunks(FRAME_SESSIONS) {
             frames.put(&Part::Sessions(part.to_vec()))?;
         }
-        for (session, staged) in &self.stages.sessions {
-            for chunk in &staged.chunks {
-                frames.put(&Part::Staged {
-                    session: *session,
-                    seq: staged.seq,
-                    writes: chunk.to_writes(),
-                })?;
-            }
-        }
         for shard in self.shards.values() {
             frames.shard(shard, self.since(shard.id).unwrap_or(0))?;
+        }
+        for (session, staged) in &self.stages.sessions {
+            frames.put(&Part::StagedAttempt {
+                session: *session,
+                seq: staged.seq,
+                chunks: staged.chunks,
+                bytes: staged.bytes,
+            })?;
+            for shard in staged.shards.values() {
+                frames.put(&Part::StagedShard {
+                    shard: shard.updates.id,
+                    known: shard.known,
+                    truncate: shard.truncate,
+                })?;
+                frames.rows(&shard.updates, 0)?;
+            }
         }
         frames.end()
     }
@@ -168,20 +188,6 @@ impl State {
     }
 }
 
-impl Chunk {
-    fn to_writes(&self) -> Vec<RowWrite> {
-        let write = |write: &super::stage::StagedWrite| RowWrite {
-            shard: write.shard,
-            updates: write
-                .updates()
-                .map(|(row, diff)| (row.to_row(), diff))
-                .collect(),
-            truncate: write.truncate,
-        };
-        self.writes.iter().map(write).collect()
-    }
-}
-
 /// Where frames go.
 struct Frames<'a> {
     out: &'a mut dyn Write,
@@ -215,6 +221,10 @@ impl Frames<'_> {
             bytes: shard.bytes,
             content: shard.content,
         }))?;
+        self.rows(shard, since)
+    }
+
+    fn rows(&mut self, shard: &Shard, since: Timestamp) -> Result<(), SnapshotError> {
         let (mut rows, mut bytes, mut updates) = (vec![], 0, vec![]);
         let mut cursor = shard.history();
         while let Some(row) = cursor.next_updates(since, &mut updates) {

@@ -1,88 +1,49 @@
 //! Parts of transactions that are too large for one entry: invisible until the transaction links them.
+//!
+//! The work of a large transaction is done a chunk at a time: each is sorted, indexed and checked when it is staged, chunks are
+//! merged outside of apply like the batches of a shard, and linking them hands the batches over.
+
+mod shard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use repr::{Diff, RowRef, ShardId};
+use repr::{Diff, ShardId};
 
 use super::{STAGED_BYTES_MAX, STAGED_BYTES_TOTAL_MAX, State};
 use crate::command::{Gateway, Outcome, Session, Token, Write};
+use crate::shard::{Batch, MergeDone, MergeJob, Shard};
 
-/// The staged chunks of all sessions.
+pub(super) use shard::StagedShard;
+
+/// What a staged write counts for beyond its updates.
+const WRITE_BYTES: u64 = 48;
+/// What an update counts for beyond its row.
+const UPDATE_BYTES: u64 = 16;
+
+/// What all sessions have staged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stages {
     pub(super) sessions: BTreeMap<Session, Arc<Staged>>,
     bytes: u64,
 }
 
-/// The chunks of one attempt.
+/// What one attempt has staged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Staged {
     pub(super) seq: u64,
-    pub(super) chunks: Vec<Arc<Chunk>>,
-    bytes: u64,
+    /// How many chunks have come.
+    pub(super) chunks: u32,
+    /// What they count for against the limits, as they came.
+    pub(super) bytes: u64,
+    pub(super) shards: BTreeMap<ShardId, StagedShard>,
 }
 
-/// The writes of one chunk, rows packed together.
-#[derive(Debug, Default)]
-pub(super) struct Chunk {
-    pub(super) writes: Vec<StagedWrite>,
-}
-
-#[derive(Debug)]
-pub(super) struct StagedWrite {
-    pub(super) shard: ShardId,
-    pub(super) truncate: bool,
-    bytes: Box<[u8]>,
-    /// Per update: where its row ends, and its diff.
-    updates: Box<[(u32, Diff)]>,
-}
-
-impl StagedWrite {
-    pub(super) fn new(write: &Write) -> StagedWrite {
-        let mut bytes =
-            Vec::with_capacity(write.updates.iter().map(|(row, _)| row.byte_len()).sum());
-        let updates = write.updates.iter().map(|(row, diff)| {
-            bytes.extend_from_slice(row.as_bytes());
-            (
-                u32::try_from(bytes.len()).expect("a command is far below 4 GiB"),
-                *diff,
-            )
-        });
-        let updates = updates.collect();
-        StagedWrite {
-            shard: write.shard,
-            truncate: write.truncate,
-            bytes: bytes.into(),
-            updates,
-        }
-    }
-
-    pub(super) fn updates(&self) -> impl Iterator<Item = (RowRef<'_>, Diff)> {
-        let mut start = 0;
-        self.updates.iter().map(move |(end, diff)| {
-            // SAFETY: `new` copied one row to this range.
-            let row = unsafe { RowRef::from_bytes_unchecked(&self.bytes[start..*end as usize]) };
-            start = *end as usize;
-            (row, *diff)
-        })
-    }
-
-    fn memory(&self) -> u64 {
-        (self.bytes.len() + size_of_val(&*self.updates) + size_of::<StagedWrite>()) as u64
-    }
-}
-
-impl Chunk {
-    pub(super) fn new(writes: &[Write]) -> Chunk {
-        Chunk {
-            writes: writes.iter().map(StagedWrite::new).collect(),
-        }
-    }
-
-    fn memory(&self) -> u64 {
-        self.writes.iter().map(StagedWrite::memory).sum()
-    }
+/// What a chunk counts for.
+fn chunk_bytes(writes: &[Write]) -> u64 {
+    let update = |(row, _): &(repr::Row, Diff)| row.byte_len() as u64 + UPDATE_BYTES;
+    let write = |write: &Write| write.updates.iter().map(update).sum::<u64>() + WRITE_BYTES;
+    writes.iter().map(write).sum()
 }
 
 impl Stages {
@@ -104,18 +65,84 @@ impl Stages {
             .for_each(|session| self.drop_session(session));
     }
 
-    pub(super) fn add(&mut self, session: Session, seq: u64, chunk: Chunk) {
-        let bytes = chunk.memory();
+    /// Adds a chunk to what a session has staged; the first warning of it, with the shard.
+    pub(super) fn add(
+        &mut self,
+        session: Session,
+        seq: u64,
+        writes: &[Write],
+        shards: &BTreeMap<ShardId, Arc<Shard>>,
+    ) -> Option<(ShardId, u32, repr::Row)> {
+        let bytes = chunk_bytes(writes);
+        self.bytes += bytes;
         let staged = Arc::make_mut(self.sessions.entry(session).or_default());
         staged.seq = seq;
         staged.bytes += bytes;
-        staged.chunks.push(Arc::new(chunk));
-        self.bytes += bytes;
+        staged.chunks += 1;
+        let mut warning = None;
+        for write in writes {
+            let stored = shards.get(&write.shard).map(|shard| &**shard);
+            let shard = staged
+                .shards
+                .entry(write.shard)
+                .or_insert_with(|| StagedShard::new(write.shard, stored));
+            if let Some(stored) = stored {
+                shard.catch_up_some(stored);
+            }
+            let updates = write
+                .updates
+                .iter()
+                .map(|(row, diff)| (row.as_ref(), *diff));
+            let twice = shard.add(stored, write.truncate, updates);
+            warning = warning.or(twice.map(|(space, key)| (write.shard, space, key)));
+        }
+        warning
+    }
+
+    /// Puts back what a snapshot says a session has staged.
+    pub(super) fn put(&mut self, session: Session, staged: Staged) {
+        self.bytes += staged.bytes;
+        self.sessions.insert(session, Arc::new(staged));
+    }
+
+    /// Tells what is staged for a shard of a commit to it.
+    pub(super) fn follow(this: &mut Arc<Stages>, stored: &Shard, batches: &[Arc<Batch>]) {
+        let follows = |staged: &Arc<Staged>| {
+            let shard = staged.shards.get(&stored.id);
+            shard.is_some_and(StagedShard::follows)
+        };
+        if !this.sessions.values().any(follows) {
+            return;
+        }
+        for staged in Arc::make_mut(this).sessions.values_mut() {
+            if follows(staged)
+                && let Some(shard) = Arc::make_mut(staged).shards.get_mut(&stored.id)
+            {
+                shard.follow(stored, batches);
+            }
+        }
+    }
+
+    pub(super) fn merge_jobs(&self) -> impl Iterator<Item = MergeJob> {
+        self.sessions.iter().flat_map(|(session, staged)| {
+            let jobs = staged.shards.values();
+            jobs.filter_map(|shard| {
+                let job = shard.updates.merge_job(0)?;
+                Some(job.of_stage(*session))
+            })
+        })
+    }
+
+    pub(super) fn install_merge(&mut self, session: &Session, done: &MergeDone) -> bool {
+        let staged = self.sessions.get_mut(session).map(Arc::make_mut);
+        let shard = staged.and_then(|staged| staged.shards.get_mut(&done.shard));
+        shard.is_some_and(|shard| shard.updates.install(done))
     }
 }
 
 impl State {
-    /// Keeps a chunk. A repeated one is ignored; a gap, an old token or too many bytes are refused.
+    /// Keeps a chunk. A repeated one is ignored; a gap, an old token or too many bytes are refused. A unique violation is a
+    /// warning: the chunk is kept, for a later one may resolve it.
     pub(super) fn stage(
         &mut self,
         token: &Token,
@@ -131,7 +158,7 @@ impl State {
         let found = stages
             .sessions
             .get(&token.session)
-            .map(|s| (s.seq, s.chunks.len(), s.bytes));
+            .map(|s| (s.seq, s.chunks, s.bytes));
         let (next, bytes) = match found {
             Some((seq, _, _)) if seq > token.seq => return Some(Outcome::TokenExpired),
             Some((seq, next, bytes)) if seq == token.seq => (next, bytes),
@@ -140,16 +167,15 @@ impl State {
                 (0, 0)
             }
         };
-        if (number as usize) < next {
+        if number < next {
             return None;
         }
-        if number as usize > next {
+        if number > next {
             return Some(Outcome::Invalid {
                 reason: format!("chunk {number} is staged after {next} chunks"),
             });
         }
-        let chunk = Chunk::new(writes);
-        let more = chunk.memory();
+        let more = chunk_bytes(writes);
         if bytes + more > STAGED_BYTES_MAX {
             return Some(Outcome::TooLarge {
                 limit_bytes: STAGED_BYTES_MAX,
@@ -160,22 +186,22 @@ impl State {
                 limit_bytes: STAGED_BYTES_TOTAL_MAX,
             });
         }
-        stages.add(token.session, token.seq, chunk);
-        None
+        let warning = stages.add(token.session, token.seq, writes, &self.shards);
+        warning.map(|(shard, space, key)| Outcome::UniqueViolation { shard, space, key })
     }
 
-    /// The chunks that a transaction names.
-    pub(super) fn staged(&self, token: &Token, count: u32) -> Result<&[Arc<Chunk>], Outcome> {
+    /// What a transaction has staged, in as many chunks as it says.
+    pub(super) fn staged(&self, token: &Token, count: u32) -> Result<Option<&Staged>, Outcome> {
         if count == 0 {
-            return Ok(&[]);
+            return Ok(None);
         }
         let staged = self
             .stages
             .sessions
             .get(&token.session)
-            .filter(|staged| staged.seq == token.seq);
+            .filter(|staged| staged.seq == token.seq && staged.chunks == count);
         staged
-            .and_then(|staged| staged.chunks.get(..count as usize))
+            .map(|staged| Some(&**staged))
             .ok_or_else(|| Outcome::Invalid {
                 reason: format!("{count} staged chunks are needed and some are missing"),
             })

@@ -7,6 +7,7 @@ use repr::{Diff, RowRef, ShardId, Timestamp};
 
 use super::apply::Effects;
 use super::sessions::Admission;
+use super::stage::{StagedShard, Stages};
 use super::{ROW_OVERHEAD_BYTES, STORED_BYTES_MAX, State};
 use crate::command::{Check, Outcome, Txn};
 use crate::shard::{BATCH_BYTES_MAX, Batch, Entry, KeyList, Shard, consolidate, row_hash};
@@ -14,10 +15,27 @@ use crate::shard::{BATCH_BYTES_MAX, Batch, Entry, KeyList, Shard, consolidate, r
 /// What a transaction does to one shard, checked and ready.
 struct Prepared {
     shard: ShardId,
-    batch: Arc<Batch>,
+    batches: Vec<Arc<Batch>>,
+    sums: Sums,
+}
+
+/// What updates add to a shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
     rows: i128,
     bytes: i128,
     content: u64,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, shard: ShardId, entries: &[Entry<'_>]) {
+        for entry in entries {
+            self.rows += i128::from(entry.diff);
+            self.bytes += i128::from(entry.diff) * entry.row.byte_len() as i128;
+            let content = row_hash(shard, entry.row).wrapping_mul(entry.diff as u64);
+            self.content = self.content.wrapping_add(content);
+        }
+    }
 }
 
 /// A transaction's writes to one shard, in order.
@@ -35,6 +53,17 @@ impl<'a> Writes<'a> {
         }
         self.updates.extend(updates);
     }
+
+    /// These writes, and those staged before them.
+    fn after(self, staged: &'a StagedShard) -> Writes<'a> {
+        if self.truncate {
+            return self;
+        }
+        Writes {
+            truncate: staged.truncate,
+            updates: staged.iter().chain(self.updates).collect(),
+        }
+    }
 }
 
 impl State {
@@ -48,9 +77,7 @@ impl State {
             Ok(()) => Outcome::Committed { ts },
             Err(outcome) => outcome,
         };
-        if self.stages.sessions.contains_key(&txn.token.session) {
-            Arc::make_mut(&mut self.stages).drop_session(&txn.token.session);
-        }
+        self.drop_staged(txn);
         self.sessions
             .record(txn.token.session, txn.token.seq, outcome.clone());
         outcome
@@ -61,7 +88,7 @@ impl State {
         txn.checks.iter().try_for_each(|check| self.check(check))?;
         if txn.catalog_ops.is_empty() {
             let prepared = self.prepare(txn, ts)?;
-            self.commit(prepared, ts, effects);
+            self.commit(txn, prepared, ts, effects);
             return Ok(());
         }
         let before = (
@@ -76,7 +103,7 @@ impl State {
         match prepared {
             Ok(prepared) => {
                 effects.catalog_changed = true;
-                self.commit(prepared, ts, effects);
+                self.commit(txn, prepared, ts, effects);
                 Ok(())
             }
             Err(outcome) => {
@@ -133,14 +160,10 @@ impl State {
 
     /// Checks all writes against the state as it is and builds their batches.
     fn prepare(&self, txn: &Txn, ts: Timestamp) -> Result<Vec<Prepared>, Outcome> {
+        let staged = self.staged(&txn.token, txn.staged)?;
         let mut by_shard: BTreeMap<ShardId, Writes<'_>> = BTreeMap::new();
-        for chunk in self.staged(&txn.token, txn.staged)? {
-            for write in &chunk.writes {
-                by_shard
-                    .entry(write.shard)
-                    .or_default()
-                    .add(write.truncate, write.updates());
-            }
+        for id in staged.iter().flat_map(|staged| staged.shards.keys()) {
+            by_shard.insert(*id, Writes::default());
         }
         for write in &txn.writes {
             let updates = write
@@ -154,7 +177,13 @@ impl State {
         }
         let prepared = by_shard.into_iter().map(|(id, writes)| {
             let shard = self.shards.get(&id).ok_or(Outcome::CatalogMoved)?;
-            prepare_shard(shard, writes, ts)
+            match staged.and_then(|staged| staged.shards.get(&id)) {
+                None => prepare_shard(shard, writes, ts),
+                Some(staged) => match link(shard, staged, &writes, ts) {
+                    Some(prepared) => Ok(prepared),
+                    None => prepare_shard(shard, writes.after(staged), ts),
+                },
+            }
         });
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         self.check_size(&prepared)?;
@@ -162,7 +191,7 @@ impl State {
     }
 
     fn check_size(&self, prepared: &[Prepared]) -> Result<(), Outcome> {
-        let grows = |p: &Prepared| p.bytes + p.rows * i128::from(ROW_OVERHEAD_BYTES);
+        let grows = |p: &Prepared| p.sums.bytes + p.sums.rows * i128::from(ROW_OVERHEAD_BYTES);
         let growth: i128 = prepared.iter().map(grows).sum();
         if growth > 0 && i128::from(self.stored_bytes) + growth > i128::from(STORED_BYTES_MAX) {
             return Err(Outcome::TooLarge {
@@ -172,28 +201,62 @@ impl State {
         Ok(())
     }
 
-    fn commit(&mut self, prepared: Vec<Prepared>, ts: Timestamp, effects: &mut Effects) {
+    fn commit(&mut self, txn: &Txn, prepared: Vec<Prepared>, ts: Timestamp, effects: &mut Effects) {
+        // Others that stage for these shards hear of this commit; its own chunks have become the commit.
+        self.drop_staged(txn);
         for part in prepared {
-            let since = self.since(part.shard).expect("the shard was found");
-            let shard = Arc::make_mut(
-                self.shards
-                    .get_mut(&part.shard)
-                    .expect("the shard was found"),
-            );
+            let Prepared {
+                shard: id,
+                batches,
+                sums,
+            } = part;
+            let since = self.since(id).expect("the shard was found");
+            let shard = Arc::make_mut(self.shards.get_mut(&id).expect("the shard was found"));
             let before = shard.bytes + shard.rows * ROW_OVERHEAD_BYTES;
-            shard.rows = add(shard.rows, part.rows);
-            shard.bytes = add(shard.bytes, part.bytes);
-            shard.content = shard.content.wrapping_add(part.content);
+            shard.rows = add(shard.rows, sums.rows);
+            shard.bytes = add(shard.bytes, sums.bytes);
+            shard.content = shard.content.wrapping_add(sums.content);
             shard.last_write = ts;
-            shard.push(part.batch.clone(), since);
+            for batch in &batches {
+                shard.push(batch.clone(), since);
+            }
             self.stored_bytes =
                 self.stored_bytes - before + shard.bytes + shard.rows * ROW_OVERHEAD_BYTES;
-            effects.touched.insert(part.shard);
-            if part.batch.updates() > 0 {
-                effects.writes.push((part.shard, part.batch));
-            }
+            Stages::follow(&mut self.stages, shard, &batches);
+            effects.touched.insert(id);
+            let written = batches.into_iter().filter(|batch| batch.updates() > 0);
+            effects.writes.extend(written.map(|batch| (id, batch)));
         }
     }
+
+    fn drop_staged(&mut self, txn: &Txn) {
+        if self.stages.sessions.contains_key(&txn.token.session) {
+            Arc::make_mut(&mut self.stages).drop_session(&txn.token.session);
+        }
+    }
+}
+
+/// The staged batches and what the transaction writes besides, without another look at what is staged; `None`: it has to
+/// be checked.
+fn link(
+    shard: &Shard,
+    staged: &StagedShard,
+    writes: &Writes<'_>,
+    ts: Timestamp,
+) -> Option<Prepared> {
+    if writes.truncate || !staged.follows() {
+        return None;
+    }
+    let mut staged = staged.clone();
+    if !writes.updates.is_empty() {
+        staged.add(Some(shard), false, writes.updates.iter().copied());
+    }
+    let (batches, sums) = staged.linked(shard, ts)?;
+    Some(Prepared {
+        shard: shard.id,
+        batches,
+        sums,
+    })
 }
 
 /// Adds what was checked to stay within the limits.
@@ -251,19 +314,20 @@ fn prepare_shard(shard: &Shard, writes: Writes<'_>, ts: Timestamp) -> Result<Pre
         .map(|space| KeyList::of(space, entries.iter().map(|entry| entry.row)))
         .collect();
     for (space, keys) in keys.iter().enumerate() {
-        check_unique(shard, space, keys, &entries)?;
+        if let Some(key) = first_duplicate(shard, space, keys, &entries, |_, _| 0) {
+            return Err(Outcome::UniqueViolation {
+                shard: shard.id,
+                space: space as u32,
+                key: key.to_row(),
+            });
+        }
     }
+    let mut sums = Sums::default();
+    sums.add(shard.id, &entries);
     Ok(Prepared {
         shard: shard.id,
-        rows: entries.iter().map(|entry| i128::from(entry.diff)).sum(),
-        bytes: entries
-            .iter()
-            .map(|entry| i128::from(entry.diff) * entry.row.byte_len() as i128)
-            .sum(),
-        content: entries.iter().fold(0, |sum: u64, entry| {
-            sum.wrapping_add(row_hash(shard.id, entry.row).wrapping_mul(entry.diff as u64))
-        }),
-        batch: Arc::new(Batch::from_entries(&entries, &keys)),
+        batches: vec![Arc::new(Batch::from_entries(&entries, &keys))],
+        sums,
     })
 }
 
@@ -291,13 +355,15 @@ fn check_deletes(shard: &Shard, entries: &[Entry<'_>]) -> Result<(), Outcome> {
     )))
 }
 
-/// After the transaction no key may occur twice.
-fn check_unique(
+/// After the transaction no key may occur twice: the first of these that would, in the order of the entries. `staged` says
+/// how often the transaction has added a key before.
+pub(super) fn first_duplicate<'k>(
     shard: &Shard,
     space: usize,
-    keys: &KeyList,
+    keys: &'k KeyList,
     entries: &[Entry<'_>],
-) -> Result<(), Outcome> {
+    staged: impl Fn(RowRef<'_>, u64) -> Diff,
+) -> Option<RowRef<'k>> {
     let mut order: Vec<(u64, usize)> = (0..keys.len())
         .filter_map(|i| Some((keys.hash(i)?, i)))
         .collect();
@@ -309,27 +375,25 @@ fn check_unique(
     let mut first: Option<usize> = None;
     for group in order.chunk_by(|a, b| a.0 == b.0 && keys.bytes(a.1) == keys.bytes(b.1)) {
         let (hash, index) = group[0];
+        let Some(key) = keys.row(index) else { continue };
         let more: i128 = group
             .iter()
             .map(|(_, i)| i128::from(entries[*i].diff))
             .sum();
-        if more > 0 && more + stored(shard, space, keys, index, hash) > 1 {
+        if more <= 0 {
+            continue;
+        }
+        let added = more + i128::from(staged(key, hash));
+        if added > 0 && added + stored(shard, space, key, hash) > 1 {
             first = Some(first.map_or(index, |first| first.min(index)));
         }
     }
-    let key = first.and_then(|index| keys.row(index));
-    key.map_or(Ok(()), |key| {
-        Err(Outcome::UniqueViolation {
-            shard: shard.id,
-            space: space as u32,
-            key,
-        })
-    })
+    first.and_then(|index| keys.row(index))
 }
 
-fn stored(shard: &Shard, space: usize, keys: &KeyList, index: usize, hash: u64) -> i128 {
-    match keys.row(index) {
-        Some(key) if shard.rows > 0 => i128::from(shard.count_key(space, key.as_ref(), hash)),
-        Some(_) | None => 0,
+fn stored(shard: &Shard, space: usize, key: RowRef<'_>, hash: u64) -> i128 {
+    match shard.rows {
+        0 => 0,
+        _ => i128::from(shard.count_key(space, key, hash)),
     }
 }

@@ -354,7 +354,9 @@ impl Run {
                     number: number as u32,
                     writes: vec![write.clone()],
                 };
-                assert_eq!(self.apply(&stage), []);
+                let warned = self.apply(&stage);
+                let harmless = matches!(warned[..], [] | [Outcome::UniqueViolation { .. }]);
+                assert!(harmless, "{warned:?}");
                 assert_eq!(self.apply(&stage), [], "a repeated chunk is ignored");
             }
             txn.staged = staged as u32;

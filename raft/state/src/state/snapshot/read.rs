@@ -11,10 +11,10 @@ use super::{
     FRAME_BYTES_MAX, Header, Part, RowUpdates, SNAPSHOT_VERSION, ShardHeader, SnapshotError,
 };
 use crate::catalog::{Catalog, Item, ItemKind};
-use crate::command::{Outcome, Session};
+use crate::command::{Outcome, Session, Write};
 use crate::shard::{BatchBuilder, KeySpace, Shard, row_hash};
 use crate::state::sessions::{Ended, Sessions};
-use crate::state::stage::{Chunk, Stages};
+use crate::state::stage::{Staged, StagedShard, Stages};
 use crate::state::{InputHold, ROW_OVERHEAD_BYTES, State};
 
 /// A batch is closed when its rows have this many bytes.
@@ -44,7 +44,26 @@ impl State {
                     session,
                     seq,
                     writes,
-                } => loader.stages.add(session, seq, Chunk::new(&writes)),
+                } => loader.old_staged(session, seq, &writes),
+                Part::StagedAttempt {
+                    session,
+                    seq,
+                    chunks,
+                    bytes,
+                } => {
+                    let staged = Staged {
+                        seq,
+                        chunks,
+                        bytes,
+                        ..Staged::default()
+                    };
+                    loader.attempt(session, staged)?;
+                }
+                Part::StagedShard {
+                    shard,
+                    known,
+                    truncate,
+                } => loader.staged_shard(shard, known, truncate)?,
                 Part::Shard(header) => loader.shard(header)?,
                 Part::Rows(rows) => loader.rows(rows)?,
                 Part::End { checksum } if checksum == checksum_before => return loader.finish(),
@@ -90,13 +109,25 @@ struct Loader {
     sessions: Sessions,
     stages: Stages,
     shards: BTreeMap<ShardId, Arc<Shard>>,
-    current: Option<LoadingShard>,
+    attempt: Option<(Session, Staged)>,
+    current: Option<Loading>,
+}
+
+/// What the rows that follow belong to.
+enum Loading {
+    Shard(Box<LoadingShard>),
+    Staged(Box<LoadingStaged>),
 }
 
 struct LoadingShard {
     shard: Shard,
     builder: BatchBuilder,
     expected: ShardHeader,
+}
+
+struct LoadingStaged {
+    staged: StagedShard,
+    builder: BatchBuilder,
 }
 
 impl Loader {
@@ -119,6 +150,7 @@ impl Loader {
             sessions,
             stages: Stages::default(),
             shards: BTreeMap::new(),
+            attempt: None,
             current: None,
         }
     }
@@ -158,11 +190,45 @@ impl Loader {
         let arity = owner.columns().map_or(0, <[_]>::len);
         let mut shard = Shard::new(header.id, arity, spaces.into(), header.created);
         shard.last_write = header.last_write;
-        self.current = Some(LoadingShard {
+        self.current = Some(Loading::Shard(Box::new(LoadingShard {
             shard,
             builder: BatchBuilder::default(),
             expected: header,
-        });
+        })));
+        Ok(())
+    }
+
+    /// What an older version wrote before the shards: it is checked when it is linked.
+    fn old_staged(&mut self, session: Session, seq: u64, writes: &[Write]) {
+        self.stages.add(session, seq, writes, &BTreeMap::new());
+    }
+
+    fn attempt(&mut self, session: Session, staged: Staged) -> Result<(), SnapshotError> {
+        self.close_attempt()?;
+        self.attempt = Some((session, staged));
+        Ok(())
+    }
+
+    fn staged_shard(
+        &mut self,
+        id: ShardId,
+        known: bool,
+        truncate: bool,
+    ) -> Result<(), SnapshotError> {
+        self.close_shard()?;
+        let stored = self.shards.get(&id).map(|shard| &**shard);
+        self.current = Some(Loading::Staged(Box::new(LoadingStaged {
+            staged: StagedShard::restored(id, stored, known, truncate),
+            builder: BatchBuilder::default(),
+        })));
+        Ok(())
+    }
+
+    fn close_attempt(&mut self) -> Result<(), SnapshotError> {
+        self.close_shard()?;
+        if let Some((session, staged)) = self.attempt.take() {
+            self.stages.put(session, staged);
+        }
         Ok(())
     }
 
@@ -171,20 +237,32 @@ impl Loader {
             .current
             .as_mut()
             .ok_or(SnapshotError::Damaged("rows belong to no shard"))?;
-        rows.iter()
-            .try_for_each(|(row, updates)| current.push(row, updates))
+        rows.iter().try_for_each(|(row, updates)| match current {
+            Loading::Shard(shard) => shard.push(row, updates),
+            Loading::Staged(staged) => staged.push(row, updates),
+        })
     }
 
     fn close_shard(&mut self) -> Result<(), SnapshotError> {
-        if let Some(current) = self.current.take() {
-            let shard = current.finish()?;
-            self.shards.insert(shard.id, Arc::new(shard));
+        match self.current.take() {
+            Some(Loading::Shard(loading)) => {
+                let shard = loading.finish()?;
+                self.shards.insert(shard.id, Arc::new(shard));
+            }
+            Some(Loading::Staged(loading)) => {
+                let (_, attempt) = self.attempt.as_mut().ok_or(SnapshotError::Damaged(
+                    "staged updates belong to no session",
+                ))?;
+                let staged = loading.finish();
+                attempt.shards.insert(staged.updates.id(), staged);
+            }
+            None => {}
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<State, SnapshotError> {
-        self.close_shard()?;
+        self.close_attempt()?;
         let header = self.header;
         let stored = self
             .shards
@@ -277,5 +355,32 @@ impl LoadingShard {
             ));
         }
         Ok(shard)
+    }
+}
+
+impl LoadingStaged {
+    fn push(&mut self, row: &repr::Row, updates: &[(Timestamp, i64)]) -> Result<(), SnapshotError> {
+        let last = self.builder.last_row();
+        let ordered = last.is_none_or(|last| last < row.as_bytes());
+        let fits = !self.staged.known || row.arity() == self.staged.updates.arity;
+        match updates {
+            [(0, diff)] if ordered && fits => self.builder.push(row.as_ref(), 0, *diff),
+            _ => return Err(SnapshotError::Damaged("staged rows are out of order")),
+        }
+        if self.builder.row_bytes() >= BATCH_BYTES {
+            self.close_batch();
+        }
+        Ok(())
+    }
+
+    fn close_batch(&mut self) {
+        let spaces = &self.staged.updates.spaces;
+        let batch = std::mem::take(&mut self.builder).finish(spaces);
+        self.staged.put(batch);
+    }
+
+    fn finish(mut self) -> StagedShard {
+        self.close_batch();
+        self.staged
     }
 }
