@@ -13,7 +13,7 @@ const HOLDS: &str = "clusterd_read_holds{cluster=\"quickstart\"}";
 /// Longest wait for a busy worker's next turn.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn wait_for(node: &Node, metric: &str, wanted: f64) {
+async fn wait_for(node: &Node, when: &str, metric: &str, wanted: f64) {
     let started = Instant::now();
     loop {
         let found = node.server.metrics().expect("metrics").get(metric).copied();
@@ -22,20 +22,20 @@ async fn wait_for(node: &Node, metric: &str, wanted: f64) {
         }
         assert!(
             started.elapsed() < PATIENCE,
-            "{metric} is {found:?}, not {wanted}"
+            "{when}: {metric} is {found:?}, not {wanted}"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// No statement waits any more.
-async fn nothing_waits(node: &Node) {
-    wait_for(node, PENDING, 0.0).await;
-    wait_for(node, HOLDS, 0.0).await;
+async fn nothing_waits(node: &Node, when: &str) {
+    wait_for(node, when, PENDING, 0.0).await;
+    wait_for(node, when, HOLDS, 0.0).await;
 }
 
-/// Costs some 20 us per row. A worker takes orders between two pieces of the table that it reads.
-const SLOWLY: &str = "length(repeat('x', 50000 + k % 2)) > 0";
+/// Costs some 5 us per row. A worker takes orders between two pieces of the table that it reads.
+const SLOWLY: &str = "length(repeat('x', 15000 + k % 2)) > 0";
 
 /// A view that takes many times as long to build as its worker takes to come to its orders.
 async fn node_with_slow_view() -> (Node, Sql) {
@@ -57,12 +57,12 @@ async fn cancelled(node: &Node, read: &str) {
     let session = node.sql().await;
     let token = session.cancel_token();
     let cancel = async {
-        wait_for(node, PENDING, 1.0).await;
+        wait_for(node, read, PENDING, 1.0).await;
         token.cancel_query(NoTls).await.expect("cancel");
     };
     let (state, ()) = tokio::join!(session.state(read), cancel);
     assert_eq!(state, "57014", "{read}");
-    nothing_waits(node).await;
+    nothing_waits(node, read).await;
 }
 
 #[test]
@@ -74,13 +74,13 @@ fn reads_that_wait_are_taken_back_when_nobody_wants_them() {
 
         let late = node.sql_after("set statement_timeout = '300ms'").await;
         assert_eq!(late.state(read).await, "57014");
-        nothing_waits(&node).await;
+        nothing_waits(&node, "out of time").await;
 
         let mut broken = Raw::session(node.server.sql_addr()).expect("a session");
         broken.send(b'Q', &cstr(read)).expect("send");
-        wait_for(&node, PENDING, 1.0).await;
+        wait_for(&node, "to be broken", PENDING, 1.0).await;
         drop(broken);
-        nothing_waits(&node).await;
+        nothing_waits(&node, "broken").await;
 
         let late = node.sql_after("set statement_timeout = '100ms'").await;
         assert_eq!(late.state(read).await, "57014", "nothing was answered");
