@@ -39,13 +39,16 @@ pub async fn run(adapter: Arc<Adapter>) {
         .env
         .storage()
         .listen_for(|changes| changes.catalog_changed);
+    // Sources of before this start are there already.
+    let mut first = true;
     loop {
+        let idle = counters.is_empty() && !std::mem::take(&mut first);
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => return,
-            () = adapter.host.clock.sleep(STEP), if !counters.is_empty() => {}
+            () = adapter.host.clock.sleep(STEP), if !idle => {}
             // Without sources, nothing happens before the catalog changes.
-            () = catalog.wait(), if counters.is_empty() => {}
+            () = catalog.wait(), if idle => {}
         }
         drop(catalog.drain());
         let state = adapter.env.storage().view();

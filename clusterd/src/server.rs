@@ -179,7 +179,10 @@ async fn open_env(
     host: &Host,
     data_dir: &DataDir,
 ) -> Result<(Arc<Wal>, Arc<Env>)> {
-    let wal_config = WalConfig::new(data_dir.wal());
+    let wal_config = WalConfig {
+        expected: data_dir.identity().formed,
+        ..WalConfig::new(data_dir.wal())
+    };
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let opener = host.clone();
     // Reading the log may take a while: not on a thread of the runtime.

@@ -114,6 +114,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
             snapshot_nanos: AtomicU64::new(0),
             snapshot_due: Notify::new(),
             alone: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             fatal,
         });
         let machine = Machine::open(shared.clone(), state)?;
@@ -311,6 +312,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
 
     /// Ends this membership. The log stays open.
     pub async fn shutdown(&self) {
+        self.inner.shared.stopped.store(true, Ordering::Relaxed);
         self.inner.stop.notify_waiters();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(group = self.inner.group(), %error, "raft's core task ended abnormally");

@@ -103,6 +103,8 @@ pub(crate) struct Shared {
     pub snapshot_due: Notify,
     /// The group has no member but this node.
     pub alone: AtomicBool,
+    /// The group has been shut down.
+    pub stopped: AtomicBool,
     pub fatal: FatalHook,
 }
 
@@ -453,6 +455,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
         loop {
             match self.write().await {
                 Ok(()) => break,
+                // openraft does not end this task with the group.
+                Err(error) if self.shared.stopped.load(Ordering::Relaxed) => return Err(error),
                 // Ending the group for want of space would make matters worse: the log stays, and is longer.
                 Err(error) => tracing::warn!(%error, "cannot write a snapshot; trying again"),
             }

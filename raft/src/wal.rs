@@ -74,6 +74,8 @@ pub struct WalConfig {
     pub replay_bytes_max: u64,
     /// Below this much free space the disk counts as low.
     pub free_bytes_min: u64,
+    /// Something has been acknowledged that is in this log: if it is not there, it is lost, and an empty one must not take its place.
+    pub expected: bool,
 }
 
 impl WalConfig {
@@ -87,6 +89,7 @@ impl WalConfig {
             cache_bytes_max: 16 << 20,
             replay_bytes_max: 64 << 20,
             free_bytes_min: 128 << 20,
+            expected: false,
         }
     }
 
@@ -223,9 +226,12 @@ impl Wal {
         disk.create_dir_all(&config.dir)
             .map_err(|e| WalError::io("create", &config.dir, e))?;
         let mut replay = Replay::new(config.replay_bytes_max);
-        let tail = scan::scan(&*disk, &config.dir, &mut |group, record, place, body| {
-            replay.record(group, record, place, body)
-        })?;
+        let tail = scan::scan(
+            &*disk,
+            &config.dir,
+            config.expected,
+            &mut |group, record, place, body| replay.record(group, record, place, body),
+        )?;
         let Replayed {
             groups,
             cache,
@@ -369,9 +375,8 @@ impl Wal {
         entries: Vec<LogEntry>,
         done: Done,
     ) -> io::Result<()> {
-        let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
         self.enqueue(group, entries, done)?;
-        writer::write_now(&self.writer, &self.shared, bytes);
+        writer::write_now(&self.writer, &self.shared);
         Ok(())
     }
 

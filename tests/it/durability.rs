@@ -55,6 +55,38 @@ fn acknowledged_rows_and_views_survive_sigkill() {
 }
 
 #[test]
+fn a_load_generator_goes_on_after_sigkill() {
+    let mut node = Node::start();
+    let count = async |sql: &harness::Sql| -> i64 {
+        column(sql, "select count(*) from c")
+            .await
+            .parse()
+            .expect("a number")
+    };
+    let more_than = async |sql: &harness::Sql, least: i64| {
+        let started = std::time::Instant::now();
+        while count(sql).await <= least {
+            assert!(started.elapsed().as_secs() < 60, "the source stands still");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    run(async {
+        let source = "create source c from load generator counter (tick interval '10ms')";
+        more_than(&node.sql_after(source).await, 3).await;
+    });
+    node.crash();
+    run(async {
+        let sql = node.sql().await;
+        let before = count(&sql).await;
+        more_than(&sql, before + 3).await;
+        assert_eq!(
+            column(&sql, "select count(*) = count(distinct counter) from c").await,
+            "t"
+        );
+    });
+}
+
+#[test]
 fn uncommitted_transaction_is_gone_after_sigkill() {
     let mut node = Node::start();
     run(async {

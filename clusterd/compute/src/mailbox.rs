@@ -32,9 +32,16 @@ pub struct RoutedCommand {
 pub type Snapshots = BTreeMap<ShardId, Arc<dyn TableSnapshot>>;
 
 #[derive(Default)]
+struct Peeks {
+    waiting: Vec<PeekTask>,
+    /// The worker has ended: a peek that is dropped is refused, and nobody waits for ever.
+    closed: bool,
+}
+
+#[derive(Default)]
 pub struct Mailbox {
     orders: Mutex<VecDeque<Order>>,
-    peeks: Mutex<Vec<PeekTask>>,
+    peeks: Mutex<Peeks>,
     /// The worker sleeps or is about to.
     parked: AtomicBool,
     thread: OnceLock<Thread>,
@@ -66,7 +73,14 @@ impl Mailbox {
     }
 
     pub fn push_peek(&self, peek: PeekTask) {
-        lock(&self.peeks).push(peek);
+        let mut peeks = lock(&self.peeks);
+        if peeks.closed {
+            // Its reply runs when it is dropped: not under the lock.
+            drop(peeks);
+            return drop(peek);
+        }
+        peeks.waiting.push(peek);
+        drop(peeks);
         self.wake();
     }
 
@@ -84,13 +98,22 @@ impl Mailbox {
 
     /// Moves all waiting peeks to `into`.
     pub fn take_peeks(&self, into: &mut Vec<PeekTask>) {
-        into.append(&mut lock(&self.peeks));
+        into.append(&mut lock(&self.peeks).waiting);
+    }
+
+    /// The worker ends: peeks that wait, and those that come later, are refused.
+    pub fn close(&self) {
+        let mut peeks = lock(&self.peeks);
+        peeks.closed = true;
+        let waiting = std::mem::take(&mut peeks.waiting);
+        drop(peeks);
+        drop(waiting);
     }
 
     /// Announces that the worker is about to sleep. False: there is mail.
     pub fn prepare_to_park(&self) -> bool {
         self.parked.store(true, Ordering::SeqCst);
-        let empty = lock(&self.orders).is_empty() && lock(&self.peeks).is_empty();
+        let empty = lock(&self.orders).is_empty() && lock(&self.peeks).waiting.is_empty();
         if !empty {
             self.parked.store(false, Ordering::SeqCst);
         }

@@ -179,6 +179,7 @@ impl ComputeWorker {
 
     /// Ends all dataflows and lets timely see them out.
     fn stop(mut self) {
+        self.mailbox.close();
         self.peeks.refuse_all(protocol::compute::Refusal::Stopping);
         let ids: Vec<GlobalId> = self.dataflows.keys().copied().collect();
         for id in ids {

@@ -58,9 +58,12 @@ pub(crate) enum LeadEvent {
     End,
 }
 
-/// Starts replicas, group and driver of a CLUSTER.
-pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
-    let (events, receiver) = mpsc::unbounded_channel();
+/// All replicas, or none.
+fn start_replicas(
+    shared: &Shared,
+    cluster: &Cluster,
+    events: &mpsc::UnboundedSender<LeadEvent>,
+) -> Result<(BTreeMap<ReplicaId, compute::ReplicaHandle>, Tasks)> {
     let mut replicas = BTreeMap::new();
     let mut tasks = Tasks::default();
     for id in &cluster.replicas {
@@ -69,11 +72,26 @@ pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
         // The driver may have ended already when the process stops.
         let responses =
             Arc::new(move |response| drop(sink.send(LeadEvent::Response(id, response))));
-        let placed = replica::start(shared.env.storage(), &shared.host, cluster, responses)?;
-        replicas.insert(id, placed.handle);
-        tasks.feeds.push(placed.feed);
+        match replica::start(shared.env.storage(), &shared.host, cluster, responses) {
+            Ok(placed) => {
+                replicas.insert(id, placed.handle);
+                tasks.feeds.push(placed.feed);
+            }
+            Err(error) => {
+                // The workers of the others stop with the last handle.
+                tasks.feeds.iter().for_each(|feed| feed.abort());
+                return Err(error);
+            }
+        }
     }
+    Ok((replicas, tasks))
+}
+
+/// Starts replicas, group and driver of a CLUSTER.
+pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
+    let (events, receiver) = mpsc::unbounded_channel();
     let granted = events.clone();
+    // First what can fail for reasons of the disk: a replica that runs is not left behind then.
     let group = ClusterGroup::start(
         cluster.id,
         shared.node,
@@ -84,6 +102,13 @@ pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
         Box::new(move |grants| drop(granted.send(LeadEvent::Granted(grants)))),
     )
     .await?;
+    let (replicas, mut tasks) = match start_replicas(shared, cluster, &events) {
+        Ok(started) => started,
+        Err(error) => {
+            group.shutdown().await;
+            return Err(error);
+        }
+    };
     let controller = Controller::new(Config {
         read_window_us: READ_WINDOW_US,
         ..Config::default()

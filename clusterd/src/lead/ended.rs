@@ -36,11 +36,11 @@ impl Clusters {
         let is_dropped = |id: &ClusterId| {
             id.0 != 0 && id.0 < catalog.next_id && !catalog.clusters.contains_key(id)
         };
-        let groups = self.shared.wal.groups();
-        let groups = groups.into_iter().map(|group| ClusterId(group.0));
-        groups
+        let shared = &self.shared;
+        group::stored(&shared.host, &shared.wal, &shared.snapshots)
+            .into_iter()
             .filter(is_dropped)
-            .for_each(|id| remove_group(&self.shared, id));
+            .for_each(|id| remove_group(shared, id));
     }
 }
 
@@ -78,7 +78,14 @@ impl Lead {
             tracing::error!(cluster = %self.name, %error, "the replicas of a dropped cluster");
         }
         self.group.shutdown().await;
-        remove_group(&shared, self.cluster);
+        let (cluster, spawn) = (self.cluster, Arc::clone(&shared.host.spawn));
+        let removed = spawn.spawn_blocking(
+            "group-remove",
+            Box::new(move || remove_group(&shared, cluster)),
+        );
+        if let Err(error) = removed.join().await {
+            tracing::error!(cluster = %self.name, %error, "the files of a dropped cluster");
+        }
     }
 }
 

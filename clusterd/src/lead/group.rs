@@ -9,7 +9,7 @@ use raft::{
     SnapshotWriter, StateMachine, Wal,
 };
 use repr::{ClusterId, GlobalId, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +70,19 @@ impl SnapshotWriter for Snapshot {
 
 fn snapshot_dir(snapshots: &Path, cluster: ClusterId) -> PathBuf {
     snapshots.join(format!("cluster-{}", cluster.0))
+}
+
+/// CLUSTERs of which something is stored here. A group makes its directory before it writes to the log.
+pub(crate) fn stored(host: &Host, wal: &Wal, snapshots: &Path) -> BTreeSet<ClusterId> {
+    let names = host.disk.list_dirs(snapshots).unwrap_or_else(|error| {
+        tracing::warn!(dir = %snapshots.display(), %error, "cannot list the groups' snapshots");
+        vec![]
+    });
+    let in_snapshots = names
+        .iter()
+        .filter_map(|name| name.strip_prefix("cluster-")?.parse().ok());
+    let in_log = wal.groups().into_iter().map(|group| group.0);
+    in_snapshots.chain(in_log).map(ClusterId).collect()
 }
 
 /// Removes what is stored of the group of a CLUSTER that was dropped.

@@ -71,6 +71,11 @@ impl StatementPlanner<'_> {
                 }
             }
         }
+        // Somebody may name one thing twice.
+        plan.clusters.sort_unstable();
+        plan.clusters.dedup();
+        plan.databases.sort_unstable();
+        plan.databases.dedup();
         self.check_schemas(drop, &plan.schemas)?;
         self.check_databases(drop, &plan.databases)?;
         let in_databases = self.session.catalog.schemas.values();
@@ -79,6 +84,8 @@ impl StatementPlanner<'_> {
         for schema in &plan.schemas {
             wanted.extend(self.items_of(*schema).map(|i| i.id));
         }
+        plan.schemas.sort_unstable();
+        plan.schemas.dedup();
         self.check_clusters(drop, &plan.clusters)?;
         let mut cascaded = vec![];
         for cluster in &plan.clusters {

@@ -45,13 +45,14 @@ pub(super) struct Tail {
 /// Gets every record in order, and how many bytes the body has that it was read from.
 pub(super) type Visit<'a> = dyn FnMut(GroupId, Record, Place, usize) + 'a;
 
-/// Reads the whole log in `dir`, once, a segment at a time; `visit` gets every record. `None`: there is no log.
+/// Reads the whole log in `dir`, once, a segment at a time; `visit` gets every record. `None`: there is no log. With `expected` that is damage.
 ///
 /// Segment files after the end, made ahead and never used, are removed. The tail is made durable, so that what a
 /// dead process wrote but did not sync cannot vanish after having been read.
 pub(super) fn scan(
     disk: &dyn Disk,
     dir: &Path,
+    expected: bool,
     visit: &mut Visit<'_>,
 ) -> Result<Option<Tail>, WalError> {
     let numbers = segment_numbers(disk, dir)?;
@@ -74,6 +75,16 @@ pub(super) fn scan(
         } else {
             unused.push(number);
         }
+    }
+    if expected && scanner.tail.is_none() {
+        // Before anything is removed: what is left may help those who look for what happened.
+        return Err(match unused.first() {
+            Some(number) => scanner.damaged(*number, 0, "the segment header is gone"),
+            None => WalError::WrongFile {
+                path: dir.to_owned(),
+                reason: "it has no log, but did have one",
+            },
+        });
     }
     let Scanner { tail, .. } = scanner;
     // The highest first, so that a crash in between leaves no gap.

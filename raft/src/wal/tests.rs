@@ -54,6 +54,17 @@ fn append(wal: &Wal, group: GroupId, entries: Vec<LogEntry>) -> io::Result<()> {
     durable.recv().expect("answered")
 }
 
+/// The same, written by this thread if possible.
+fn append_now(wal: &Wal, group: GroupId, entries: Vec<LogEntry>) -> io::Result<()> {
+    let (done, durable) = mpsc::channel();
+    wal.append_now(
+        group,
+        entries,
+        Box::new(move |result| drop(done.send(result))),
+    )?;
+    durable.recv().expect("answered")
+}
+
 fn vote(wal: &Wal, group: GroupId, term: u64) -> io::Result<()> {
     let (done, durable) = mpsc::channel();
     let vote = StoredVote {
@@ -338,10 +349,15 @@ type Records = Vec<(GroupId, Record)>;
 /// What the log on `disk` says, and where it ends: segment and file offset.
 fn read_log(disk: &SimDisk) -> Result<(Records, u64, usize), WalError> {
     let (mut records, mut replay) = (Vec::new(), Replay::new(4 << 10));
-    let tail = scan::scan(disk, Path::new(DIR), &mut |group, record, place, body| {
-        records.push((group, record.clone()));
-        replay.record(group, record, place, body)
-    })?;
+    let tail = scan::scan(
+        disk,
+        Path::new(DIR),
+        false,
+        &mut |group, record, place, body| {
+            records.push((group, record.clone()));
+            replay.record(group, record, place, body)
+        },
+    )?;
     replay.finish(Path::new(DIR))?;
     let tail = tail.expect("there is a log");
     let last = tail.segments.last().expect("a segment").number;
@@ -424,6 +440,36 @@ async fn a_complete_last_batch_that_is_bad_is_not_a_torn_tail() {
         };
         assert_eq!(found, records[..expected], "cut {cut}");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_was_there_is_not_begun_anew() {
+    let disk = SimDisk::new(1);
+    let wal = open(&disk).unwrap();
+    append(&wal, GroupId(0), vec![entry(1, 0, vec![1; 100])]).unwrap();
+    wal.close();
+    let path = segment::path(Path::new(DIR), 1);
+    disk.open(&path, OpenMode::Write)
+        .unwrap()
+        .write_at(0, &[0; 512])
+        .unwrap();
+    let before = disk.read(&path).unwrap();
+    let host = Host {
+        disk: Arc::new(disk.clone()),
+        ..Host::real()
+    };
+    let config = WalConfig {
+        expected: true,
+        ..WalConfig::new(DIR)
+    };
+    let error = Wal::open(&host, config, Arc::new(|_| {}))
+        .err()
+        .expect("refused");
+    assert!(
+        error.to_string().contains("the segment header is gone"),
+        "{error}"
+    );
+    assert_eq!(disk.read(&path).unwrap(), before, "nothing was touched");
 }
 
 #[tokio::test]
@@ -571,7 +617,12 @@ async fn failed_writes_and_syncs_end_the_log_and_acknowledge_nothing() {
                 ..Faults::default()
             },
         });
+        let append = if seed % 4 < 2 { append } else { append_now };
         assert!(append(&wal, group, vec![entry(1, 1, vec![2; 700])]).is_err());
+        // The fault is over, but nothing may be written behind what failed, not even before everybody has learnt of it.
+        disk.set_faults(Faults::default());
+        let refused = wal.writer.try_lock().map(|writer| writer.broken);
+        assert!(refused.unwrap_or(true), "the writer goes on");
         assert!(
             append(&wal, group, vec![entry(1, 2, vec![2; 700])]).is_err(),
             "it stays down"

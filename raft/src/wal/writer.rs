@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use host::metrics::BusyMeter;
@@ -20,7 +20,9 @@ use crate::GroupId;
 
 /// A sync that takes longer must not hold up the thread of a caller.
 const INLINE_SYNC_MAX: Duration = Duration::from_millis(1);
-/// Room that a batch needs beside its payload, generously.
+/// More than this is not written on the thread of a caller.
+const INLINE_BYTES_MAX: usize = 16 << 10;
+/// Room that a batch needs beside its records, generously.
 const INLINE_ROOM_MIN: usize = 16 << 10;
 
 /// An entry to be repeated in the current segment.
@@ -61,21 +63,23 @@ pub(super) struct Writer {
     busy: BusyMeter,
     /// Moving average of the time that a sync takes.
     sync_time: Duration,
+    /// A turn has failed, or panicked, or is going on: what is on disk is not known, and nothing may be written behind it.
+    pub(super) broken: bool,
 }
 
 /// The log's thread: runs until the log is closed or fails.
 pub(super) fn run(writer: &Mutex<Writer>, shared: &Shared) {
-    let lock = || writer.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let active = lock().segment.number;
+        let active = lock(writer).segment.number;
         if !shared.wait_work(active) {
             return;
         }
-        let mut writer = lock();
+        let mut writer = lock(writer);
         let work = shared.take_work(writer.segment.number, true);
         let closing = work.closing;
-        if let Err(error) = writer.turn(work) {
-            drop(writer);
+        let result = writer.turn(work);
+        drop(writer);
+        if let Err(error) = result {
             shared.fail(error);
             return;
         }
@@ -85,16 +89,27 @@ pub(super) fn run(writer: &Mutex<Writer>, shared: &Shared) {
     }
 }
 
-/// Writes what is queued on the caller's thread, if nobody else is writing, the disk is quick, and `bytes` surely fit where the log ends. Otherwise
+/// A poisoned writer is [`Writer::broken`], and says so when it is used.
+fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes what is queued on the caller's thread, if nobody else is writing, the disk is quick, and it surely fits where the log ends. Otherwise
 /// wakes the log's thread.
-pub(super) fn write_now(writer: &Mutex<Writer>, shared: &Shared, bytes: usize) {
+pub(super) fn write_now(writer: &Mutex<Writer>, shared: &Shared) {
     let mut writer = match writer.try_lock() {
         Ok(writer) => writer,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => return shared.work.notify_one(),
+        Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => {
+            return shared.work.notify_one();
+        }
     };
     let room = writer.segment.capacity().saturating_sub(writer.at);
-    if writer.sync_time > INLINE_SYNC_MAX || room < bytes + INLINE_ROOM_MIN {
+    let queued = shared.queued_bytes();
+    if writer.broken
+        || writer.sync_time > INLINE_SYNC_MAX
+        || queued > INLINE_BYTES_MAX
+        || room < queued + INLINE_ROOM_MIN
+    {
         return shared.work.notify_one();
     }
     let work = shared.take_work(writer.segment.number, false);
@@ -134,10 +149,29 @@ impl Writer {
             framed,
             busy,
             sync_time: Duration::ZERO,
+            broken: false,
         }
     }
 
+    /// Writes and syncs what it is given, and tells everybody. After an error every further turn fails too.
     fn turn(&mut self, work: Work) -> Result<(), WalError> {
+        let result = match std::mem::replace(&mut self.broken, true) {
+            true => Err(self.refuse(work)),
+            false => self.carry_out(work),
+        };
+        self.broken = result.is_err();
+        result
+    }
+
+    fn refuse(&self, work: Work) -> WalError {
+        let before = || io::Error::other("an earlier write failed");
+        for done in work.requests.into_iter().filter_map(|request| request.done) {
+            done(Err(before()));
+        }
+        WalError::io("write", &self.shared.config.dir, before())
+    }
+
+    fn carry_out(&mut self, work: Work) -> Result<(), WalError> {
         let Work {
             requests,
             copies,
@@ -361,8 +395,14 @@ impl Shared {
         }
     }
 
+    /// Whether the log's thread has something to do after somebody else has written.
     fn has_work(&self, active: u64) -> bool {
         self.lock().has_work(active, self.config.segments_max)
+    }
+
+    /// Size of all that waits to be written, roughly.
+    fn queued_bytes(&self) -> usize {
+        self.lock().queue.iter().map(|request| request.bytes).sum()
     }
 
     /// Takes as much of the queue as one batch may hold, and, with `upkeep`, the copies that free old segments. The writer must be held: batches are
@@ -413,7 +453,9 @@ impl Shared {
 
 impl super::State {
     fn has_work(&self, active: u64, segments_max: usize) -> bool {
-        !self.queue.is_empty() || self.victim(active, segments_max).is_some()
+        !self.queue.is_empty()
+            || self.victim(active, segments_max).is_some()
+            || !self.dead_segments(active).is_empty()
     }
 
     /// The oldest segment, if there are too many and repeating what lives in it makes progress.

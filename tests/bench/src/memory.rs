@@ -74,6 +74,7 @@ pub async fn run(options: &Options) -> Result<()> {
         "the view counted {updated} updates"
     );
     let most = |samples: &[f64]| samples.iter().copied().fold(0.0, f64::max);
+    ensure!(samples.len() >= 3, "too few samples: give it more updates");
     let third = samples.len() / 3;
     let warm = most(&samples[..third]);
     let last = most(&samples[samples.len() - third..]);

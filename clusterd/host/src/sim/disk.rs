@@ -428,6 +428,19 @@ impl Disk for SimDisk {
             .collect())
     }
 
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let inner = lock(&self.inner);
+        if !inner.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let in_dir = inner.dirs.iter().filter(|path| path.parent() == Some(dir));
+        let mut names: Vec<String> = in_dir
+            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         inner.dirs.extend(dir.ancestors().map(Path::to_owned));

@@ -1,6 +1,6 @@
 //! What a snapshot carries, and what it refuses.
 
-use repr::ShardId;
+use repr::{GlobalId, ShardId};
 
 use super::build::{batch, gateway, index, row, session, token, txn, with_tables, write};
 use crate::command::{CatalogOp, Command, Outcome};
@@ -56,6 +56,44 @@ fn bytes(state: &State) -> Vec<u8> {
     let mut bytes = vec![];
     state.write_snapshot(&mut bytes).unwrap();
     bytes
+}
+
+#[test]
+fn what_is_staged_for_a_dropped_table_does_not_spoil_a_snapshot() {
+    let mut original = full();
+    let mut drop = txn(token(2, 2, 8));
+    drop.catalog_ops = vec![CatalogOp::DropItems(vec![GlobalId(16500), GlobalId(16384)])];
+    let dropped = original.apply(20, &batch(9_500_000, vec![drop]));
+    assert!(
+        matches!(dropped.outcomes[..], [Outcome::Committed { .. }]),
+        "{:?}",
+        dropped.outcomes
+    );
+    let mut restored = State::read_snapshot(&mut &bytes(&original)[..]).unwrap();
+    assert_eq!(restored.hash(), original.hash());
+    let mut linked = txn(token(3, 1, 5));
+    linked.staged = 2;
+    let commands = [
+        Command::Stage {
+            token: token(3, 1, 5),
+            number: 1,
+            writes: vec![write(KEYED, vec![(row(-2, None), 1)])],
+        },
+        batch(9_600_000, vec![linked]),
+    ];
+    for (command, index) in commands.iter().zip(21..) {
+        let (a, b) = (
+            restored.apply(index, command),
+            original.apply(index, command),
+        );
+        assert_eq!(a.outcomes, b.outcomes);
+        assert!(
+            !matches!(a.outcomes[..], [Outcome::Committed { .. }]),
+            "{:?}",
+            a.outcomes
+        );
+        assert_eq!(restored.hash(), original.hash());
+    }
 }
 
 #[test]

@@ -52,11 +52,13 @@ impl StagedShard {
         known: bool,
         truncate: bool,
     ) -> StagedShard {
+        let stored = stored.filter(|_| known);
         StagedShard {
-            known,
+            // The shard may have been dropped since the first chunk came.
+            known: stored.is_some(),
             truncate,
             sound: false,
-            ..StagedShard::new(id, stored.filter(|_| known))
+            ..StagedShard::new(id, stored)
         }
     }
 
