@@ -427,6 +427,11 @@ fn names_looked_up_in_a_transaction_are_checked_when_it_commits() {
             "insert into t values (1) returning 'named'::regclass",
             "execute p ('named')",
             "execute p ('named'::regclass)",
+            "execute p (to_regclass('named'))",
+            "insert into t values (length(current_schema()::text))",
+            "insert into t values (1) returning o::regclass",
+            "declare c cursor for select to_regclass('named'); insert into t values (1)",
+            "declare c cursor for select 1 where current_schema() = 'public'; insert into t values (1)",
         ]
         .iter()
         .enumerate()
@@ -450,5 +455,47 @@ fn names_looked_up_in_a_transaction_are_checked_when_it_commits() {
             .await
             .expect("create");
         assert_eq!(a.state("commit").await, "00000");
+    });
+}
+
+#[test]
+fn an_insert_that_was_refused_for_good_is_not_run_again() {
+    run(async {
+        let node = Node::start();
+        let sql = node.sql_after("create table t (k int primary key)").await;
+        let insert = "insert into t values (1)";
+        assert_eq!(sql.state(insert).await, "00000");
+        let retries = || {
+            let metrics = node.server.metrics().expect("metrics");
+            metrics.get("clusterd_statement_retries_total").copied()
+        };
+        let before = retries();
+        assert!(before.is_some());
+        assert_eq!(sql.state(insert).await, "23505");
+        assert_eq!(retries(), before);
+    });
+}
+
+#[test]
+fn modes_are_not_reset_after_the_first_query() {
+    run(async {
+        let node = Node::start();
+        let sql = node.sql_after("create table t (v int)").await;
+        for (begin, reset) in [
+            (
+                "begin isolation level serializable",
+                "reset transaction_isolation",
+            ),
+            ("begin read only", "reset transaction_read_only"),
+            ("begin read only", "set transaction_read_only to default"),
+        ] {
+            sql.run(begin).await.expect("begin");
+            assert_eq!(sql.state(reset).await, "00000", "{reset} first");
+            assert_eq!(sql.state("rollback").await, "00000");
+            sql.run(begin).await.expect("begin");
+            assert_eq!(column(&sql, "select count(*) from t").await, "0");
+            assert_eq!(sql.state(reset).await, "25001", "{reset} later");
+            assert_eq!(sql.state("rollback").await, "00000");
+        }
     });
 }

@@ -1,6 +1,7 @@
 //! From a parsed statement to something that can be run again and again: planned, optimized, parameters still open.
 
 use crate::adapter::error::{Result, SqlError};
+use crate::adapter::introspection::Watched;
 use plan::scalar::Unmaterializable;
 use plan::{Finishing, Mir, ScalarExpr};
 use planner::optimize::{
@@ -60,12 +61,16 @@ impl Compiled {
 
     /// Whether running the statement looks into the session's catalog by a function.
     pub fn looks_into_catalog(&self) -> bool {
-        let returning = match self {
-            Compiled::Dml(dml) => dml.returning.as_ref(),
-            Compiled::Select(_) | Compiled::Plan(_) => None,
+        let values = match self {
+            Compiled::Dml(dml) => dml.returning.as_ref().map_or(&[][..], |r| &r.exprs),
+            Compiled::Plan(plan) => match &**plan {
+                Plan::Execute { args, .. } => args.as_slice(),
+                _ => &[],
+            },
+            Compiled::Select(_) => &[],
         };
         self.exec().is_some_and(SelectExec::looks_into_catalog)
-            || returning.is_some_and(|r| r.exprs.iter().any(looks_into_catalog))
+            || values.iter().any(looks_into_catalog)
     }
 
     /// Base shards that the statement reads.
@@ -114,6 +119,8 @@ pub struct StatementValues<'a> {
     pub ts: Timestamp,
     /// Microseconds since 2000-01-01, for `now()`.
     pub now: repr::PgTimestamp,
+    /// Learns which values came from the catalog.
+    pub(crate) watched: &'a Watched,
 }
 
 /// How compiling differs between a plan to be shared and one for a transaction that must see its own writes.
@@ -279,11 +286,15 @@ impl StatementValues<'_> {
             Unmaterializable::CurrentDatabase => name(self.view.database),
             Unmaterializable::CurrentUser => name(self.view.current_user),
             Unmaterializable::SessionUser => name(self.view.session_user),
-            Unmaterializable::CurrentSchema => match self.view.creation_schema() {
-                Ok(schema) => name(&schema.name),
-                Err(_) => ScalarExpr::null(SqlType::Name),
-            },
+            Unmaterializable::CurrentSchema => {
+                self.watched.note();
+                match self.view.creation_schema() {
+                    Ok(schema) => name(&schema.name),
+                    Err(_) => ScalarExpr::null(SqlType::Name),
+                }
+            }
             Unmaterializable::CurrentSchemas { include_implicit } => {
+                self.watched.note();
                 let names = self.view.current_schemas(*include_implicit);
                 let mut packer = repr::RowPacker::new();
                 let datums: Vec<Datum<'_>> = names.iter().map(|n| Datum::String(n)).collect();

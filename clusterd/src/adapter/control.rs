@@ -2,17 +2,18 @@
 
 use crate::adapter::compile::{Compiled, evaluate_constant};
 use crate::adapter::error::{Result, SqlError};
-use crate::adapter::execute::Params;
+use crate::adapter::execute::{Failure, Params};
 use crate::adapter::pgwire::writer::Notice;
 use crate::adapter::portal::Prepared;
 use crate::adapter::session::{Output, RowSet, Session};
 use crate::adapter::settings::is_transaction_mode;
 use crate::adapter::transaction::Block;
 use plan::ScalarExpr;
+use plan::scalar::EvalCtx;
 use plan::scalar::catalog_fns::RegKind;
 use planner::Plan;
 use planner::ast::{Discard, IsolationLevel, SetValue, TransactionMode, TransactionScope};
-use repr::{Datum, Row};
+use repr::{Datum, Row, SqlType};
 use std::sync::Arc;
 
 impl Session {
@@ -20,13 +21,11 @@ impl Session {
         &mut self,
         prepared: &Arc<Prepared>,
         params: &Params,
-    ) -> Result<Output> {
+    ) -> Result<Output, Failure> {
         let Compiled::Plan(plan) = &prepared.compiled else {
-            return Err(SqlError::internal(
-                "a query was taken for a control statement",
-            ));
+            return Err(SqlError::internal("a query was taken for a control statement").into());
         };
-        match &**plan {
+        let done = match &**plan {
             Plan::Begin { modes } => self.begin(modes),
             Plan::Commit { chain } => self.commit_block(*chain).await,
             Plan::Rollback { chain } => Ok(self.rollback_block(*chain)),
@@ -47,7 +46,7 @@ impl Session {
                 self.name_statement(prepare.name.clone(), statement)?;
                 Ok(Output::Complete("PREPARE".to_owned()))
             }
-            Plan::Execute { name, args } => self.execute_named(name, args, params).await,
+            Plan::Execute { name, args } => return self.execute_named(name, args, params).await,
             Plan::Deallocate { name } => self.deallocate_named(name.as_deref()),
             Plan::Discard(what) => self.discard(*what),
             Plan::Fetch(fetch) => self.fetch(fetch).await,
@@ -63,7 +62,8 @@ impl Session {
             _ => Err(SqlError::internal(
                 "a statement was taken for a control statement",
             )),
-        }
+        };
+        Ok(done?)
     }
 
     pub(crate) fn planner_notices(&mut self, notices: &[planner::Notice]) {
@@ -298,6 +298,10 @@ impl Session {
     fn reset_variable(&mut self, name: Option<&str>) -> Result<Output> {
         let before = self.settings.reported();
         match name {
+            // Not behind the back of a transaction that has read already.
+            Some(name) if let Some(default) = self.settings.default_of_mode(name) => {
+                self.set_mode(name, &default)?;
+            }
             Some(name) => {
                 self.settings.reset(name)?;
             }
@@ -348,7 +352,7 @@ impl Session {
         name: &str,
         args: &[ScalarExpr],
         params: &Params,
-    ) -> Result<Output> {
+    ) -> Result<Output, Failure> {
         let prepared = self.revalidated(name).await?;
         if args.len() != prepared.param_types.len() {
             return Err(SqlError::new(
@@ -359,11 +363,18 @@ impl Session {
                 "Expected {} parameters but got {}.",
                 prepared.param_types.len(),
                 args.len()
-            )));
+            ))
+            .into());
         }
+        let eval = match &self.txn.read_point {
+            Some(point) if self.txn.reads.catalog => {
+                self.eval_context(self.txn.view(point).0.catalog())
+            }
+            Some(_) | None => self.eval.clone(),
+        };
         let mut values = Params::default();
         for (n, (arg, ty)) in args.iter().zip(&prepared.param_types).enumerate() {
-            let row = match self.convert_argument(arg, ty, params)? {
+            let row = match convert_argument(&eval, arg, ty, params)? {
                 Argument::Value(row) => row,
                 Argument::Name(name) => {
                     values.names.push((n, name));
@@ -373,30 +384,11 @@ impl Session {
             values.values.push((row, ty.clone()));
         }
         // Not through `run`: this statement's guard is in force already.
-        Box::pin(self.run_inner(prepared, &values)).await
-    }
-
-    /// Evaluates an argument of EXECUTE as a value of the parameter's type.
-    fn convert_argument(
-        &self,
-        arg: &ScalarExpr,
-        ty: &repr::SqlType,
-        params: &Params,
-    ) -> Result<Argument> {
-        let from = arg.typ(&[]).ty;
-        evaluate_constant(arg, params, &self.eval, |datum| {
-            if datum.is_null() || from == *ty {
-                return Ok(Argument::Value(Row::pack_slice(&[datum])));
-            }
-            // Values cross over as text, as an unknown literal would.
-            let text = repr::format::to_text(&from, datum, &self.eval.format);
-            if RegKind::of(ty).is_some() {
-                return Ok(Argument::Name(text));
-            }
-            let arena = repr::RowArena::new();
-            let value = repr::format::parse_datum(ty, &text, &self.eval.format, &arena)?;
-            Ok(Argument::Value(Row::pack_slice(&[value])))
-        })
+        if self.txn.reads.catalog {
+            // The values mean the same at this read point only: to try again is to evaluate them again.
+            return Box::pin(self.attempt(&prepared, &values, false)).await;
+        }
+        Ok(Box::pin(self.run_inner(prepared, &values)).await?)
     }
 
     fn deallocate_named(&mut self, name: Option<&str>) -> Result<Output> {
@@ -441,6 +433,29 @@ enum Argument {
     Value(Row),
     /// The name of an object, to be looked up at the statement's read point.
     Name(String),
+}
+
+/// Evaluates an argument of EXECUTE as a value of the parameter's type.
+fn convert_argument(
+    eval: &EvalCtx,
+    arg: &ScalarExpr,
+    ty: &SqlType,
+    params: &Params,
+) -> Result<Argument> {
+    let from = arg.typ(&[]).ty;
+    evaluate_constant(arg, params, eval, |datum| {
+        if datum.is_null() || from == *ty {
+            return Ok(Argument::Value(Row::pack_slice(&[datum])));
+        }
+        // Values cross over as text, as an unknown literal would.
+        let text = repr::format::to_text(&from, datum, &eval.format);
+        if RegKind::of(ty).is_some() {
+            return Ok(Argument::Name(text));
+        }
+        let arena = repr::RowArena::new();
+        let value = repr::format::parse_datum(ty, &text, &eval.format, &arena)?;
+        Ok(Argument::Value(Row::pack_slice(&[value])))
+    })
 }
 
 fn isolation_too_late() -> SqlError {

@@ -123,6 +123,7 @@ impl Session {
         };
         let columns = desc.arity();
         let names = self.names_for(&desc, self.txn.view(point).0.catalog());
+        self.txn.reads.catalog |= names.is_some();
         let mut encoder = RowEncoder::new(desc, plan.options.clone(), self.format_context());
         encoder.names = names;
         Ok(Output::CopyOut(Box::new(CopyOut {
@@ -141,7 +142,6 @@ impl Session {
         point: &ReadPoint,
     ) -> Result<(Arc<RelationDesc>, Vec<Row>), Failure> {
         let compiled = self.compile_here(plan, point, prepared)?;
-        self.txn.reads.catalog |= compiled.looks_into_catalog();
         match compiled {
             Compiled::Select(select) => {
                 let rows = self.select_rows(&select, params, point).await?;

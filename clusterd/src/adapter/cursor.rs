@@ -69,13 +69,13 @@ impl Session {
             DeclareSource::Select(select) => {
                 let plan = planner::Plan::Select((**select).clone());
                 let compiled = self.compile_here(plan, point, prepared)?;
-                self.txn.reads.catalog |= compiled.looks_into_catalog();
                 let Compiled::Select(select) = compiled else {
                     return Err(SqlError::internal("a cursor's query was not compiled").into());
                 };
                 let rows = self.select_rows(&select, params, point).await?;
                 let mut rows = RowSet::new(Arc::clone(&select.desc), rows, "FETCH");
                 rows.names = self.names_for(&rows.desc, self.txn.view(point).0.catalog());
+                self.txn.reads.catalog |= rows.names.is_some();
                 Source::Rows(rows)
             }
             DeclareSource::Subscribe(subscribe) => {

@@ -362,8 +362,8 @@ impl Session {
             self.unstage().await;
             return Err(error.into());
         }
-        self.txn.sent = true;
-        let outcome = self.adapter.committer.commit(txn).await?;
+        let sent = self.adapter.committer.commit(txn).await;
+        let outcome = sent.map_err(Failure::Final)?;
         drop(committing);
         let failed = match outcome {
             Outcome::Committed { .. } => None,
@@ -371,7 +371,7 @@ impl Session {
             Outcome::CatalogMoved => Some(Failure::CatalogMoved),
             other => {
                 let state = self.adapter.env.storage().view();
-                Some(Failure::Sql(self.rejection(other, state.catalog())))
+                Some(Failure::Final(self.rejection(other, state.catalog())))
             }
         };
         if self.txn.block == Block::Auto {

@@ -25,6 +25,8 @@ pub(crate) use crate::adapter::portal::Params;
 #[derive(Debug)]
 pub(crate) enum Failure {
     Sql(SqlError),
+    /// The commit was sent, and this is its answer (or the lack of one): running the statement again might do it twice.
+    Final(SqlError),
     /// A check failed: S has rejected the transaction, nothing was changed.
     Conflict(Option<ShardId>),
     /// An object has moved since planning: S has rejected the transaction.
@@ -42,7 +44,7 @@ impl<E: Into<SqlError>> From<E> for Failure {
 impl Failure {
     fn into_error(self) -> SqlError {
         match self {
-            Failure::Sql(error) | Failure::SnapshotTooOld(error) => error,
+            Failure::Sql(error) | Failure::Final(error) | Failure::SnapshotTooOld(error) => error,
             Failure::Conflict(_) => SqlError::conflict(),
             Failure::CatalogMoved => SqlError::conflict()
                 .detail("An object was changed or dropped by another transaction."),
@@ -122,8 +124,8 @@ impl Session {
             // Only a statement that is its own transaction can be run again: nothing of it was shown.
             let again = self.txn.block == Block::Auto && attempt < RETRIES_MAX;
             match failure {
-                // Once the commit was sent, its answer stands: only S may say that nothing was done.
-                Failure::Sql(error) if !blind || self.txn.sent => return Err(error),
+                Failure::Final(error) => return Err(error),
+                Failure::Sql(error) if !blind => return Err(error),
                 failure if !again => return Err(failure.into_error()),
                 Failure::Conflict(Some(shard)) if attempt > 0 && fair.is_none() => {
                     fair = Some(self.adapter.fair.wait(shard).await);
@@ -144,7 +146,7 @@ impl Session {
         Err(SqlError::conflict())
     }
 
-    async fn attempt(
+    pub(crate) async fn attempt(
         &mut self,
         prepared: &Arc<Prepared>,
         params: &Params,
@@ -156,7 +158,7 @@ impl Session {
             self.txn.read_only = self.settings.read_only_by_default();
         }
         if !needs_read_point(&prepared.statement) {
-            return Ok(self.attempt_control(prepared, params).await?);
+            return self.attempt_control(prepared, params).await;
         }
         let point = if blind {
             self.local_read_point()
@@ -174,6 +176,7 @@ impl Session {
         if let Output::Rows(rows) = &mut output {
             let catalog = Arc::clone(self.txn.view(&point).0.catalog());
             rows.names = self.names_for(&rows.desc, &catalog);
+            self.txn.reads.catalog |= rows.names.is_some();
         }
         // COPY FROM and SUBSCRIBE go on after this; they end their transaction themselves.
         if self.txn.block == Block::Auto
@@ -188,7 +191,7 @@ impl Session {
         &mut self,
         prepared: &Arc<Prepared>,
         params: &Params,
-    ) -> Result<Output> {
+    ) -> Result<Output, Failure> {
         if params.names.is_empty() && !prepared.reads_catalog {
             return self.run_control(prepared, params).await;
         }

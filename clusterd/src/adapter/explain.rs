@@ -57,7 +57,8 @@ impl Session {
     }
 
     fn compiled_query(&self, explain: &ExplainPlan, point: &ReadPoint) -> Result<Compiled> {
-        self.compile_at((*explain.target).clone(), point)
+        let (compiled, _) = self.compile_at((*explain.target).clone(), point)?;
+        Ok(compiled)
     }
 
     fn explain_plan(&self, explain: &ExplainPlan, point: &ReadPoint) -> Result<String> {

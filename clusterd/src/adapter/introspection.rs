@@ -30,8 +30,13 @@ impl Watched {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn functions(&self) -> &dyn CatalogFns {
+    /// The catalog was looked into.
+    pub fn note(&self) {
         self.used.store(true, Ordering::Relaxed);
+    }
+
+    fn functions(&self) -> &dyn CatalogFns {
+        self.note();
         &*self.functions
     }
 }

@@ -311,21 +311,21 @@ impl Session {
         catalog: &Arc<Catalog>,
         f: impl FnOnce(&SessionView<'_>) -> T,
     ) -> T {
-        self.watched_view(catalog, f).0
+        self.watched_view(catalog, |view, _| f(view)).0
     }
 
     /// As [`Session::with_view`]; the flag tells whether a function has looked into the catalog.
     fn watched_view<T>(
         &self,
         catalog: &Arc<Catalog>,
-        f: impl FnOnce(&SessionView<'_>) -> T,
+        f: impl FnOnce(&SessionView<'_>, &Watched) -> T,
     ) -> (T, bool) {
         let watched = Arc::new(Watched::new(self.catalog_functions(catalog)));
         let eval = EvalCtx {
             catalog: Some(Arc::clone(&watched) as Arc<dyn CatalogFns>),
             ..self.eval.clone()
         };
-        let done = f(&SessionView {
+        let view = SessionView {
             catalog,
             database: &self.database,
             search_path: &self.search_path,
@@ -336,7 +336,8 @@ impl Session {
             version: crate::VERSION_TEXT,
             eval: &eval,
             settings: &self.settings,
-        });
+        };
+        let done = f(&view, &watched);
         (done, watched.was_used())
     }
 
@@ -456,7 +457,7 @@ impl Session {
     ) -> Result<(Prepared, bool)> {
         let (state, _) = self.txn.view(point);
         let catalog = state.catalog();
-        let (planned, looked_up) = self.watched_view(catalog, |view| {
+        let (planned, looked_up) = self.watched_view(catalog, |view, watched| {
             let mut params = ParamTypes::new(declared.clone());
             let plan = planner::plan_statement(view, &statement, &mut params)?;
             let param_types = params.finish()?;
@@ -475,6 +476,7 @@ impl Session {
                 hidden: &self.txn.unreadable,
                 ts: point.ts,
                 now: self.statement_time(),
+                watched,
             };
             let options = CompileOptions {
                 execution,
@@ -872,45 +874,52 @@ impl Session {
 
     /// Compiles a plan that is part of another statement.
     pub(crate) fn compile_here(
-        &self,
+        &mut self,
         plan: planner::Plan,
         point: &crate::adapter::read_point::ReadPoint,
         prepared: &Prepared,
     ) -> Result<Compiled> {
         debug_assert!(matches!(prepared.compiled, Compiled::Plan(_)));
-        self.compile_at(plan, point)
+        let (compiled, looked_up) = self.compile_at(plan, point)?;
+        self.txn.reads.catalog |= looked_up;
+        Ok(compiled)
     }
 
-    /// Compiles a plan for this transaction; its own writes are seen.
+    /// Compiles a plan for this transaction; its own writes are seen. The flag: its answer holds for this catalog only.
     pub(crate) fn compile_at(
         &self,
         plan: planner::Plan,
         point: &crate::adapter::read_point::ReadPoint,
-    ) -> Result<Compiled> {
+    ) -> Result<(Compiled, bool)> {
         let catalog = Arc::clone(self.txn.view(point).0.catalog());
-        self.with_view(&catalog, |view| {
-            let values = StatementValues {
-                view,
-                hidden: &self.txn.unreadable,
-                ts: point.ts,
-                now: self.statement_time(),
-            };
-            let mut options = CompileOptions {
-                execution: self.execution(),
-                inline_materialized: false,
-                transient: self.adapter.transient_id(),
-            };
-            let (compiled, _) = compile(plan.clone(), &values, options)?;
-            let own = compiled
-                .shards()
-                .is_some_and(|shards| self.txn.has_own(shards, point));
-            if !own || compiled.overlays_writes() {
-                return Ok(compiled);
-            }
-            options.execution = Execution::Interpreter;
-            options.inline_materialized = true;
-            Ok(compile(plan, &values, options)?.0)
-        })
+        let (compiled, looked_up) =
+            self.watched_view(&catalog, |view, watched| -> Result<Compiled> {
+                let values = StatementValues {
+                    view,
+                    hidden: &self.txn.unreadable,
+                    ts: point.ts,
+                    now: self.statement_time(),
+                    watched,
+                };
+                let mut options = CompileOptions {
+                    execution: self.execution(),
+                    inline_materialized: false,
+                    transient: self.adapter.transient_id(),
+                };
+                let (compiled, _) = compile(plan.clone(), &values, options)?;
+                let own = compiled
+                    .shards()
+                    .is_some_and(|shards| self.txn.has_own(shards, point));
+                if !own || compiled.overlays_writes() {
+                    return Ok(compiled);
+                }
+                options.execution = Execution::Interpreter;
+                options.inline_materialized = true;
+                Ok(compile(plan, &values, options)?.0)
+            });
+        let compiled = compiled?;
+        let looked_up = looked_up || compiled.looks_into_catalog();
+        Ok((compiled, looked_up))
     }
 
     /// `now()`: fixed at the start of a block.

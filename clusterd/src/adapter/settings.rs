@@ -411,6 +411,12 @@ impl Settings {
         Ok(def)
     }
 
+    /// What the next transaction takes the mode from, if the setting is a mode.
+    pub fn default_of_mode(&self, name: &str) -> Option<String> {
+        let def = find(name).ok()?;
+        default_of_mode(def.name).map(|default| self.known(default).to_owned())
+    }
+
     pub fn reset_all(&mut self) {
         // A transaction keeps its modes, as in PostgreSQL.
         self.local.retain(|name, _| is_transaction_mode(name));

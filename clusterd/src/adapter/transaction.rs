@@ -34,8 +34,6 @@ pub struct Transaction {
     pub read_only: bool,
     /// The current statement writes: what it reads must be remembered even if it stands alone.
     pub writing: bool,
-    /// The commit is in the hands of the log.
-    pub sent: bool,
     /// The current statement has had its effects (`pg_sleep`): trying it again does not repeat them.
     pub effects_done: bool,
     /// Fixed by the first statement that reads.
@@ -81,7 +79,6 @@ impl Transaction {
             failed: false,
             read_only,
             writing: false,
-            sent: false,
             effects_done: false,
             read_point: None,
             scratch: None,
