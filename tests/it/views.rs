@@ -238,6 +238,7 @@ fn cancelled_fetch_of_a_subscription_loses_no_row() {
                 "57014"
             );
         }
+        sql.run("reset statement_timeout").await.expect("reset");
         assert_eq!(rows("fetch 10 c").await, "1 2 3");
         sql.run("insert into t values (4)").await.expect("insert");
         assert_eq!(rows("fetch 10 c").await, "4");

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use harness::Sql;
-use harness::wire::{Raw, cstr};
+use harness::wire::{Raw, cstr, frame};
 use tokio_postgres::NoTls;
 
 use crate::node::{Node, column, run};
+use crate::wire::{bind_body, parse_body};
 
 const PENDING: &str = "clusterd_pending_peeks{cluster=\"quickstart\"}";
 const HOLDS: &str = "clusterd_read_holds{cluster=\"quickstart\"}";
@@ -43,7 +44,7 @@ async fn node_with_slow_view() -> (Node, Sql) {
     let sql = node
         .sql_after(
             "create table t (k int);
-             insert into t select x from generate_series(1, 200000) x",
+             insert into t select x from generate_series(1, 400000) x",
         )
         .await;
     let view =
@@ -81,6 +82,19 @@ fn reads_that_wait_are_taken_back_when_nobody_wants_them() {
         wait_for(&node, "to be broken", PENDING, 1.0).await;
         drop(broken);
         nothing_waits(&node, "broken").await;
+
+        // Drivers send the Sync along.
+        let mut broken = Raw::session(node.server.sql_addr()).expect("a session");
+        let messages = [
+            frame(b'P', &parse_body("", read, &[])),
+            frame(b'B', &bind_body("", "", &[])),
+            frame(b'E', &[0; 5]),
+            frame(b'S', &[]),
+        ];
+        broken.bytes(&messages.concat()).expect("send");
+        wait_for(&node, "to be broken", PENDING, 1.0).await;
+        drop(broken);
+        nothing_waits(&node, "broken with a Sync").await;
 
         let late = node.sql_after("set statement_timeout = '100ms'").await;
         assert_eq!(late.state(read).await, "57014", "nothing was answered");

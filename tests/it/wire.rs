@@ -166,7 +166,7 @@ fn bent(rng: &mut StdRng, body: &[u8]) -> Vec<u8> {
     body
 }
 
-fn parse_body(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
+pub fn parse_body(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
     let mut body = cstr(name);
     body.extend(cstr(sql));
     body.extend((types.len() as u16).to_be_bytes());
@@ -174,7 +174,7 @@ fn parse_body(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
     body
 }
 
-fn bind_body(portal: &str, statement: &str, values: &[Option<&[u8]>]) -> Vec<u8> {
+pub fn bind_body(portal: &str, statement: &str, values: &[Option<&[u8]>]) -> Vec<u8> {
     let mut body = cstr(portal);
     body.extend(cstr(statement));
     body.extend([0, 0]);
@@ -492,7 +492,7 @@ fn statement_timeout_counts_while_a_statement_is_prepared_and_described() {
     let node = Node::start();
     let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
     raw.query("create table t (v int)").expect("create");
-    let list: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
+    let list: Vec<_> = (0..200_000).map(|n| n.to_string()).collect();
     let heavy = format!("select v from t where v in ({})", list.join(","));
     let mut ask = |tag: u8, body: &[u8]| {
         raw.send(tag, body).expect("send");
@@ -505,7 +505,7 @@ fn statement_timeout_counts_while_a_statement_is_prepared_and_described() {
     assert_eq!(ask(b'P', &parse_body("p", &heavy, &[])).0, "1Z");
     // Planned again by Describe, because the catalog moves.
     assert_eq!(ask(b'Q', &cstr("create table u (v int)")).0, "CZ");
-    assert_eq!(ask(b'Q', &cstr("set statement_timeout = '1ms'")).0, "CZ");
+    assert_eq!(ask(b'Q', &cstr("set statement_timeout = '20ms'")).0, "CZ");
     assert_eq!(ask(b'D', &cstr("Sp")), cancelled);
     assert_eq!(ask(b'P', &parse_body("q", &heavy, &[])), cancelled);
     assert_eq!(ask(b'Q', &cstr("reset statement_timeout")).0, "CZ");
@@ -542,4 +542,33 @@ fn copy_that_waits_for_data_is_running_and_not_idle() {
     raw.query("reset statement_timeout").expect("reset");
     let rows = raw.query("select v from t").expect("rows");
     assert_eq!(outline(&rows).0, "TDCZ", "only the first COPY has loaded");
+}
+
+#[test]
+fn drop_database_does_not_wait_for_its_sync() {
+    let node = Node::start();
+    let mut raw = Raw::session(node.server.sql_addr()).expect("a session");
+    raw.query("create database d").expect("create");
+    raw.send(b'P', &parse_body("", "drop database d", &[]))
+        .expect("parse");
+    raw.send(b'B', &bind_body("", "", &[])).expect("bind");
+    raw.send(b'E', &[0; 5]).expect("execute");
+    raw.send(b'H', &[]).expect("flush");
+    assert_eq!(outline(&raw.until(b'C').expect("an answer")).0, "12C");
+    raw.send(b'S', &[]).expect("sync");
+    assert_eq!(outline(&raw.until(b'Z').expect("an answer")).0, "Z");
+    // After another statement it is inside of a transaction.
+    let mut bytes = vec![];
+    for statement in ["create database e", "drop database e"] {
+        bytes.extend(frame(b'P', &parse_body("", statement, &[])));
+        bytes.extend(frame(b'B', &bind_body("", "", &[])));
+        bytes.extend(frame(b'E', &[0; 5]));
+    }
+    bytes.extend(frame(b'S', &[]));
+    raw.bytes(&bytes).expect("send");
+    let (tags, states) = outline(&raw.until(b'Z').expect("an answer"));
+    assert_eq!(
+        (tags.as_str(), states),
+        ("12C12EZ", vec!["25001".to_owned()])
+    );
 }

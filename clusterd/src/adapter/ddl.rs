@@ -111,12 +111,7 @@ impl Session {
                 Ok(vec![CatalogOp::CreateSchema(schema)])
             }
             Plan::CreateDatabase { name } => {
-                if self.txn.block != Block::Auto {
-                    return Err(SqlError::new(
-                        "25001",
-                        "CREATE DATABASE cannot run inside a transaction block",
-                    ));
-                }
+                self.check_alone("CREATE DATABASE")?;
                 let owner = self.with_view(catalog, |view| view.role().map(|r| r.id))?;
                 let id = DatabaseId(catalog.next_id);
                 let public = Schema {
@@ -152,13 +147,25 @@ impl Session {
         }
     }
 
+    /// Refuses a statement that must be the first of its transaction, outside of BEGIN.
+    fn check_alone(&self, statement: &str) -> Result<()> {
+        let alone = match self.txn.block {
+            Block::Auto => true,
+            // What follows its message may be no more than a Sync that is under way.
+            Block::Implicit => self.txn.statements == 1,
+            Block::Explicit => false,
+        };
+        if alone {
+            return Ok(());
+        }
+        let message = format!("{statement} cannot run inside a transaction block");
+        Err(SqlError::new("25001", message))
+    }
+
     /// As in PostgreSQL, a database is dropped by a statement of its own, when nobody is connected to it.
     fn check_databases_unused(&self, catalog: &Catalog, drop: &DropPlan) -> Result<()> {
-        if drop.kind == ObjectKind::Database && self.txn.block != Block::Auto {
-            return Err(SqlError::new(
-                "25001",
-                "DROP DATABASE cannot run inside a transaction block",
-            ));
+        if drop.kind == ObjectKind::Database {
+            self.check_alone("DROP DATABASE")?;
         }
         let databases = drop.databases.iter();
         for database in databases.filter_map(|id| catalog.databases.get(id)) {

@@ -583,9 +583,13 @@ async fn watched<T>(
     statement.await
 }
 
-/// Resolves when the client has closed its side. A client that has sent more than this statement may close in good order: that is seen when its messages have been read.
+/// The Sync that most drivers send along with an Execute.
+const SYNC: &[u8] = &[b'S', 0, 0, 0, 4];
+
+/// Resolves when the client has closed its side. A client that has sent more than this statement and its Sync may close in good order: that is seen when its messages have been read.
 async fn gone(reader: &mut OwnedReadHalf, input: &BytesMut) {
-    if input.is_empty() && matches!(reader.peek(&mut [0]).await, Ok(0) | Err(_)) {
+    let waits = input.is_empty() || &**input == SYNC;
+    if waits && matches!(reader.peek(&mut [0]).await, Ok(0) | Err(_)) {
         return;
     }
     std::future::pending().await
