@@ -5,7 +5,7 @@
 
 mod busy;
 
-pub use busy::{BusyGuard, BusyMeter, Metered};
+pub use busy::{BusyGuard, BusyMeter, Metered, waiting};
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use host::metrics::BusyMeter;
+use host::metrics::{BusyMeter, waiting};
 
 use super::format::{self, BatchHeader, HEADER_BYTES, SegmentHeader};
 use super::group::next_index;
@@ -250,10 +250,7 @@ impl Writer {
         wrote.map_err(|e| WalError::io("write", path(), e))?;
         guard.take();
         let before = self.shared.clock.now();
-        self.segment
-            .file
-            .sync_data()
-            .map_err(|e| WalError::io("sync", path(), e))?;
+        waiting(|| self.segment.file.sync_data()).map_err(|e| WalError::io("sync", path(), e))?;
         let took = self.shared.clock.now() - before;
         metrics.sync_seconds.observe(took.as_secs_f64());
         self.sync_time = (self.sync_time * 7 + took) / 8;

@@ -1,5 +1,6 @@
 //! Busy time of tasks that sessions share: how long each was on a core, in how many steps, and its longest step.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,6 +24,19 @@ struct Account {
     busy_nanos: AtomicU64,
     steps: AtomicU64,
     longest_nanos: AtomicU64,
+}
+
+thread_local! {
+    /// How long this thread has waited in [`waiting`].
+    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Runs `wait`, which blocks this thread for something other than a core, such as a disk. It makes the steps around it longer, but not busier.
+pub fn waiting<T>(wait: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = wait();
+    WAITED.set(WAITED.get() + start.elapsed());
+    result
 }
 
 impl BusyMeter {
@@ -50,6 +64,7 @@ impl BusyMeter {
         BusyGuard {
             meter: self,
             start: Instant::now(),
+            waited: WAITED.get(),
         }
     }
 
@@ -69,10 +84,14 @@ impl BusyMeter {
 
     /// Adds one step of length `busy`.
     pub fn add(&self, busy: Duration) {
-        let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
-        self.account.busy_nanos.fetch_add(nanos, Relaxed);
+        self.add_step(busy, busy);
+    }
+
+    fn add_step(&self, length: Duration, busy: Duration) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.account.busy_nanos.fetch_add(nanos(busy), Relaxed);
         self.account.steps.fetch_add(1, Relaxed);
-        self.account.longest_nanos.fetch_max(nanos, Relaxed);
+        self.account.longest_nanos.fetch_max(nanos(length), Relaxed);
     }
 
     /// Total busy time so far.
@@ -96,11 +115,15 @@ impl BusyMeter {
 pub struct BusyGuard<'a> {
     meter: &'a BusyMeter,
     start: Instant,
+    /// What the thread had waited before.
+    waited: Duration,
 }
 
 impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
-        self.meter.add(self.start.elapsed());
+        let length = self.start.elapsed();
+        let waited = WAITED.get().saturating_sub(self.waited);
+        self.meter.add_step(length, length.saturating_sub(waited));
     }
 }
 
@@ -197,6 +220,16 @@ impl Collector for BusyCollector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_makes_a_step_long_but_not_busy() {
+        let meter = BusyMeter::named("test-waiting");
+        let (_sender, never) = std::sync::mpsc::channel::<()>();
+        let timed_out = meter.step(|| waiting(|| never.recv_timeout(Duration::from_millis(20))));
+        assert!(timed_out.is_err());
+        assert!(meter.longest_step() >= Duration::from_millis(20));
+        assert!(meter.busy() + Duration::from_millis(20) <= meter.longest_step());
+    }
 
     #[test]
     fn steps_add_up_and_are_exported() {
