@@ -9,7 +9,7 @@ use crate::adapter::transaction::Block;
 use crate::lead::{PeekRequest, TransientQuery};
 use plan::eval::{Collections, Limits};
 use plan::mfp::{MfpPlan, MfpScratch};
-use plan::{EvalError, Finishing, Mfp};
+use plan::{EvalError, Finishing, Mfp, ScalarExpr};
 use planner::optimize::{BoundAccess, BoundPath, SelectExec};
 use planner::statement::{AsOfPlan, Effect};
 use repr::{Datum, Diff, GlobalId, Row, ShardId, Timestamp};
@@ -378,26 +378,23 @@ impl Session {
     }
 }
 
-/// Whether a plan reads nothing and has few rows, so that evaluating it holds up nobody.
+/// Whether a plan reads nothing, has few rows and computes little, so that evaluating it holds up nobody.
 fn is_small(mir: &plan::Mir) -> bool {
     let (mut rows, mut bounded) = (0, true);
     mir.visit(&mut |node| match node {
         plan::Mir::Constant {
             rows: Ok(constant), ..
         } => rows += constant.len(),
+        plan::Mir::Map { scalars, .. } => bounded &= scalars.iter().all(is_cheap),
+        plan::Mir::Filter { predicates, .. } => bounded &= predicates.iter().all(is_cheap),
         plan::Mir::Constant { rows: Err(_), .. }
-        | plan::Mir::Get {
-            id: plan::mir::Id::Local(_),
-            ..
-        }
-        | plan::Mir::Let { .. }
         | plan::Mir::Project { .. }
-        | plan::Mir::Map { .. }
-        | plan::Mir::Filter { .. }
         | plan::Mir::Union { .. }
         | plan::Mir::Negate { .. }
         | plan::Mir::ArrangeBy { .. } => {}
-        plan::Mir::Get { .. }
+        // A binding that is used twice doubles its rows, and so may the next one.
+        plan::Mir::Let { .. }
+        | plan::Mir::Get { .. }
         | plan::Mir::FlatMap { .. }
         | plan::Mir::Join { .. }
         | plan::Mir::Reduce { .. }
@@ -405,6 +402,39 @@ fn is_small(mir: &plan::Mir) -> bool {
         | plan::Mir::Threshold { .. } => bounded = false,
     });
     bounded && rows <= SMALL_ROWS
+}
+
+/// Whether an expression takes no longer than its arguments are long: casts, logic and arithmetic of machine numbers.
+fn is_cheap(expr: &ScalarExpr) -> bool {
+    const FAMILIES: [&str; 8] = [
+        "cast_",
+        "apply_typmod",
+        "is_",
+        "int2",
+        "int4",
+        "int8",
+        "float4",
+        "float8",
+    ];
+    const OTHERS: [&str; 9] = [
+        "relabel",
+        "not",
+        "and",
+        "or",
+        "coalesce",
+        "numeric_add",
+        "numeric_sub",
+        "numeric_mul",
+        "numeric_uminus",
+    ];
+    let mut cheap = true;
+    expr.visit(&mut |e| {
+        if let ScalarExpr::Call { func, .. } = e {
+            let name = func.name();
+            cheap &= OTHERS.contains(&name) || FAMILIES.iter().any(|f| name.starts_with(f));
+        }
+    });
+    cheap
 }
 
 /// The block of the last table read, and what it was made from.
@@ -582,5 +612,47 @@ impl Collections for GatewayCollections<'_> {
             detail: e.detail,
             hint: e.hint,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plan::Mir;
+    use plan::scalar::Func;
+    use repr::SqlType;
+
+    fn values(rows: usize, scalar: ScalarExpr) -> Mir {
+        let constant = Mir::Constant {
+            rows: Ok(vec![(Row::pack_slice(&[]), 1); rows]),
+            types: vec![],
+        };
+        Mir::Map {
+            input: Box::new(constant),
+            scalars: vec![scalar],
+        }
+    }
+
+    fn call(name: &str, arg: ScalarExpr) -> ScalarExpr {
+        ScalarExpr::Call {
+            func: Func::get(name),
+            args: vec![arg.clone(), arg],
+            ty: SqlType::Text,
+        }
+    }
+
+    #[test]
+    fn what_is_small_has_few_rows_and_nothing_costly() {
+        let param = ScalarExpr::Param(0, SqlType::Int32);
+        let plain = call("int4pl", call("cast_from_text", param.clone()));
+        assert!(is_small(&values(SMALL_ROWS, plain.clone())));
+        assert!(!is_small(&values(SMALL_ROWS + 1, plain.clone())));
+        assert!(!is_small(&values(1, call("int4pl", call("repeat", param)))));
+        let bound = Mir::Let {
+            id: 0,
+            value: Box::new(values(1, plain.clone())),
+            body: Box::new(values(1, plain)),
+        };
+        assert!(!is_small(&bound));
     }
 }
