@@ -96,24 +96,48 @@ impl SnapshotWriter for Snapshot {
     }
 }
 
+/// Merges batches of tables, off the apply path. Runs from before the log is replayed: each lookup of a key goes through all
+/// batches, so a replay that lets them pile up takes time with the square of the log's length.
+pub async fn merge(state: Arc<Mutex<State>>, storage: Storage, host: Host) {
+    let mut applied = storage.watch_applied();
+    loop {
+        let view = storage.view();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let work = move || {
+            // The receiver is gone only when the process stops.
+            let _ = sender.send(storage::merge_once(&view, MERGE_UPDATES_MAX));
+        };
+        host.spawn.spawn_blocking("merge", Box::new(work));
+        let Ok(run) = receiver.await else { return };
+        if run.done.is_empty() {
+            if applied.changed().await.is_err() {
+                return;
+            }
+            host.clock.sleep(MERGE_EVERY).await;
+            continue;
+        }
+        let mut state = state.lock();
+        let mut installed = false;
+        for done in &run.done {
+            installed |= state.install_merge(done);
+        }
+        if installed {
+            storage.publish(Arc::new(state.clone()), vec![]);
+        }
+    }
+}
+
 /// The handle on ENV.
 pub struct Env {
     group: RaftGroup<Machine>,
-    state: Arc<Mutex<State>>,
     storage: Storage,
     host: Host,
 }
 
 impl Env {
-    pub fn new(
-        group: RaftGroup<Machine>,
-        state: Arc<Mutex<State>>,
-        storage: Storage,
-        host: Host,
-    ) -> Arc<Env> {
+    pub fn new(group: RaftGroup<Machine>, storage: Storage, host: Host) -> Arc<Env> {
         Arc::new(Env {
             group,
-            state,
             storage,
             host,
         })
@@ -204,36 +228,6 @@ impl Env {
                 tracing::warn!(%error, "time was not moved on");
             }
             before = self.storage.view().last_ts();
-        }
-    }
-
-    /// Merges batches of tables, off the apply path.
-    pub async fn merge(self: Arc<Self>) {
-        let mut applied = self.storage.watch_applied();
-        loop {
-            let view = self.storage.view();
-            let (sender, receiver) = tokio::sync::oneshot::channel();
-            let work = move || {
-                // The receiver is gone only when the process stops.
-                let _ = sender.send(storage::merge_once(&view, MERGE_UPDATES_MAX));
-            };
-            self.host.spawn.spawn_blocking("merge", Box::new(work));
-            let Ok(run) = receiver.await else { return };
-            if run.done.is_empty() {
-                if applied.changed().await.is_err() {
-                    return;
-                }
-                self.host.clock.sleep(MERGE_EVERY).await;
-                continue;
-            }
-            let mut state = self.state.lock();
-            let mut installed = false;
-            for done in &run.done {
-                installed |= state.install_merge(done);
-            }
-            if installed {
-                self.storage.publish(Arc::new(state.clone()), vec![]);
-            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::adapter::commit::Committer;
 use crate::adapter::read_point::ReadPoints;
 use crate::adapter::{Adapter, lease, pgwire};
 use crate::config::Config;
-use crate::env::{Env, Machine};
+use crate::env::{Env, Machine, merge};
 use crate::http;
 use crate::lead::Clusters;
 use anyhow::{Context, Result, anyhow};
@@ -86,7 +86,6 @@ impl Server {
         spawn("group-commit", Box::pin(commit_task));
         spawn("forget-sessions", Box::pin(forget_task));
         spawn("close", Box::pin(Arc::clone(&env).close_when_idle()));
-        spawn("merge", Box::pin(Arc::clone(&env).merge()));
         spawn("report", Box::pin(Arc::clone(&env).report()));
         let leases = Arc::clone(&adapter);
         let keep = lease::keep(
@@ -199,6 +198,8 @@ async fn open_env(
     );
     group.election = election(config);
     let (machine, state, storage) = Machine::new();
+    let merge = merge(state, storage.clone(), host.clone());
+    drop(host.spawn.spawn("merge", Box::pin(merge)));
     let group = RaftGroup::start(
         group,
         host,
@@ -209,7 +210,7 @@ async fn open_env(
     )
     .await?;
     group.found_alone("").await?;
-    Ok((wal, Env::new(group, state, storage, host.clone())))
+    Ok((wal, Env::new(group, storage, host.clone())))
 }
 
 /// Makes the environment if this is its first start, and announces this life of the gateway.
