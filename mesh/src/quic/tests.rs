@@ -67,7 +67,11 @@ impl World {
         let bind = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = QuicConfig::new(bind, identity, self.credentials(identity.name));
         // Debug builds on busy machines are slow; silence is what only some tests are about.
-        config.timing = Timing::dev();
+        config.timing = Timing {
+            silence_max: PATIENCE,
+            connect_timeout: PATIENCE,
+            ..Timing::dev()
+        };
         config
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Delivery;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use tokio::sync::oneshot;
 
 /// A node on a runtime of its own, which can be killed with it.
@@ -48,17 +48,25 @@ impl Drop for Process {
     }
 }
 
+/// Where no other test listens: while a killed process is away, nobody is given its port.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(2);
+    SocketAddr::from(([127, 0, 0, NEXT.fetch_add(1, Relaxed)], 0))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_peer_fails_its_calls_and_is_reached_again_when_it_is_back() {
     let world = World::new(1);
     let mut one = world.config(1);
-    one.timing = Timing::lan();
+    // It dials a node that is not there.
+    one.timing = Timing::dev();
     let one = start(one);
-    let first = world.config(2);
+    let mut first = world.config(2);
+    first.bind = own_address();
     let mut second = first.clone();
     let mut process = Process::start(first).await;
     one.set_peer(NodeId(2), &process.address.to_string());
-    assert!(echo(&one, NodeId(2), Lane::Peek).await.is_ok());
+    echo_at_last(&one, NodeId(2), Lane::Peek).await;
     let stuck = one.call(NodeId(2), message(Lane::Peek, STUCK, ""), 10 * PATIENCE);
     let stuck = tokio::spawn(stuck);
     until(|| link(&one, NodeId(2), Lane::Peek).in_flight > 0).await;
@@ -85,7 +93,7 @@ async fn a_killed_peer_fails_its_calls_and_is_reached_again_when_it_is_back() {
     second.identity.process = u64::MAX;
     let _process = Process::start(second).await;
     echo_at_last(&one, NodeId(2), Lane::Peek).await;
-    assert_eq!(link(&one, NodeId(2), Lane::Peek).connects, 2);
+    assert!(link(&one, NodeId(2), Lane::Peek).connects >= 2);
 }
 
 /// A peer that is back before anybody missed it: its first packet to the old connection tells.
@@ -99,6 +107,7 @@ async fn a_quick_restart_is_noticed_at_once() {
     let one = start(one);
     let mut first = world.config(2);
     first.timing.silence_max = 10 * PATIENCE;
+    first.bind = own_address();
     let mut second = first.clone();
     let mut process = Process::start(first).await;
     one.set_peer(NodeId(2), &process.address.to_string());
@@ -214,7 +223,7 @@ async fn a_killed_caller_ends_the_handlers_that_worked_for_it() {
     let world = World::new(1);
     let two = {
         let mut config = world.config(2);
-        config.timing = Timing::lan();
+        config.timing.silence_max = Timing::dev().silence_max;
         start(config)
     };
     let (begun, dropped) = serve_waiting(&two);
@@ -234,7 +243,6 @@ async fn what_cannot_be_sent_is_bounded() {
     let mut config = world.config(1);
     config.limits.queue_bytes_max = 10_000;
     config.limits.calls_max = 5;
-    config.timing.connect_timeout = PATIENCE;
     let one = start(config);
     // Somebody who never answers.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
