@@ -31,6 +31,7 @@ use quinn::{
 };
 use repr::NodeId;
 use ring::hmac;
+use tokio::sync::Semaphore;
 
 use crate::local::{self, SharedRegistry};
 use crate::registry::Registry;
@@ -173,8 +174,24 @@ impl ConnectionIdGenerator for RandomIds {
 }
 
 async fn accept(shared: Arc<Shared>) {
+    let strangers_max = shared
+        .config
+        .limits
+        .strangers_max
+        .min(Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(strangers_max));
     while let Some(incoming) = shared.endpoint.accept().await {
-        let session = serve::serve(shared.clone(), incoming);
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            incoming.ignore();
+            continue;
+        };
+        let crowded = places.available_permits() < strangers_max / 2;
+        if crowded && !incoming.remote_address_validated() {
+            // An address that is not validated may always be asked to come again.
+            let _ = incoming.retry();
+            continue;
+        }
+        let session = serve::serve(shared.clone(), incoming, place);
         shared.host.spawn.spawn("mesh-session", Box::pin(session));
     }
 }

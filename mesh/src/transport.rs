@@ -104,8 +104,9 @@ pub trait Transport: Send + Sync + 'static {
     /// As [`Transport::call`], except that nothing is known of the peer's side.
     fn send(&self, to: NodeId, message: Message) -> Result<(), CallError>;
 
-    /// Opens a stream of frames in both directions, ordered and with backpressure, that ends when either side ends it. `timeout` bounds only the
-    /// wait for a connection. That the peer refuses the stream is seen when reading from it.
+    /// Opens a stream of frames in both directions, ordered and with backpressure, that ends when either side ends it. `timeout` bounds the wait
+    /// for a connection and for a place among the open streams, and the sending of `message`; not what comes after. Dropping the future gives the
+    /// stream up. That the peer refuses the stream is seen when reading from it.
     fn open(
         &self,
         to: NodeId,

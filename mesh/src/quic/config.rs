@@ -55,7 +55,7 @@ impl Timing {
     }
 }
 
-/// Bounds on what waits and on what is accepted, each per peer and lane.
+/// Bounds on what waits and on what is accepted, each per peer and lane if not said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Body of one message or answer. What is larger belongs in a stream.
@@ -64,10 +64,13 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// Calls that wait for their answers; beyond, calling fails.
     pub calls_max: usize,
-    /// Requests of a peer that are handled at a time; beyond, they are refused as busy.
+    /// Requests of a peer that are handled at a time; beyond, calls are refused as busy and one-way messages are lost.
     pub handlers_max: usize,
     /// Streams of a peer that are open at a time; beyond, opening waits.
     pub streams_max: u32,
+    /// Connections to this node whose other side has not said who it is yet, of all peers together. Above half of it newcomers must first show that
+    /// they receive at their address; beyond, they get no answer and try again.
+    pub strangers_max: usize,
 }
 
 impl Default for Limits {
@@ -78,6 +81,7 @@ impl Default for Limits {
             calls_max: 65_536,
             handlers_max: 16_384,
             streams_max: 4_096,
+            strangers_max: 1_024,
         }
     }
 }

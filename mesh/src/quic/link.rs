@@ -140,8 +140,14 @@ impl Link {
         let body = Frame::Open { kind, body }.encode_head(&mut head);
         let chunks = &mut [head.freeze(), body];
         Counters::add(&self.counters.bytes_sent, chunks[0].len() + chunks[1].len());
-        let written = send.write_all_chunks(chunks).await;
+        let mut opening = Opening {
+            send: &mut send,
+            written: false,
+        };
+        let written = opening.send.write_all_chunks(chunks).await;
         written.map_err(|error| self.lost(&error.to_string().into()))?;
+        opening.written = true;
+        drop(opening);
         Ok(self.pumped(connection, send, recv))
     }
 
@@ -295,10 +301,16 @@ impl Link {
         loop {
             match self.dial().await {
                 Ok((connection, send, recv)) => {
-                    backoff = self.shared.config.timing.backoff_min;
+                    let Shared { host, config, .. } = &*self.shared;
+                    let since = host.clock.now();
                     let error = self.carry(connection, send, recv).await;
                     if !self.enter(Phase::Connecting, Some(&error)) {
                         return;
+                    }
+                    // A peer that takes connections only to end them is not dialed in a loop.
+                    match host.clock.now().since(since) < config.timing.silence_max {
+                        true => self.pause(&mut backoff, &error).await,
+                        false => backoff = config.timing.backoff_min,
                     }
                 }
                 Err(error) => {
@@ -511,6 +523,22 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if !self.answered {
             self.link.cancel(self.id);
+        }
+    }
+}
+
+/// A stream whose first frame is being written. Given up meanwhile it is reset: an end inside a frame would be a breach of the protocol, for which
+/// the peer ends the connection.
+struct Opening<'a> {
+    send: &'a mut SendStream,
+    written: bool,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            // An error means that it has ended by itself.
+            let _ = self.send.reset(pump::RESET_LOST);
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use host::Instant;
 use protocol::Lane;
 use quinn::Connection;
 use repr::NodeId;
@@ -23,12 +25,21 @@ struct Inner {
     peers: BTreeMap<NodeId, Peer>,
     removed: BTreeSet<NodeId>,
     counters: BTreeMap<(NodeId, Lane), Arc<Counters>>,
-    /// Why the last connection from an address was refused.
-    refusals: BTreeMap<IpAddr, String>,
+    /// What was told last of an address.
+    refusals: BTreeMap<IpAddr, Refused>,
 }
 
-/// Addresses whose refusals are remembered.
+/// Why a connection was refused, and when that was told.
+struct Refused {
+    reason: String,
+    at: Instant,
+}
+
+/// Addresses whose refusals are remembered; of more at a time nothing is told.
 const REFUSALS_MAX: usize = 256;
+
+/// Of one address, refusals are told this far apart at least.
+const REFUSALS_APART: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Peer {
@@ -69,23 +80,20 @@ impl Peers {
     }
 
     pub(super) fn check_not_removed(&self, node: NodeId) -> Result<(), Rejection> {
-        match self.lock().removed.contains(&node) {
-            true => Err(Rejection::Removed(node)),
-            false => Ok(()),
-        }
+        self.lock().check_not_removed(node)
     }
 
     /// Admits a connection with one life of a node. A newer life ends the connections of older ones; an older one, or a second process of the same
     /// one, is refused.
     pub(super) fn meet(&self, them: &Identity, connection: &Connection) -> Result<(), Rejection> {
         let node = them.name.node;
-        self.check_not_removed(node)?;
         let life = Life {
             incarnation: them.incarnation,
             process: them.process,
         };
         let outlived = {
             let mut inner = self.lock();
+            inner.check_not_removed(node)?;
             let peer = inner.peers.entry(node).or_default();
             let outlived = peer.meet(node, life)?;
             peer.connections.retain(|c| c.close_reason().is_none());
@@ -98,21 +106,22 @@ impl Peers {
         Ok(())
     }
 
-    /// Whether a refusal should be told again: a refused node keeps trying, and says the same each time.
-    pub(super) fn is_news(&self, from: IpAddr, refusal: &str) -> bool {
+    /// Whether a refusal should be told: a refused node keeps trying, and says the same each time; others may say something new each time.
+    pub(super) fn is_news(&self, from: IpAddr, reason: &str, now: Instant) -> bool {
         let mut inner = self.lock();
-        if inner
-            .refusals
-            .get(&from)
-            .is_some_and(|last| last == refusal)
-        {
-            return false;
+        let is_recent = |told: &Refused| now.since(told.at) < REFUSALS_APART;
+        match inner.refusals.get(&from) {
+            Some(last) if last.reason == reason || is_recent(last) => return false,
+            Some(_) => {}
+            None if inner.refusals.len() < REFUSALS_MAX => {}
+            None => inner.refusals.retain(|_, told| is_recent(told)),
         }
-        if inner.refusals.len() >= REFUSALS_MAX {
-            inner.refusals.clear();
+        let is_news = inner.refusals.len() < REFUSALS_MAX || inner.refusals.contains_key(&from);
+        if is_news {
+            let reason = reason.to_owned();
+            inner.refusals.insert(from, Refused { reason, at: now });
         }
-        inner.refusals.insert(from, refusal.to_owned());
-        true
+        is_news
     }
 
     pub(super) fn counters(&self, node: NodeId, lane: Lane) -> Arc<Counters> {
@@ -126,6 +135,15 @@ impl Peers {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn check_not_removed(&self, node: NodeId) -> Result<(), Rejection> {
+        match self.removed.contains(&node) {
+            true => Err(Rejection::Removed(node)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -145,5 +163,27 @@ impl Peer {
                 Ok(std::mem::take(&mut self.connections))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_once_and_not_too_often() {
+        let peers = Peers::default();
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let from = |n: u32| IpAddr::from(n.to_be_bytes());
+        assert!(peers.is_news(from(0), "foreign", at(0)));
+        assert!(!peers.is_news(from(0), "foreign", at(3600)));
+        // Something new, but not each second.
+        assert!(peers.is_news(from(0), "old", at(3600)));
+        assert!(!peers.is_news(from(0), "foreign", at(3659)));
+        assert!(peers.is_news(from(0), "foreign", at(3660)));
+        // So many addresses at a time that one line for each would be a flood.
+        let told = (1..1000).filter(|n| peers.is_news(from(*n), "foreign", at(3661)));
+        assert_eq!(told.count(), REFUSALS_MAX - 1);
+        assert!(peers.is_news(from(1000), "foreign", at(3721)));
     }
 }

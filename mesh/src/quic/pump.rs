@@ -11,7 +11,7 @@ use crate::stream::Item;
 use crate::{StreamError, StreamReceiver, StreamSender};
 
 /// The sender of a direction went away without an end.
-const RESET_LOST: VarInt = VarInt::from_u32(1);
+pub(super) const RESET_LOST: VarInt = VarInt::from_u32(1);
 /// Nobody reads the direction.
 const STOPPED: VarInt = VarInt::from_u32(2);
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use host::{BoxFuture, TaskHandle};
 use protocol::{Kind, Lane};
 use quinn::{Connection, Incoming, RecvStream, SendStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
 use super::frame::{Decoder, Frame, FrameError, SMALL_FRAME_BYTES_MAX, frame_limit};
@@ -25,8 +26,8 @@ use crate::{Caller, Refusal, Request, Stream};
 /// A stranger has this long to show who it is, and a stream to say what it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes a connection in and serves it to its end.
-pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming) {
+/// Takes a connection in and serves it to its end; `place` is its place among the strangers.
+pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming, place: OwnedSemaphorePermit) {
     let from = incoming.remote_address();
     let met = tokio::select! {
         biased;
@@ -35,13 +36,15 @@ pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming) {
             Err(Reason::Ended("it did not say hello in time".to_owned()))
         }
     };
+    drop(place);
     match met {
         Ok((session, send, recv)) => session.run(send, recv).await,
-        Err(Reason::Rejected(reason)) if shared.peers.is_news(from.ip(), &reason) => {
-            tracing::warn!(%from, %reason, "a mesh connection was refused");
-        }
         Err(Reason::Rejected(reason)) => {
-            tracing::debug!(%from, %reason, "a mesh connection was refused again");
+            let now = shared.host.clock.now();
+            match shared.peers.is_news(from.ip(), &reason, now) {
+                true => tracing::warn!(%from, %reason, "a mesh connection was refused"),
+                false => tracing::debug!(%from, %reason, "a mesh connection was refused again"),
+            }
         }
         Err(Reason::Ended(reason)) => {
             tracing::debug!(%from, %reason, "a mesh connection ended before its hello");
@@ -98,8 +101,20 @@ struct Session {
     wake: Notify,
     /// Something was written.
     written: Notify,
-    /// Handlers that did not answer at once.
-    running: Mutex<HashMap<u64, TaskHandle>>,
+    /// One for each handler that may begin. Closed when the connection has ended.
+    slots: Arc<Semaphore>,
+    /// Handlers that did not answer at once; `None` until the task is known.
+    running: Mutex<HashMap<Work, Option<TaskHandle>>>,
+    messages: AtomicU64,
+}
+
+/// What a handler is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Work {
+    /// By the caller's id.
+    Call(u64),
+    /// Nobody waits for an answer. The id is the session's own.
+    Message(u64),
 }
 
 impl Session {
@@ -108,6 +123,7 @@ impl Session {
             node: theirs.identity.name.node,
             incarnation: theirs.identity.incarnation,
         };
+        let handlers_max = shared.config.limits.handlers_max;
         Arc::new(Session {
             shared: shared.clone(),
             connection,
@@ -117,7 +133,9 @@ impl Session {
             answers: Mutex::default(),
             wake: Notify::new(),
             written: Notify::new(),
+            slots: Arc::new(Semaphore::new(handlers_max.min(Semaphore::MAX_PERMITS))),
             running: Mutex::default(),
+            messages: AtomicU64::new(0),
         })
     }
 
@@ -133,15 +151,19 @@ impl Session {
         broken.close(self.caller.node, &self.connection);
         self.connection.closed().await;
         // Nobody waits for these any more.
+        self.slots.close();
         let running = std::mem::take(&mut *self.running());
-        running.into_values().for_each(|task| task.abort());
+        running
+            .into_values()
+            .flatten()
+            .for_each(|task| task.abort());
     }
 
     fn answers(&self) -> MutexGuard<'_, Queue> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<u64, TaskHandle>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Work, Option<TaskHandle>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -207,11 +229,12 @@ impl Session {
                     body,
                 } => self.take_call(id, kind, timeout_ms, body),
                 Frame::OneWay { kind, body } => {
+                    let work = Work::Message(self.messages.fetch_add(1, Relaxed));
                     let request = self.request(kind, body);
-                    self.handle(None, Duration::ZERO, request);
+                    self.handle(work, None, request);
                 }
                 Frame::Cancel { id } => {
-                    let task = self.running().remove(&id);
+                    let task = self.running().remove(&Work::Call(id)).flatten();
                     if let Some(task) = task {
                         task.abort();
                     }
@@ -231,7 +254,7 @@ impl Session {
         let timeout = Duration::from_millis(timeout_ms.into());
         let mut request = self.request(kind, body);
         request.deadline = Some(self.shared.host.clock.now() + timeout);
-        self.handle(Some(id), timeout, request);
+        self.handle(Work::Call(id), Some(timeout), request);
     }
 
     fn request(&self, kind: Kind, body: Bytes) -> Request {
@@ -245,50 +268,73 @@ impl Session {
         }
     }
 
-    /// Runs a handler: here if it is done at once, else in a task. Without an id nobody waits for the answer.
-    fn handle(self: &Arc<Session>, id: Option<u64>, timeout: Duration, request: Request) {
-        match (begin(&self.shared.registry, request), id) {
-            (Begun::Done(answer), id) => self.answer(id, answer),
-            (Begun::Waits(handled), Some(id)) => self.run_handler(id, timeout, handled),
-            (Begun::Waits(handled), None) => {
-                let work = async move {
-                    let _ = handled.await;
-                };
-                self.shared.host.spawn.spawn("mesh-message", Box::pin(work));
-            }
+    /// Runs a handler: here if it is done at once, else in a task.
+    fn handle(self: &Arc<Session>, work: Work, timeout: Option<Duration>, request: Request) {
+        // Before the handler's first step: what was refused as busy may be sent again.
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            return self.answer(work, Err(Refusal::Busy));
+        };
+        match begin(&self.shared.registry, request) {
+            Begun::Done(answer) => self.answer(work, answer),
+            Begun::Waits(handled) => self.run_handler(work, timeout, handled, slot),
         }
     }
 
     fn run_handler(
         self: &Arc<Session>,
-        id: u64,
-        timeout: Duration,
+        work: Work,
+        timeout: Option<Duration>,
         handled: BoxFuture<'static, Result<Bytes, Refusal>>,
+        slot: OwnedSemaphorePermit,
     ) {
-        // The lock is held until the task is in the table: it takes itself out at its end.
-        let mut running = self.running();
-        if running.len() >= self.shared.config.limits.handlers_max || running.contains_key(&id) {
-            drop(running);
-            return self.answer(Some(id), Err(Refusal::Busy));
+        if !self.enlist(work) {
+            return self.answer(work, Err(Refusal::Abandoned));
         }
         let owed = Owed {
             session: self.clone(),
-            id,
+            work,
+            _slot: slot,
         };
         let clock = self.shared.host.clock.clone();
-        let work = async move {
+        let until = async move {
+            match timeout {
+                Some(timeout) => clock.sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        let run = async move {
             tokio::select! {
                 biased;
                 answer = handled => owed.pay(answer),
-                () = clock.sleep(timeout) => owed.forget(),
+                () = until => owed.forget(),
             }
         };
-        let spawn = &self.shared.host.spawn;
-        running.insert(id, spawn.spawn("mesh-request", Box::pin(work)));
+        // Not under the lock: a runtime that is shutting down drops the task here, which takes itself out of the table.
+        let task = self.shared.host.spawn.spawn("mesh-request", Box::pin(run));
+        let mut running = self.running();
+        let Some(entry) = running.get_mut(&work) else {
+            // It has ended, or was cancelled meanwhile.
+            drop(running);
+            return task.abort();
+        };
+        *entry = Some(task);
     }
 
-    fn answer(&self, id: Option<u64>, answer: Result<Bytes, Refusal>) {
-        let Some(id) = id else { return };
+    /// Enters a handler into the table; false if it must not go on.
+    fn enlist(&self, work: Work) -> bool {
+        let mut running = self.running();
+        if self.slots.is_closed() || running.contains_key(&work) {
+            return false;
+        }
+        running.insert(work, None);
+        true
+    }
+
+    fn answer(&self, work: Work, answer: Result<Bytes, Refusal>) {
+        let id = match work {
+            Work::Call(id) => id,
+            Work::Message(_) => return,
+        };
         let limit = self.shared.config.limits.message_bytes_max;
         let frame = match answer {
             Ok(body) if body.len() > limit => Frame::Refused {
@@ -399,27 +445,27 @@ async fn read_open(
 /// An answer that a task owes. Dropped unpaid, because the handler panicked or was stopped, it says so.
 struct Owed {
     session: Arc<Session>,
-    id: u64,
+    work: Work,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Owed {
     fn pay(self, answer: Result<Bytes, Refusal>) {
-        self.session.running().remove(&self.id);
-        self.session.answer(Some(self.id), answer);
+        self.session.running().remove(&self.work);
+        self.session.answer(self.work, answer);
     }
 
     /// The caller has stopped waiting by itself.
     fn forget(self) {
-        self.session.running().remove(&self.id);
+        self.session.running().remove(&self.work);
     }
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        let unpaid = self.session.running().remove(&self.id).is_some();
+        let unpaid = self.session.running().remove(&self.work).is_some();
         if unpaid {
-            let refusal = Err(Refusal::Abandoned);
-            self.session.answer(Some(self.id), refusal);
+            self.session.answer(self.work, Err(Refusal::Abandoned));
         }
     }
 }

@@ -289,7 +289,67 @@ async fn too_many_requests_at_a_time_are_refused_as_busy() {
         .await;
     let (to, refusal) = (NodeId(2), Refusal::Busy);
     assert_eq!(busy, Err(CallError::Refused { to, refusal }));
-    // Those who wait cost nobody else an answer.
-    assert!(echo(&one, NodeId(2), Lane::Control).await.is_ok());
+    // Those who wait cost no other lane an answer.
+    assert!(echo(&one, NodeId(2), Lane::Peek).await.is_ok());
     stuck.iter().for_each(|task| task.abort());
+    echo_at_last(&one, NodeId(2), Lane::Control).await;
+}
+
+/// What is refused as busy may be sent again, so it must not have begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_count_as_requests_and_what_is_one_too_many_never_begins() {
+    let world = World::new(1);
+    let mut config = world.config(2);
+    config.limits.handlers_max = 1;
+    let (one, two) = (world.start(1), start(config));
+    introduce(&one, &two);
+    let (first, dropped) = serve_waiting(&two);
+    one.send(NodeId(2), message(Lane::Control, Kind(400), ""))
+        .unwrap();
+    until(|| first.load(Relaxed)).await;
+    first.store(false, Relaxed);
+    one.send(NodeId(2), message(Lane::Control, Kind(400), ""))
+        .unwrap();
+    let sent = message(Lane::Control, Kind(400), "");
+    let busy = one.call(NodeId(2), sent, PATIENCE).await;
+    let (to, refusal) = (NodeId(2), Refusal::Busy);
+    assert_eq!(busy, Err(CallError::Refused { to, refusal }));
+    assert!(!first.load(Relaxed) && !dropped.load(Relaxed));
+    // Nobody is left to work for.
+    one.close("gone").await;
+    until(|| dropped.load(Relaxed)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_given_up_while_it_is_opened_costs_the_lane_nothing() {
+    let world = World::new(1);
+    let (one, _two) = world.pair();
+    assert!(echo(&one, NodeId(2), Lane::Bulk).await.is_ok());
+    for _ in 0..10 {
+        // More than fits on the way at once.
+        let opening = message(Lane::Bulk, Kind(500), vec![0; 12 << 20]);
+        let mut open = one.open(NodeId(2), opening, PATIENCE);
+        assert!(futures::poll!(&mut open).is_pending());
+        drop(open);
+        let sent = message(Lane::Bulk, SIZED, (1 << 20).to_string());
+        assert!(one.call(NodeId(2), sent, PATIENCE).await.is_ok());
+    }
+    assert_eq!(link(&one, NodeId(2), Lane::Bulk).connects, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_ends_each_connection_is_dialed_less_and_less_often() {
+    let world = World::new(1);
+    let mut config = world.config(2);
+    config.limits.message_bytes_max = 100_000;
+    let (one, two) = (world.start(1), start(config));
+    introduce(&one, &two);
+    let begin = std::time::Instant::now();
+    for _ in 0..6 {
+        let sent = message(Lane::Control, ECHO, vec![0; 200_000]);
+        let lost = one.call(NodeId(2), sent, PATIENCE).await;
+        assert!(matches!(lost, Err(CallError::Lost { .. })), "{lost:?}");
+    }
+    // The last call waited for five pauses, of at least half of 25, 50, 100, 200 and 400 ms.
+    assert!(begin.elapsed() >= Duration::from_millis(387));
 }

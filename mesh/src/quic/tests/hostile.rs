@@ -240,3 +240,28 @@ async fn without_a_certificate_there_is_no_hello() {
         "{closed:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_say_nothing_are_bounded() {
+    let world = World::new(1);
+    let mut config = world.config(2);
+    config.limits.strangers_max = 4;
+    let two = start(config);
+    let config = world.config(1);
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        // The last of them have to prove their address, and do.
+        silent.push(Raw::connect(&config, &two).await);
+    }
+    let mut three = world.config(3);
+    three.timing = Timing::dev();
+    let three = start(three);
+    introduce(&three, &two);
+    let unheard = echo(&three, NodeId(2), Lane::Control).await;
+    assert!(
+        matches!(unheard, Err(CallError::Unreachable { .. })),
+        "{unheard:?}"
+    );
+    silent.clear();
+    echo_at_last(&three, NodeId(2), Lane::Control).await;
+}
