@@ -25,6 +25,8 @@ use crate::{
     StreamHandler, StreamReceiver, StreamSender, Transport,
 };
 
+const REMOVED: &str = "a node was removed from the environment";
+
 /// A network in memory. Cloning shares it.
 #[derive(Clone)]
 pub struct SimNet {
@@ -49,7 +51,7 @@ struct SimNode {
     /// True once this life has ended, and why.
     ended: watch::Sender<Option<String>>,
     counters: Mutex<BTreeMap<(NodeId, Lane), Arc<Counters>>>,
-    removed: Mutex<BTreeSet<NodeId>>,
+    removed: watch::Sender<BTreeSet<NodeId>>,
 }
 
 impl SimNet {
@@ -82,7 +84,7 @@ impl SimNet {
             registry: Registry::default(),
             ended: watch::Sender::new(None),
             counters: Mutex::default(),
-            removed: Mutex::default(),
+            removed: watch::Sender::default(),
         });
         self.inner.lock().nodes.insert(node, life.clone());
         SimTransport {
@@ -121,7 +123,7 @@ impl Net {
         match from.has_removed(to) || found.has_removed(from.me.node) {
             true => Err(CallError::Rejected {
                 to,
-                reason: "a node was removed from the environment".to_owned(),
+                reason: REMOVED.to_owned(),
             }),
             false => Ok(found),
         }
@@ -167,11 +169,14 @@ impl Net {
         mut from: StreamReceiver,
         to: StreamSender,
     ) {
+        let [left, right] = &ends;
         loop {
             let item = tokio::select! {
                 biased;
-                reason = ends[0].ended() => return self.broken(to, reason).await,
-                reason = ends[1].ended() => return self.broken(to, reason).await,
+                reason = left.ended() => return self.broken(to, reason).await,
+                reason = right.ended() => return self.broken(to, reason).await,
+                () = left.removal_of(right.me.node) => return to.fail(removed()),
+                () = right.removal_of(left.me.node) => return to.fail(removed()),
                 () = to.gone() => return,
                 item = from.next_item() => item,
             };
@@ -199,6 +204,11 @@ impl Net {
     }
 }
 
+/// Whoever removes a node ends its connections, and says why.
+fn removed() -> StreamError {
+    StreamError::Lost(REMOVED.to_owned())
+}
+
 impl SimNode {
     fn end(&self, reason: &str) {
         self.ended.send_replace(Some(reason.to_owned()));
@@ -221,8 +231,14 @@ impl SimNode {
     }
 
     fn has_removed(&self, node: NodeId) -> bool {
-        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        removed.contains(&node)
+        self.removed.borrow().contains(&node)
+    }
+
+    /// Resolves when this node removes `node`.
+    async fn removal_of(&self, node: NodeId) {
+        let mut removed = self.removed.subscribe();
+        // The sender is part of `self`, so it is there.
+        let _ = removed.wait_for(|removed| removed.contains(&node)).await;
     }
 
     fn counters(&self, peer: NodeId, lane: Lane) -> Arc<Counters> {
@@ -371,12 +387,9 @@ impl Transport for SimTransport {
     fn set_peer(&self, _node: NodeId, _address: &str) {}
 
     fn remove_peer(&self, node: NodeId) {
-        let mut removed = self
-            .node
-            .removed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        removed.insert(node);
+        self.node.removed.send_modify(|removed| {
+            removed.insert(node);
+        });
     }
 
     fn stats(&self) -> Vec<LinkStats> {
@@ -504,5 +517,27 @@ mod tests {
             matches!(refused, Err(CallError::Refused { .. })),
             "{refused:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn removing_a_node_ends_its_streams_on_both_sides() {
+        let net = SimNet::new(host(1));
+        let (one, two) = (net.start(NodeId(1), 1), net.start(NodeId(2), 1));
+        let (noticed, mut notices) = tokio::sync::mpsc::unbounded_channel();
+        let hold = move |_: Request, mut stream: Stream| -> BoxFuture<'static, ()> {
+            let noticed = noticed.clone();
+            Box::pin(async move {
+                stream.sender.send(Bytes::new()).await.unwrap();
+                let _ = noticed.send(stream.receiver.next().await);
+            })
+        };
+        two.serve_streams(Lane::Bulk, Kind(2), Arc::new(hold));
+        let opening = Message::new(Lane::Bulk, Kind(2), "");
+        let minute = Duration::from_secs(60);
+        let mut stream = one.open(NodeId(2), opening, minute).await.unwrap();
+        assert_eq!(stream.receiver.next().await, Some(Ok(Bytes::new())));
+        two.remove_peer(NodeId(1));
+        assert_eq!(stream.receiver.next().await, Some(Err(removed())));
+        assert_eq!(notices.recv().await, Some(Some(Err(removed()))));
     }
 }

@@ -77,13 +77,14 @@ async fn one_way_messages_arrive_with_their_sender() {
 async fn refusals_of_the_receiver_reach_the_caller() {
     let world = World::new(1);
     let (one, _two) = world.pair();
-    let refused = async |kind, body: &'static str| {
+    let refused_by = async |node, kind, body: &'static str| {
         let sent = message(Lane::Control, kind, body);
-        match one.call(NodeId(2), sent, PATIENCE).await {
+        match one.call(NodeId(node), sent, PATIENCE).await {
             Err(CallError::Refused { refusal, .. }) => refusal,
             other => panic!("{other:?}"),
         }
     };
+    let refused = async |kind, body: &'static str| refused_by(2, kind, body).await;
     let lane = Lane::Control;
     let kind = Kind(999);
     assert_eq!(refused(kind, "").await, Refusal::NoHandler { lane, kind });
@@ -94,6 +95,9 @@ async fn refusals_of_the_receiver_reach_the_caller() {
     // A handler that panics harms nobody else.
     assert_eq!(refused(PANIC, "now").await, Refusal::Abandoned);
     assert_eq!(refused(PANIC, "").await, Refusal::Abandoned);
+    // Not even this node itself.
+    assert_eq!(refused_by(1, PANIC, "now").await, Refusal::Abandoned);
+    assert_eq!(refused_by(1, PANIC, "").await, Refusal::Abandoned);
     assert!(echo(&one, NodeId(2), lane).await.is_ok());
     let body = vec![0; (16 << 20) + 1];
     let sent = one.call(NodeId(2), message(lane, ECHO, body), PATIENCE);
