@@ -98,6 +98,7 @@ fn reads_that_wait_are_taken_back_when_nobody_wants_them() {
 
         let late = node.sql_after("set statement_timeout = '100ms'").await;
         assert_eq!(late.state(read).await, "57014", "nothing was answered");
+        wait_for(&node, "out of time again", PENDING, 0.0).await;
         // A read by a dataflow of its own, which is not ready either.
         cancelled(&node, &format!("select count(*) + 1 from t where {SLOWLY}")).await;
         assert_eq!(sql.state("drop materialized view slow").await, "00000");
