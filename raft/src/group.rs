@@ -114,6 +114,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
             snapshot_nanos: AtomicU64::new(0),
             snapshot_due: Notify::new(),
             alone: AtomicBool::new(false),
+            read_nanos: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             fatal,
         });
@@ -224,6 +225,11 @@ impl<SM: StateMachine> RaftGroup<SM> {
     /// Like [`RaftGroup::read_index`] without the wait: for a read on another member, which waits there.
     pub async fn read_position(&self) -> Result<LogPos, ReadError> {
         let inner = &self.inner;
+        let now = inner.shared.host.clock.now();
+        inner
+            .shared
+            .read_nanos
+            .store(now.as_nanos(), Ordering::Relaxed);
         let deadline = inner.leader_deadline();
         loop {
             match inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {

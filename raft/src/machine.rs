@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use host::Host;
 use host::metrics::{self, Histogram};
+use host::{Host, Instant};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{RaftSnapshotBuilder, Snapshot};
 use tokio::sync::{Notify, watch};
@@ -26,6 +26,8 @@ use crate::{FatalHook, GroupConfig};
 /// Commands applied in one call at most, and their bytes: bounds the time of one step of the apply task.
 const RUN_ENTRIES_MAX: usize = 256;
 const RUN_BYTES_MAX: usize = 256 << 10;
+/// Readers count as gone after this long without one.
+const READERS_GONE: Duration = Duration::from_millis(50);
 /// Pause before a snapshot that could not be written is tried again.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
 
@@ -103,12 +105,21 @@ pub(crate) struct Shared {
     pub snapshot_due: Notify,
     /// The group has no member but this node.
     pub alone: AtomicBool,
+    /// When somebody last asked this node's core for a read position, in nanoseconds of the host's clock.
+    pub read_nanos: AtomicU64,
     /// The group has been shut down.
     pub stopped: AtomicBool,
     pub fatal: FatalHook,
 }
 
 impl Shared {
+    /// Whether the core task may write by itself: nobody else is a member, to be sent entries or heartbeats meanwhile, and nobody who reads is
+    /// likely to wait for it behind a slow sync.
+    pub fn core_may_write(&self) -> bool {
+        let read = Instant::from_nanos(self.read_nanos.load(Ordering::Relaxed));
+        self.alone.load(Ordering::Relaxed) && self.host.clock.now().since(read) > READERS_GONE
+    }
+
     /// Takes over from a status whether this node is alone.
     pub fn set_alone(&self, status: &GroupStatus) {
         let others = |node: &u64| *node != self.config.node;

@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures::{Stream, stream};
 use openraft::LogState;
@@ -20,8 +19,7 @@ use crate::wal::Wal;
 /// How much of the log is read at once for the apply task: bounds memory after a restart.
 const READ_BYTES_MAX: u64 = 4 << 20;
 
-/// A lone member's append up to this size is written by the core task itself: there is nobody to send it to meanwhile, and no heartbeat that could
-/// be late. Many writers at once make larger entries.
+/// An append up to this size may be written by the core task itself, see [`Shared::core_may_write`]. Many writers at once make larger entries.
 const INLINE_BYTES_MAX: usize = 1 << 10;
 
 /// See the module. Cloning shares the log.
@@ -153,7 +151,7 @@ impl RaftLogStorage<Types> for GroupStore {
     {
         let entries: Vec<_> = entries.into_iter().map(log_entry).collect();
         let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
-        if bytes > INLINE_BYTES_MAX || !self.shared.alone.load(Ordering::Relaxed) {
+        if bytes > INLINE_BYTES_MAX || !self.shared.core_may_write() {
             let done = Box::new(move |result| callback.io_completed(result));
             return self.wal.append(self.group, entries, done);
         }
