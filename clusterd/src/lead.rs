@@ -29,7 +29,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// SQLSTATE of a read of what is not there to be read at the moment.
+const NOT_RUNNING: &str = "57P03";
+/// How long a query waits for the reason why its dataflow was given up.
+const REASON_WAIT: Duration = Duration::from_secs(1);
 
 /// A query that needs a dataflow of its own.
 pub struct TransientQuery {
@@ -228,8 +234,8 @@ impl Clusters {
         for e in &mut dataflow.exports {
             e.id = export;
         }
-        let (failed, failure) = oneshot::channel();
-        let transient = lead
+        let (failed, mut failure) = oneshot::channel();
+        let _until_answered = lead
             .create_transient(export, Arc::new(dataflow), driver::Owner::Query(failed))
             .await?;
         let request = PeekRequest {
@@ -241,13 +247,20 @@ impl Clusters {
             bytes_max,
             catalog_version,
         };
-        let answer = tokio::select! {
+        let refused = tokio::select! {
+            biased;
+            Ok(error) = &mut failure => return Err(error),
+            answer = self.peek_lead(&lead, request) => match answer {
+                Err(error) if error.sqlstate == NOT_RUNNING => error,
+                answer => return answer,
+            },
+        };
+        // The worker that could not build the dataflow refuses its peek at once; why comes by way of the controller.
+        tokio::select! {
             biased;
             Ok(error) = failure => Err(error),
-            answer = self.peek_lead(&lead, request) => answer,
-        };
-        drop(transient);
-        answer
+            () = self.shared.host.clock.sleep(REASON_WAIT) => Err(refused),
+        }
     }
 
     /// Starts a dataflow that sends its changes.

@@ -1,7 +1,7 @@
 //! Reads of arrangements: from the hold to the answer, or to the order that takes the read back.
 
 use super::driver::LeadEvent;
-use super::{Clusters, Lead};
+use super::{Clusters, Lead, NOT_RUNNING};
 use crate::adapter::error::{Result, SqlError};
 use controller::{Hold, HoldError, Route};
 use plan::Mfp;
@@ -168,7 +168,11 @@ impl Lead {
     }
 
     fn not_running(&self, export: GlobalId) -> SqlError {
-        let error = SqlError::new("57P03", format!("{export} is not running on its cluster")).hint(
+        let error = SqlError::new(
+            NOT_RUNNING,
+            format!("{export} is not running on its cluster"),
+        )
+        .hint(
             "It is started again from time to time, and when something of its cluster is dropped.",
         );
         match self.failures.lock().get(&export) {
