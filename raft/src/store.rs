@@ -14,7 +14,7 @@ use crate::machine::Shared;
 use crate::types::{
     Entry, LogId, Types, Vote, log_entry, log_id, log_pos, raft_entry, stored_vote, vote,
 };
-use crate::wal::Wal;
+use crate::wal::{EntryKind, Wal};
 
 /// How much of the log is read at once for the apply task: bounds memory after a restart.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -151,7 +151,9 @@ impl RaftLogStorage<Types> for GroupStore {
     {
         let entries: Vec<_> = entries.into_iter().map(log_entry).collect();
         let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
-        if bytes > INLINE_BYTES_MAX || !self.shared.core_may_write() {
+        // Others are rare, and go with elections, which must not overtake what is told of them.
+        let commands = entries.iter().all(|entry| entry.kind == EntryKind::Normal);
+        if bytes > INLINE_BYTES_MAX || !commands || !self.shared.core_may_write() {
             let done = Box::new(move |result| callback.io_completed(result));
             return self.wal.append(self.group, entries, done);
         }
