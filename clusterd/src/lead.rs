@@ -144,7 +144,8 @@ impl Clusters {
     }
 
     async fn follow_catalog(self: Arc<Self>) {
-        let mut applied = self.shared.env.storage().watch_applied();
+        let storage = self.shared.env.storage();
+        let (_, mut catalog_changes) = storage.listen_for(|changes| changes.catalog_changed);
         self.remove_dropped();
         let mut version = None;
         loop {
@@ -168,9 +169,10 @@ impl Clusters {
                 }
                 self.followed.send_modify(|n| *n += 1);
             }
-            if applied.changed().await.is_err() {
-                return;
-            }
+            // The rows of this state must not be kept until the catalog changes again.
+            drop(state);
+            catalog_changes.wait().await;
+            drop(catalog_changes.drain());
         }
     }
 
