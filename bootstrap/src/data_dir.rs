@@ -1,7 +1,9 @@
 //! The data directory of one node.
 
 use crate::error::OpenError;
-use host::{DiskLock, Host, OpenMode};
+use crate::files::{read_toml, write_toml};
+use crate::member::Member;
+use host::{DiskLock, Host};
 use repr::NodeId;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -28,6 +30,9 @@ pub struct Identity {
     /// Missing in files of programs that did not know it.
     #[serde(default)]
     pub formed: bool,
+    /// The node has its key and certificate in `mesh/`. Missing in files of programs that knew no other nodes.
+    #[serde(default)]
+    pub certified: bool,
 }
 
 impl Identity {
@@ -46,22 +51,22 @@ struct Starts {
     count: u64,
 }
 
-/// An open data directory. The lock is held until it is dropped or the process ends.
+/// A data directory that this process has locked. It may not say yet whose it is.
 #[derive(Debug)]
-pub struct DataDir {
+pub struct ClaimedDir {
     path: PathBuf,
-    identity: Identity,
-    starts: u64,
+    identity: Option<Identity>,
+    /// The identity was written by this process.
     created: bool,
-    _lock: DiskLock,
+    lock: DiskLock,
 }
 
-impl DataDir {
-    /// Opens the directory, or makes one with a new identity if it is empty or missing.
+impl ClaimedDir {
+    /// Locks the directory, which is made if it is missing.
     ///
     /// # Errors
     /// If it cannot be used, is in use, holds something else, or is damaged. Nothing is changed then.
-    pub fn open(host: &Host, path: &Path) -> Result<DataDir, OpenError> {
+    pub fn claim(host: &Host, path: &Path) -> Result<ClaimedDir, OpenError> {
         let io = |source| OpenError::Io {
             path: path.to_owned(),
             source,
@@ -88,25 +93,92 @@ impl DataDir {
             })?;
         // Another process may have made it before the lock was ours.
         let known = known || host.disk.exists(&path.join(IDENTITY)).map_err(io)?;
-        let identity = if known {
-            read_identity(host, path)?
-        } else {
-            make_identity(host, path)?
+        let identity = match known {
+            true => Some(read_identity(host, path)?),
+            false => None,
         };
-        if identity.formed && !has_log(host, path).map_err(io)? {
+        let formed = identity.as_ref().is_some_and(|identity| identity.formed);
+        if formed && !has_log(host, path).map_err(io)? {
             return Err(OpenError::LogMissing {
                 path: path.to_owned(),
                 log: WAL,
             });
         }
-        let starts = count_start(host, path, &identity, known)?;
-        Ok(DataDir {
+        Ok(ClaimedDir {
             path: path.to_owned(),
             identity,
-            starts,
-            created: !known,
-            _lock: lock,
+            created: false,
+            lock,
         })
+    }
+
+    /// Whose directory it is, once that is known.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says, durably, whose directory it is: node `node` of an environment.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) fn settle(&mut self, host: &Host, identity: Identity) -> Result<(), OpenError> {
+        write_toml(host, &self.path, IDENTITY, &identity)?;
+        self.created |= self.identity.is_none();
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    /// Counts this start. `None` if the directory does not say whose it is.
+    pub(crate) fn open(self, host: &Host) -> Result<Option<DataDir>, OpenError> {
+        let Some(identity) = self.identity else {
+            return Ok(None);
+        };
+        let starts = count_start(host, &self.path, &identity, !self.created)?;
+        Ok(Some(DataDir {
+            path: self.path,
+            identity,
+            starts,
+            created: self.created,
+            _lock: self.lock,
+        }))
+    }
+}
+
+impl Identity {
+    /// Node `node` of an environment that has not been in use yet, with its key and certificate in place.
+    pub(crate) fn certified(environment: u128, node: NodeId, generation: u64) -> Identity {
+        Identity {
+            format: FORMAT,
+            environment: format!("{environment:032x}"),
+            node: node.0,
+            generation,
+            formed: false,
+            certified: true,
+        }
+    }
+}
+
+/// An open data directory. The lock is held until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    identity: Identity,
+    starts: u64,
+    created: bool,
+    _lock: DiskLock,
+}
+
+impl DataDir {
+    /// Opens the directory, or makes one with an environment of its own if it is empty or missing: [`Member::open`] without the keys.
+    ///
+    /// # Errors
+    /// If it cannot be used, is in use, holds something else, or is damaged. Nothing is changed then.
+    pub fn open(host: &Host, path: &Path) -> Result<DataDir, OpenError> {
+        Ok(Member::open(host, path, "")?.data_dir)
     }
 
     /// Notes, durably, that the environment has been formed. Must precede the first acknowledged write: a directory that has lost its log afterwards
@@ -187,19 +259,6 @@ fn read_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
     Ok(identity)
 }
 
-fn make_identity(host: &Host, dir: &Path) -> Result<Identity, OpenError> {
-    let environment = (u128::from(host.rng.next_u64()) << 64) | u128::from(host.rng.next_u64());
-    let identity = Identity {
-        format: FORMAT,
-        environment: format!("{environment:032x}"),
-        node: 1,
-        generation: 1,
-        formed: false,
-    };
-    write_toml(host, dir, IDENTITY, &identity)?;
-    Ok(identity)
-}
-
 /// Counts this start, durably: two lives of a gateway must never have the same number.
 fn count_start(
     host: &Host,
@@ -229,54 +288,6 @@ fn count_start(
     let count = before + 1;
     write_toml(host, dir, STARTS, &Starts { count })?;
     Ok(count)
-}
-
-/// The first line of each file is the checksum of the rest, so that a changed digit is noticed.
-fn read_toml<T: for<'a> Deserialize<'a>>(host: &Host, path: &Path) -> Result<T, OpenError> {
-    let bytes = host.disk.read(path).map_err(|source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let damaged = |reason: &str| OpenError::Damaged {
-        path: path.to_owned(),
-        offset: 0,
-        reason: reason.to_owned(),
-    };
-    let text = std::str::from_utf8(&bytes).map_err(|_| damaged("it is not text"))?;
-    let (head, body) = text
-        .split_once('\n')
-        .ok_or_else(|| damaged("it has no first line"))?;
-    if head != checksum_line(body) {
-        return Err(damaged("its checksum does not match"));
-    }
-    toml::from_str(body).map_err(|error| damaged(error.message()))
-}
-
-fn write_toml<T: Serialize>(
-    host: &Host,
-    dir: &Path,
-    name: &str,
-    value: &T,
-) -> Result<(), OpenError> {
-    let path = dir.join(name);
-    let write = || -> io::Result<()> {
-        let body = toml::to_string(value).map_err(io::Error::other)?;
-        let text = format!("{}\n{body}", checksum_line(&body));
-        let temporary = dir.join(format!("{name}.tmp"));
-        let file = host.disk.open(&temporary, OpenMode::Truncate)?;
-        file.write_at(0, text.as_bytes())?;
-        file.sync_data()?;
-        host.disk.rename(&temporary, &path)?;
-        host.disk.sync_dir(dir)
-    };
-    write().map_err(|source| OpenError::Io {
-        path: path.clone(),
-        source,
-    })
-}
-
-fn checksum_line(body: &str) -> String {
-    format!("# crc32c {:08x}", crc32c::crc32c(body.as_bytes()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use mesh::NodeName;
+
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("cannot use {path} as data directory: {source}")]
@@ -43,4 +45,22 @@ pub enum OpenError {
         found: u32,
         known: u32,
     },
+    #[error(transparent)]
+    Keys(#[from] mesh::ca::CaError),
+    #[error(
+        "{path} holds the key and certificate of {certified}, but says that it is {identity}: files of two nodes are mixed. \
+         Restore the directory from a copy, or start with an empty one"
+    )]
+    OtherNode {
+        path: PathBuf,
+        certified: NodeName,
+        identity: NodeName,
+    },
+    #[error("{path} is the data directory of a node already; choose an empty one")]
+    Occupied { path: PathBuf },
+    #[error(
+        "{path} has begun to join other nodes, which may count on it: start it with the same --join and --join-token again, \
+         or choose an empty directory with --data-dir"
+    )]
+    Joining { path: PathBuf },
 }

@@ -10,6 +10,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use webpki::EndEntityCert;
 
 use crate::{EnvironmentId, NodeName};
 
@@ -23,6 +24,8 @@ pub enum CaError {
     Certificate(#[from] rcgen::Error),
     #[error("cannot read a certificate or key in PEM form")]
     Pem(#[from] rustls::pki_types::pem::Error),
+    #[error(transparent)]
+    Tls(#[from] crate::TlsError),
     #[error("a node's public key is a P-256 point of {PUBLIC_KEY_BYTES} bytes, this is none")]
     PublicKey,
 }
@@ -143,6 +146,32 @@ impl Clone for Credentials {
     }
 }
 
+/// Whom a certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    pub name: NodeName,
+    pub public_key: Vec<u8>,
+}
+
+/// Reads a certificate that `authority` has signed (both DER).
+///
+/// # Errors
+/// If another authority signed it, or it is no node's.
+pub fn verify(certificate: &[u8], authority: &[u8]) -> Result<Certified, CaError> {
+    let name = crate::quic::tls::verified_name(certificate, authority)?;
+    let certificate = CertificateDer::from(certificate);
+    let end = EndEntityCert::try_from(&certificate).map_err(crate::TlsError::from)?;
+    let info = end.subject_public_key_info();
+    // The point is the last thing in the structure.
+    let (_, public_key) = info
+        .split_last_chunk::<PUBLIC_KEY_BYTES>()
+        .ok_or(CaError::PublicKey)?;
+    Ok(Certified {
+        name,
+        public_key: public_key.to_vec(),
+    })
+}
+
 /// A certificate (DER) as text.
 pub fn certificate_to_pem(der: &[u8]) -> String {
     const LINE: usize = 64;
@@ -261,10 +290,11 @@ mod tests {
         .unwrap();
         let key = NodeKey::generate().unwrap();
         let certificate = again.issue(name(3), key.public_key()).unwrap();
-        let read = crate::quic::tls::verified_name(&certificate, authority.certificate());
-        assert_eq!(read.unwrap(), name(3));
+        let read = verify(&certificate, authority.certificate()).unwrap();
+        assert_eq!(read.name, name(3));
+        assert_eq!(read.public_key, key.public_key());
         let foreign = Authority::create(EnvironmentId(5)).unwrap();
-        assert!(crate::quic::tls::verified_name(&certificate, foreign.certificate()).is_err());
+        assert!(verify(&certificate, foreign.certificate()).is_err());
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod transport;
 pub use error::{CallError, Delivery, Refusal, StreamError};
 pub use fault::{Direction, Fault, FaultCommandError, FaultTransport, Faults, Scope};
 pub use identity::{EnvironmentId, Identity, NodeName};
-pub use quic::{Limits, QuicConfig, QuicTransport, StartError, Timing};
+pub use quic::{Limits, QuicConfig, QuicTransport, StartError, Timing, TlsError};
 pub use sim::{SimNet, SimTransport};
 pub use stats::LinkStats;
 pub use stream::{

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// How [`Disk::open`] treats a file that is, or is not, there.
@@ -155,7 +155,8 @@ fn names(dir: &Path, dirs: bool) -> io::Result<Vec<String>> {
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        options.read(true);
+        // Logs and keys are nobody else's business.
+        options.read(true).mode(0o600);
         match mode {
             OpenMode::Read => {}
             OpenMode::Write => {
