@@ -51,6 +51,21 @@ pub struct StartArgs {
     /// Address of /metrics, /livez, /readyz and POST /sql.
     #[arg(long, env = "CLUSTERD_HTTP_ADDR")]
     pub http_addr: Option<SocketAddr>,
+    /// UDP address where other nodes reach this one. They must show a certificate of the environment, so it may be public.
+    #[arg(long, env = "CLUSTERD_MESH_ADDR")]
+    pub mesh_addr: Option<SocketAddr>,
+    /// What other nodes are told to reach this one at, if not --mesh-addr: host:port.
+    #[arg(long, env = "CLUSTERD_ADVERTISE_ADDR")]
+    pub advertise_addr: Option<String>,
+    /// Mesh addresses of nodes to form or join an environment with, separated by commas. Means nothing once the data directory holds one.
+    #[arg(long, env = "CLUSTERD_JOIN", value_delimiter = ',')]
+    pub join: Option<Vec<String>>,
+    /// Form a new environment as soon as exactly so many nodes with the same --join-token are there.
+    #[arg(long, env = "CLUSTERD_BOOTSTRAP_EXPECT")]
+    pub bootstrap_expect: Option<u32>,
+    /// What `clusterd token new` printed.
+    #[arg(long, env = "CLUSTERD_JOIN_TOKEN", hide_env_values = true)]
+    pub join_token: Option<String>,
     /// Timely workers per replica of a new CLUSTER.
     #[arg(long, env = "CLUSTERD_WORKERS")]
     pub workers: Option<u32>,
@@ -76,6 +91,16 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub sql_addr: SocketAddr,
     pub http_addr: SocketAddr,
+    pub mesh_addr: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise_addr: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub join: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap_expect: Option<u32>,
+    /// A secret: not shown.
+    #[serde(skip)]
+    pub join_token: Option<String>,
     pub workers: u32,
     pub election: String,
     pub log_filter: String,
@@ -83,6 +108,10 @@ pub struct Config {
 }
 
 const WORKERS_MAX: u32 = 64;
+/// Founders of one environment; more nodes join later.
+const FOUNDERS_MAX: u32 = 16;
+/// Addresses in --join.
+const JOIN_MAX: usize = 64;
 
 impl StartArgs {
     /// Merges the file under the flags, fills in defaults, checks.
@@ -108,6 +137,14 @@ impl StartArgs {
                 .http_addr
                 .or(file.http_addr)
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 6876))),
+            mesh_addr: self
+                .mesh_addr
+                .or(file.mesh_addr)
+                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 2100))),
+            advertise_addr: self.advertise_addr.or(file.advertise_addr),
+            join: self.join.or(file.join).unwrap_or_default(),
+            bootstrap_expect: self.bootstrap_expect.or(file.bootstrap_expect),
+            join_token: self.join_token.or(file.join_token),
             workers: self.workers.or(file.workers).unwrap_or(1),
             election: self
                 .election
@@ -125,7 +162,53 @@ impl StartArgs {
 }
 
 impl Config {
+    /// What other nodes are told to reach this one at. `bound` is where its mesh listens: the port is known only then if 0 was asked for.
+    pub fn advertised(&self, bound: SocketAddr) -> String {
+        match &self.advertise_addr {
+            Some(address) => address.clone(),
+            None => bound.to_string(),
+        }
+    }
+
+    fn check_mesh(&self) -> Result<()> {
+        for (flag, address) in self
+            .join
+            .iter()
+            .map(|address| ("--join", address))
+            .chain(self.advertise_addr.iter().map(|a| ("--advertise-addr", a)))
+        {
+            ensure!(
+                is_host_and_port(address),
+                "{flag} must be host:port, not {address:?}"
+            );
+        }
+        ensure!(
+            self.join.len() <= JOIN_MAX,
+            "--join takes {JOIN_MAX} addresses at most"
+        );
+        if self.join.is_empty() {
+            ensure!(
+                self.bootstrap_expect.is_none() && self.join_token.is_none(),
+                "--bootstrap-expect and --join-token belong to --join, which says where the other nodes are"
+            );
+            return Ok(());
+        }
+        ensure!(
+            self.advertise_addr.is_some() || !self.mesh_addr.ip().is_unspecified(),
+            "--mesh-addr {} is every address of this machine: say with --advertise-addr at which one other nodes reach it",
+            self.mesh_addr
+        );
+        if let Some(expect) = self.bootstrap_expect {
+            ensure!(
+                (1..=FOUNDERS_MAX).contains(&expect),
+                "--bootstrap-expect must be between 1 and {FOUNDERS_MAX}; more nodes join later"
+            );
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
+        self.check_mesh()?;
         ensure!(
             (1..=WORKERS_MAX).contains(&self.workers),
             "--workers must be between 1 and {WORKERS_MAX}"
@@ -148,6 +231,12 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -204,5 +293,34 @@ mod tests {
             .resolve()
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_line_to_join_with_is_checked() {
+        let words = |line: &str| {
+            let words = std::iter::once("clusterd").chain(line.split(' '));
+            Cli::try_parse_from(words).unwrap().start.resolve()
+        };
+        let config = words("--join a:1,b:2 --bootstrap-expect 3 --join-token T").unwrap();
+        assert_eq!(config.join, ["a:1", "b:2"]);
+        assert_eq!(config.bootstrap_expect, Some(3));
+        assert!(!toml::to_string(&config).unwrap().contains("token"));
+        let bound = "127.0.0.1:7".parse().unwrap();
+        assert_eq!(config.advertised(bound), "127.0.0.1:7");
+        let config = words("--advertise-addr db1:2100").unwrap();
+        assert_eq!(config.advertised(bound), "db1:2100");
+        for (line, hint) in [
+            ("--join a", "host:port"),
+            ("--join a:1,:2", "host:port"),
+            ("--advertise-addr a:70000", "host:port"),
+            ("--join-token T", "--join"),
+            ("--bootstrap-expect 3", "--join"),
+            ("--join a:1 --bootstrap-expect 0", "--bootstrap-expect"),
+            ("--join a:1 --mesh-addr 0.0.0.0:2100", "--advertise-addr"),
+        ] {
+            let error = words(line).unwrap_err().to_string();
+            assert!(error.contains(hint), "{line}: {error}");
+        }
+        assert!(words("--mesh-addr 0.0.0.0:2100").is_ok());
     }
 }

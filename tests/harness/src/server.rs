@@ -43,6 +43,7 @@ pub struct Launch {
     data_dir: PathBuf,
     sql_addr: SocketAddr,
     http_addr: SocketAddr,
+    mesh_addr: SocketAddr,
     args: Vec<String>,
     env: Vec<(String, String)>,
     wrapper: Vec<String>,
@@ -57,6 +58,7 @@ impl Launch {
             data_dir: data_dir.into(),
             sql_addr: free_addr(),
             http_addr: free_addr(),
+            mesh_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             args: Vec::new(),
             env: Vec::new(),
             wrapper: Vec::new(),
@@ -73,6 +75,12 @@ impl Launch {
     /// Uses this HTTP address instead of a free one.
     pub fn http_addr(mut self, addr: SocketAddr) -> Launch {
         self.http_addr = addr;
+        self
+    }
+
+    /// Uses this mesh address instead of any free one.
+    pub fn mesh_addr(mut self, addr: SocketAddr) -> Launch {
+        self.mesh_addr = addr;
         self
     }
 
@@ -113,6 +121,7 @@ impl Launch {
         words.extend(["--data-dir".to_owned(), self.data_dir.display().to_string()]);
         words.extend(["--sql-addr".to_owned(), self.sql_addr.to_string()]);
         words.extend(["--http-addr".to_owned(), self.http_addr.to_string()]);
+        words.extend(["--mesh-addr".to_owned(), self.mesh_addr.to_string()]);
         words.extend(self.args.iter().cloned());
         let mut command = Command::new(&words[0]);
         command
