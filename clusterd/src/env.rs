@@ -277,7 +277,10 @@ fn grows(command: &Command) -> bool {
         | Command::Lease { .. }
         | Command::ExpireLease { .. }
         | Command::EndSession { .. }
-        | Command::GatewayStarted { .. } => false,
+        | Command::GatewayStarted { .. }
+        | Command::Authority(_)
+        | Command::Node(_)
+        | Command::Place { .. } => false,
     }
 }
 

@@ -5,6 +5,7 @@ mod codec;
 pub use codec::{COMMAND_BYTES_MAX, COMMAND_VERSION};
 
 use crate::catalog::{Cluster, Database, Item, Role, Schema};
+use crate::node::{Authority, NodeStatus, Placement, TokenHash};
 use repr::{
     ClusterId, DatabaseId, Diff, GlobalId, NodeId, RoleId, Row, SchemaId, ShardId, Timestamp,
 };
@@ -50,6 +51,46 @@ pub enum Command {
     EndSession { session: Session },
     /// This incarnation of a gateway has started: sessions of older ones are over.
     GatewayStarted { gateway: Gateway },
+    /// The certificate authority. The first one is for ever; later ones change nothing.
+    Authority(Authority),
+    /// Who belongs to the environment. Answered by `Committed` or `Invalid`.
+    Node(NodeOp),
+    /// Where a CLUSTER runs, from the placement loop of ENV's leader. It changes nothing if its incarnation is lower than the one in force,
+    /// or if a replica or a node that it names is not there.
+    Place {
+        cluster: ClusterId,
+        placement: Placement,
+    },
+}
+
+/// A change of who belongs to the environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NodeOp {
+    /// Lets a node in. With the hash of a token: it must be known, unused and not expired at `wall_us`, and is used up by this. Without:
+    /// only while the environment is formed. The same key with the same token again is answered like the first time, whatever `node`
+    /// says, so that an attempt with an unknown outcome can be repeated; [`crate::State::node_by_key`] then tells its id.
+    Admit {
+        /// Must be [`crate::State::next_node_id`].
+        node: NodeId,
+        public_key: Vec<u8>,
+        mesh_addr: String,
+        token_hash: Option<TokenHash>,
+        /// The proposer's clamped clock.
+        wall_us: u64,
+    },
+    /// A node has started: where it is reached from now on. Refused if it was removed, or was started once more since.
+    Started {
+        node: NodeId,
+        incarnation: u64,
+        mesh_addr: String,
+        sql_addr: String,
+        http_addr: String,
+        version: String,
+    },
+    /// `Removed` is for ever, and ends the node's sessions and leases. One active node must remain.
+    SetStatus { node: NodeId, status: NodeStatus },
+    /// A new one-time join token.
+    Token { hash: TokenHash, expires_us: u64 },
 }
 
 /// One process's life as a gateway.
@@ -148,6 +189,8 @@ pub enum CatalogOp {
     DropRole(RoleId),
     /// Only of a database without schemas.
     DropDatabase(DatabaseId),
+    /// The CLUSTER's number of replicas is somebody's choice from now on: the placement loop does not change it with the number of nodes.
+    KeepReplicas(ClusterId),
 }
 
 /// What became of one transaction. Every variant but `Committed` means: nothing was changed.

@@ -1,7 +1,7 @@
 //! S, the state machine of ENV: everything about an environment that must not be lost.
 //!
 //! What this is: a pure, deterministic, total function from (state, log entry) to (state, outcomes, changes): catalog, timestamp oracle,
-//! table commits, input holds, leases, statement tokens. It reads no clock, no randomness and no file; the same log gives the same
+//! table commits, input holds, leases, statement tokens, nodes and what is placed on them. It reads no clock, no randomness and no file; the same log gives the same
 //! state and the same hash on every node.
 //!
 //! What this is not: no replication (crate `raft`), no planning (plans are opaque bytes and a hash here), no waiting.
@@ -22,12 +22,14 @@
 
 pub mod catalog;
 pub mod command;
+pub mod node;
 pub mod shard;
 pub mod state;
 #[cfg(test)]
 mod tests;
 
 pub use catalog::Catalog;
-pub use command::{Batch, Command, Outcome, Txn};
+pub use command::{Batch, Command, NodeOp, Outcome, Txn};
+pub use node::{Authority, JoinToken, Node, NodeStatus, Placement, TokenHash};
 pub use shard::Shard;
 pub use state::{Applied, Changes, ReadError, State};

@@ -5,6 +5,7 @@ mod ddl;
 mod digest;
 mod holds;
 mod init;
+mod members;
 mod sessions;
 mod snapshot;
 mod stage;
@@ -22,6 +23,8 @@ use crate::shard::{Batch, MergeDone, MergeJob, Shard};
 
 pub use holds::InputHold;
 pub use init::{DEFAULT_CLUSTER, DEFAULT_DATABASE, DEFAULT_REPLICA, DEFAULT_ROLE, DEFAULT_SCHEMA};
+use members::Members;
+pub use members::{NODES_MAX, SYSTEM_NODE, TOKENS_MAX};
 use sessions::Sessions;
 pub use snapshot::SnapshotError;
 use stage::Stages;
@@ -56,6 +59,7 @@ pub struct State {
     leases: Arc<BTreeMap<Gateway, Timestamp>>,
     sessions: Sessions,
     stages: Arc<Stages>,
+    members: Arc<Members>,
     /// Rows of all shards: packed bytes and overhead.
     stored_bytes: u64,
     /// Hash over what each entry did.
@@ -65,7 +69,8 @@ pub struct State {
 /// What applying an entry answered and changed.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// For a batch: one per transaction, in order. For another command: empty, or the one reason why it changed nothing.
+    /// For a batch: one per transaction, in order. For a change of nodes: one. For another command: empty, or the one reason why it
+    /// changed nothing.
     pub outcomes: Vec<Outcome>,
     pub changes: Arc<Changes>,
 }
@@ -82,6 +87,8 @@ pub struct Changes {
     /// A transaction that was staged brings several batches, in which a row may occur more than once.
     pub writes: Vec<(ShardId, Arc<Batch>)>,
     pub catalog_changed: bool,
+    /// Nodes, join tokens, the authority or placements.
+    pub nodes_changed: bool,
 }
 
 /// Why a shard cannot be read at a time. All are retryable; none is ever answered with rows.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use repr::{ShardId, Timestamp};
 
 use super::{Applied, Changes, State};
-use crate::command::{Batch, Command, Outcome};
+use crate::command::{Batch, Command, Gateway, Outcome};
 use crate::shard::Batch as Updates;
 
 /// Timestamps stay below this, so that sums of them cannot overflow; a clock beyond it is ignored.
@@ -29,6 +29,7 @@ impl State {
     pub fn apply(&mut self, index: u64, command: &Command) -> Applied {
         self.advance(index);
         let mut effects = Effects::default();
+        let members = self.members.clone();
         let outcomes = if self.initialized() || matches!(command, Command::Init { .. }) {
             self.dispatch(command, &mut effects)
         } else {
@@ -42,6 +43,7 @@ impl State {
             upper: self.upper(),
             writes: effects.writes,
             catalog_changed: effects.catalog_changed,
+            nodes_changed: !Arc::ptr_eq(&members, &self.members),
         };
         Applied {
             outcomes,
@@ -89,13 +91,19 @@ impl State {
                 Arc::make_mut(&mut self.stages).drop_session(session);
                 self.sessions.end(*session, self.applied);
             }
-            Command::GatewayStarted { gateway } => {
-                self.sessions.gateway_started(*gateway);
-                self.end_older_leases(*gateway);
-                Arc::make_mut(&mut self.stages).drop_older(*gateway);
-            }
+            Command::GatewayStarted { gateway } => self.end_gateways_before(*gateway),
+            Command::Authority(authority) => self.set_authority(authority),
+            Command::Node(op) => return vec![self.node_op(op)],
+            Command::Place { cluster, placement } => self.place(*cluster, placement),
         }
         vec![]
+    }
+
+    /// Ends what older lives of a gateway have left: sessions, their attempts and chunks, leases.
+    pub(super) fn end_gateways_before(&mut self, gateway: Gateway) {
+        self.sessions.gateway_started(gateway);
+        self.end_older_leases(gateway);
+        Arc::make_mut(&mut self.stages).drop_older(gateway);
     }
 
     fn batch(&mut self, batch: &Batch, effects: &mut Effects) -> Vec<Outcome> {
@@ -130,6 +138,9 @@ fn refused(command: &Command, reason: &str) -> Vec<Outcome> {
         | Command::ExpireLease { .. }
         | Command::Stage { .. }
         | Command::EndSession { .. }
-        | Command::GatewayStarted { .. } => vec![outcome],
+        | Command::GatewayStarted { .. }
+        | Command::Authority(_)
+        | Command::Node(_)
+        | Command::Place { .. } => vec![outcome],
     }
 }

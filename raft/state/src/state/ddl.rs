@@ -94,12 +94,12 @@ impl State {
                 {
                     return Err(invalid(format!("{id} is in use")));
                 }
-                self.catalog_mut()
-                    .clusters
-                    .remove(id)
-                    .map(drop)
-                    .ok_or(Outcome::CatalogMoved)
+                let gone = self.catalog_mut().clusters.remove(id);
+                gone.ok_or(Outcome::CatalogMoved)?;
+                self.forget_cluster(*id);
+                Ok(())
             }
+            CatalogOp::KeepReplicas(id) => self.keep_replicas(*id),
             CatalogOp::DropRole(id) => {
                 let owns = self.catalog.items.values().any(|item| item.owner == *id);
                 if owns
@@ -232,8 +232,9 @@ impl State {
             .clusters
             .insert(cluster.id, Arc::new(cluster.clone()));
         if let Some(hold) = Arc::make_mut(&mut self.holds).get_mut(&cluster.id) {
-            hold.incarnation = cluster.incarnation;
+            hold.incarnation = hold.incarnation.max(cluster.incarnation);
         }
+        self.forget_replicas(cluster.id);
         Ok(())
     }
 
@@ -312,12 +313,9 @@ impl State {
         let Some(plan) = plan_mut(&mut item) else {
             return Ok(item);
         };
-        let cluster = self
-            .catalog
-            .clusters
-            .get(&plan.cluster)
+        let incarnation = self
+            .cluster_incarnation(plan.cluster)
             .ok_or(Outcome::CatalogMoved)?;
-        let incarnation = cluster.incarnation;
         plan.as_of = ts;
         self.take_holds(plan, incarnation, ts);
         Ok(item)

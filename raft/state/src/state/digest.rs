@@ -55,7 +55,10 @@ impl State {
             | Command::Lease { .. }
             | Command::ExpireLease { .. }
             | Command::EndSession { .. }
-            | Command::GatewayStarted { .. } => digest(&mut hasher, command),
+            | Command::GatewayStarted { .. }
+            | Command::Authority(_)
+            | Command::Node(_)
+            | Command::Place { .. } => digest(&mut hasher, command),
         }
         for id in touched {
             let content = self.shards.get(id).map_or([0; 3], |shard| {

@@ -1,7 +1,7 @@
 //! Snapshots: the whole state as a stream of bytes.
 //!
-//! A stream is a row of frames, each a length (4 bytes, little-endian) and an encoded [`Part`]: the header, catalog items, sessions,
-//! staged chunks, and per shard its rows in order, cut into frames of about a megabyte. The last frame holds a checksum over all before.
+//! A stream is a row of frames, each a length (4 bytes, little-endian) and an encoded [`Part`]: the header, catalog items, nodes, sessions,
+//! per shard its rows in order, cut into frames of about a megabyte, and staged chunks. The last frame holds a checksum over all before.
 //! Updates are written with times moved up to the shard's since, so nodes with equal states write equal bytes.
 
 mod read;
@@ -16,6 +16,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::State;
+use super::members::Members;
 use crate::catalog::{Catalog, Item};
 use crate::command::{Gateway, Outcome, Session, Write as RowWrite};
 use crate::shard::Shard;
@@ -71,6 +72,8 @@ enum Part {
         known: bool,
         truncate: bool,
     },
+    /// Unless there is nothing in it.
+    Members(Box<Members>),
 }
 
 /// One row and its updates, by time.
@@ -117,6 +120,9 @@ impl State {
         };
         frames.put(&Part::Header(Box::new(self.header())))?;
         self.write_items(&mut frames)?;
+        if *self.members != Members::default() {
+            frames.put(&Part::Members(Box::new(Members::clone(&self.members))))?;
+        }
         let sessions: Vec<_> = self
             .sessions
             .live()

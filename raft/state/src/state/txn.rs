@@ -95,6 +95,7 @@ impl State {
             self.catalog.clone(),
             self.shards.clone(),
             self.holds.clone(),
+            self.members.clone(),
             self.stored_bytes,
         );
         let prepared = self
@@ -107,7 +108,13 @@ impl State {
                 Ok(())
             }
             Err(outcome) => {
-                (self.catalog, self.shards, self.holds, self.stored_bytes) = before;
+                (
+                    self.catalog,
+                    self.shards,
+                    self.holds,
+                    self.members,
+                    self.stored_bytes,
+                ) = before;
                 Err(outcome)
             }
         }

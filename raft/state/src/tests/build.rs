@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use repr::{ClusterId, Datum, Diff, GlobalId, NodeId, Row, ShardId, SqlType};
+use repr::{ClusterId, Datum, Diff, GlobalId, NodeId, ReplicaId, Row, ShardId, SqlType};
 
 use crate::catalog::{
-    Column, Index, Item, ItemKind, KeyConstraint, KeyConstraintKind, Plan, Table,
+    Cluster, Column, Index, Item, ItemKind, KeyConstraint, KeyConstraintKind, Plan, Table,
 };
-use crate::command::{Batch, CatalogOp, Check, Command, Gateway, Session, Token, Txn, Write};
+use crate::command::{
+    Batch, CatalogOp, Check, Command, Gateway, NodeOp, Session, Token, Txn, Write,
+};
 use crate::state::{DEFAULT_CLUSTER, DEFAULT_ROLE, DEFAULT_SCHEMA, State};
 
 pub fn gateway(node: u64, incarnation: u64) -> Gateway {
@@ -113,6 +115,28 @@ fn item(id: u64, name: &str, depends_on: BTreeSet<GlobalId>, kind: ItemKind) -> 
         depends_on,
         version: 1,
         kind,
+    })
+}
+
+pub fn cluster(id: u64, replicas: Vec<ReplicaId>) -> Cluster {
+    Cluster {
+        id: ClusterId(id),
+        name: format!("c{id}"),
+        incarnation: 1,
+        workers: 1,
+        memory_limit_bytes: None,
+        replicas,
+    }
+}
+
+/// The token's hash is that byte, repeated.
+pub fn admit(node: NodeId, key: &str, token: Option<u8>, wall_us: u64) -> Command {
+    Command::Node(NodeOp::Admit {
+        node,
+        public_key: key.into(),
+        mesh_addr: format!("{key}:2100"),
+        token_hash: token.map(|byte| [byte; 32]),
+        wall_us,
     })
 }
 

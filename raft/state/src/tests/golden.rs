@@ -1,19 +1,22 @@
 //! Bytes that lie in logs and snapshots: what was written once is read for ever. A changed hash means a changed encoding: append to enums,
 //! or raise the version and keep reading the old one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use repr::{ClusterId, DatabaseId, GlobalId, ReplicaId, RoleId, Row, SchemaId, ShardId, SqlType};
+use repr::{
+    ClusterId, DatabaseId, GlobalId, NodeId, ReplicaId, RoleId, Row, SchemaId, ShardId, SqlType,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::build::{batch, index, init, row, table, token, txn, write};
+use super::build::{admit, batch, index, init, row, table, token, txn, write};
 use crate::catalog::{
     Cluster, Column, ColumnDefault, Database, Item, ItemKind, LoadGenerator, MaterializedView,
     Plan, Role, Schema, Source, View,
 };
-use crate::command::{CatalogOp, Check, Command, Outcome, Write};
-use crate::state::State;
+use crate::command::{CatalogOp, Check, Command, NodeOp, Outcome, Write};
+use crate::node::{Authority, NodeStatus, Placement};
+use crate::state::{DEFAULT_CLUSTER, DEFAULT_REPLICA, State};
 
 fn every_kind_of_item() -> Vec<Arc<Item>> {
     let columns = vec![Column {
@@ -135,6 +138,113 @@ fn catalog_operations_keep_their_bytes() {
     let bytes = command.encode();
     assert_eq!(Command::decode(&bytes).unwrap(), command);
     assert_eq!((bytes.len(), xxh3_64(&bytes)), (529, 3490688832893976276));
+}
+
+#[test]
+fn commands_about_nodes_keep_their_bytes() {
+    let hash = [7; 32];
+    let placement = Placement {
+        incarnation: 2,
+        replicas: BTreeMap::from([(ReplicaId(3), NodeId(4))]),
+        voters: BTreeSet::from([NodeId(4), NodeId(5)]),
+    };
+    let authority = Authority {
+        certificate: vec![1, 2],
+        key_pem: "k".into(),
+    };
+    let started = NodeOp::Started {
+        node: NodeId(2),
+        incarnation: 3,
+        mesh_addr: "m".into(),
+        sql_addr: "s".into(),
+        http_addr: "h".into(),
+        version: "v".into(),
+    };
+    let status = |status| {
+        Command::Node(NodeOp::SetStatus {
+            node: NodeId(2),
+            status,
+        })
+    };
+    let expires_us = 9;
+    let commands = [
+        (Command::Authority(authority), "0109020102016b"),
+        (
+            admit(NodeId(2), "a", None, 5),
+            "010a0002016106613a323130300005",
+        ),
+        (
+            admit(NodeId(2), "a", Some(7), 5),
+            &format!("010a0002016106613a3231303001{}05", "07".repeat(32)),
+        ),
+        (Command::Node(started), "010a010203016d017301680176"),
+        (status(NodeStatus::Active), "010a020200"),
+        (status(NodeStatus::Draining), "010a020201"),
+        (status(NodeStatus::Removed), "010a020202"),
+        (
+            Command::Node(NodeOp::Token { hash, expires_us }),
+            &format!("010a03{}09", "07".repeat(32)),
+        ),
+        (
+            Command::Place {
+                cluster: ClusterId(1),
+                placement,
+            },
+            "010b0102010304020405",
+        ),
+    ];
+    for (command, golden) in commands {
+        let bytes = command.encode();
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, golden, "{command:?}");
+        assert_eq!(Command::decode(&bytes).unwrap(), command);
+    }
+}
+
+#[test]
+fn snapshots_of_nodes_keep_their_bytes() {
+    let mut state = State::new();
+    let authority = Authority {
+        certificate: vec![1, 2],
+        key_pem: "k".into(),
+    };
+    let placement = Placement {
+        incarnation: 1,
+        replicas: BTreeMap::from([(DEFAULT_REPLICA, NodeId(1))]),
+        voters: BTreeSet::from([NodeId(1)]),
+    };
+    let mut keep = txn(token(1, 1, 1));
+    keep.catalog_ops = vec![CatalogOp::KeepReplicas(DEFAULT_CLUSTER)];
+    let commands = [
+        init(),
+        Command::Authority(authority),
+        admit(NodeId(1), "a", None, 5),
+        Command::Node(NodeOp::Token {
+            hash: [7; 32],
+            expires_us: 9,
+        }),
+        admit(NodeId(2), "b", Some(7), 5),
+        Command::Place {
+            cluster: DEFAULT_CLUSTER,
+            placement,
+        },
+        batch(2000, vec![keep]),
+    ];
+    for (command, index) in commands.iter().zip(1..) {
+        let applied = state.apply(index, command);
+        assert_eq!(applied.changes.nodes_changed, index > 1, "{command:?}");
+    }
+    let mut bytes = vec![];
+    state.write_snapshot(&mut bytes).unwrap();
+    assert_eq!(state.hash(), 4741846260072112840);
+    assert_eq!((bytes.len(), xxh3_64(&bytes)), (222, 12132077723735519188));
+    let restored = State::read_snapshot(&mut &bytes[..]).unwrap();
+    assert_eq!(restored.hash(), state.hash());
+    assert_eq!(restored.nodes(), state.nodes());
+    assert_eq!(restored.tokens(), state.tokens());
+    assert_eq!(restored.placements(), state.placements());
+    assert_eq!(restored.authority(), state.authority());
+    assert!(restored.is_sized_by_user(DEFAULT_CLUSTER));
 }
 
 #[test]

@@ -5,10 +5,13 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Context};
-use repr::{ClusterId, GlobalId, Row, ShardId, Timestamp};
+use repr::{ClusterId, GlobalId, NodeId, ReplicaId, Row, ShardId, Timestamp};
 
-use super::build::{batch, gateway, index, init, key, row, table, txn, write};
-use crate::command::{CatalogOp, Check, Command, Gateway, Outcome, Session, Token, Txn, Write};
+use super::build::{admit, batch, cluster, gateway, index, init, key, row, table, txn, write};
+use crate::command::{
+    CatalogOp, Check, Command, Gateway, NodeOp, Outcome, Session, Token, Txn, Write,
+};
+use crate::node::{Authority, Node, NodeStatus, Placement};
 use crate::state::State;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -85,11 +88,15 @@ impl Runner {
 
     fn apply(&mut self, command: &Command) -> String {
         let index = self.state.applied() + 1;
-        let outcomes = self.state.apply(index, command).outcomes;
+        let applied = self.state.apply(index, command);
         let mut output = format!("#{index}");
-        outcomes
+        applied
+            .outcomes
             .iter()
             .for_each(|outcome| write!(output, " {}", show(outcome)).expect("a string takes all"));
+        if applied.changes.nodes_changed {
+            output += " nodes-changed";
+        }
         output + "\n"
     }
 
@@ -177,6 +184,25 @@ impl Runner {
                     name: words.next().ok_or("a name is missing")?.to_owned(),
                 });
             }
+            // cluster ID REPLICA... creates, resize ID REPLICA... changes.
+            "cluster" | "resize" => {
+                let id = parse(words.next())?;
+                let replicas = words.by_ref().map(|word| Ok(ReplicaId(word.parse()?)));
+                let cluster = cluster(id, replicas.collect::<Result<_>>()?);
+                txn.catalog_ops.push(if verb == "cluster" {
+                    CatalogOp::CreateCluster(cluster)
+                } else {
+                    CatalogOp::UpdateCluster(cluster)
+                });
+            }
+            "keep" => {
+                let id = ClusterId(parse(words.next())?);
+                txn.catalog_ops.push(CatalogOp::KeepReplicas(id));
+            }
+            "drop-cluster" => {
+                let id = ClusterId(parse(words.next())?);
+                txn.catalog_ops.push(CatalogOp::DropCluster(id));
+            }
             "staged" => txn.staged = parse(words.next())?,
             verb => return Err(format!("unknown part {verb}").into()),
         }
@@ -235,6 +261,41 @@ impl Runner {
             .expect("a string takes all");
         }
         output
+    }
+
+    fn nodes(&self) -> String {
+        let state = &self.state;
+        let mut lines = vec![];
+        for node in state.nodes().values() {
+            let Node {
+                id,
+                mesh_addr,
+                sql_addr,
+                http_addr,
+                public_key,
+                status,
+                incarnation,
+                version,
+            } = &**node;
+            let key = String::from_utf8_lossy(public_key);
+            let line = format!(
+                "{id} {} incarnation={incarnation} key={key} {mesh_addr} {sql_addr} {http_addr} {version}",
+                status.name()
+            );
+            lines.push(line.trim_end().to_owned());
+        }
+        for (hash, token) in state.tokens() {
+            lines.push(format!("token {}.. {token:?}", hash[0]));
+        }
+        for (cluster, placement) in state.placements() {
+            let sized = state.is_sized_by_user(*cluster);
+            lines.push(format!("{cluster} sized_by_user={sized} {placement:?}"));
+        }
+        if let Some(authority) = state.authority() {
+            lines.push(format!("{authority:?}"));
+        }
+        lines.push(format!("next {}", state.next_node_id()));
+        lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
     fn restore(&mut self) -> Result<()> {
@@ -353,6 +414,69 @@ impl goldenscript::Runner for Runner {
                     frontiers,
                 })
             }
+            // admit NODE KEY [token=N] [wall=US]
+            "admit" => {
+                let token = args.take_key("token").map(str::parse).transpose()?;
+                let wall_us = args.take_key("wall").map_or(Ok(0), str::parse)?;
+                let node = NodeId(parse(args.next_pos())?);
+                let key = args.next_pos().ok_or("a key is missing")?;
+                self.apply(&admit(node, key, token, wall_us))
+            }
+            "node-started" => {
+                let node = NodeId(parse(args.next_pos())?);
+                let incarnation = parse(args.next_pos())?;
+                let host = args.next_pos().unwrap_or("host");
+                self.apply(&Command::Node(NodeOp::Started {
+                    node,
+                    incarnation,
+                    mesh_addr: format!("{host}:2100"),
+                    sql_addr: format!("{host}:6875"),
+                    http_addr: format!("{host}:6876"),
+                    version: "1".into(),
+                }))
+            }
+            "status" => {
+                let node = NodeId(parse(args.next_pos())?);
+                let status = match args.next_pos() {
+                    Some("active") => NodeStatus::Active,
+                    Some("draining") => NodeStatus::Draining,
+                    Some("removed") => NodeStatus::Removed,
+                    _ => return Err("a status is missing".into()),
+                };
+                self.apply(&Command::Node(NodeOp::SetStatus { node, status }))
+            }
+            "token" => {
+                let hash = [parse(args.next_pos())?; 32];
+                let expires_us = parse(args.next_pos())?;
+                self.apply(&Command::Node(NodeOp::Token { hash, expires_us }))
+            }
+            "authority" => {
+                let key_pem = args.next_pos().ok_or("a key is missing")?.to_owned();
+                self.apply(&Command::Authority(Authority {
+                    certificate: vec![1],
+                    key_pem,
+                }))
+            }
+            // place CLUSTER incarnation=N voters=NODE-NODE [REPLICA=NODE]...
+            "place" => {
+                let incarnation = parse(args.take_key("incarnation"))?;
+                let voters = args.take_key("voters").unwrap_or_default().split('-');
+                let voters = voters.filter(|node| !node.is_empty());
+                let voters = voters.map(|node| Ok(NodeId(node.parse()?)));
+                let voters = voters.collect::<Result<_>>()?;
+                let cluster = ClusterId(parse(args.next_pos())?);
+                let mut replicas = BTreeMap::new();
+                while let Some((replica, node)) = args.next_key() {
+                    replicas.insert(ReplicaId(replica.parse()?), NodeId(node.parse()?));
+                }
+                let placement = Placement {
+                    incarnation,
+                    replicas,
+                    voters,
+                };
+                self.apply(&Command::Place { cluster, placement })
+            }
+            "nodes" => self.nodes(),
             "restore" => {
                 self.restore()?;
                 String::new()

@@ -13,6 +13,7 @@ use super::{
 use crate::catalog::{Catalog, Item, ItemKind};
 use crate::command::{Outcome, Session, Write};
 use crate::shard::{BatchBuilder, KeySpace, Shard, row_hash};
+use crate::state::members::Members;
 use crate::state::sessions::{Ended, Sessions};
 use crate::state::stage::{Staged, StagedShard, Stages};
 use crate::state::{InputHold, ROW_OVERHEAD_BYTES, State};
@@ -64,6 +65,7 @@ impl State {
                     known,
                     truncate,
                 } => loader.staged_shard(shard, known, truncate)?,
+                Part::Members(members) => loader.members = *members,
                 Part::Shard(header) => loader.shard(header)?,
                 Part::Rows(rows) => loader.rows(rows)?,
                 Part::End { checksum } if checksum == checksum_before => return loader.finish(),
@@ -108,6 +110,7 @@ struct Loader {
     catalog: Catalog,
     sessions: Sessions,
     stages: Stages,
+    members: Members,
     shards: BTreeMap<ShardId, Arc<Shard>>,
     attempt: Option<(Session, Staged)>,
     current: Option<Loading>,
@@ -149,6 +152,7 @@ impl Loader {
             catalog,
             sessions,
             stages: Stages::default(),
+            members: Members::default(),
             shards: BTreeMap::new(),
             attempt: None,
             current: None,
@@ -296,6 +300,7 @@ impl Loader {
             leases: Arc::new(header.leases),
             sessions: self.sessions,
             stages: Arc::new(self.stages),
+            members: Arc::new(self.members),
             stored_bytes: header.stored_bytes,
             chain: header.chain,
         })
