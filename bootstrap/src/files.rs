@@ -1,4 +1,4 @@
-//! Small files: each is replaced as a whole, durably, and the TOML ones notice a changed byte.
+//! Small files: each is replaced as a whole, durably, and a changed byte is noticed.
 
 use crate::error::OpenError;
 use host::{Host, OpenMode};
@@ -46,7 +46,7 @@ pub(crate) fn write_toml<T: Serialize>(
 }
 
 /// Replaces the file `name` of `dir`: after a crash it is the old one or the new one.
-pub(crate) fn write_text(host: &Host, dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
+fn write_text(host: &Host, dir: &Path, name: &str, text: &str) -> Result<(), OpenError> {
     let path = dir.join(name);
     let write = || -> io::Result<()> {
         let temporary = dir.join(format!("{name}.tmp"));
@@ -62,22 +62,34 @@ pub(crate) fn write_text(host: &Host, dir: &Path, name: &str, text: &str) -> Res
     })
 }
 
-/// The file's text, `None` if there is no such file.
-pub(crate) fn read_text(host: &Host, path: &Path) -> Result<Option<String>, OpenError> {
+/// Writes PEM text, below a line with its checksum: readers of PEM skip what comes before the first block.
+pub(crate) fn write_pem(host: &Host, dir: &Path, name: &str, pem: &str) -> Result<(), OpenError> {
+    write_text(host, dir, name, &format!("{}\n{pem}", checksum_line(pem)))
+}
+
+/// The PEM text of a file, `None` if there is no such file.
+pub(crate) fn read_pem(host: &Host, path: &Path) -> Result<Option<String>, OpenError> {
     let io = |source| OpenError::Io {
         path: path.to_owned(),
         source,
+    };
+    let damaged = |reason: &str| OpenError::Damaged {
+        path: path.to_owned(),
+        offset: 0,
+        reason: reason.to_owned(),
     };
     if !host.disk.exists(path).map_err(io)? {
         return Ok(None);
     }
     let bytes = host.disk.read(path).map_err(io)?;
-    let text = String::from_utf8(bytes).map_err(|_| OpenError::Damaged {
-        path: path.to_owned(),
-        offset: 0,
-        reason: "it is not text".to_owned(),
-    })?;
-    Ok(Some(text))
+    let text = String::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
+    let (head, pem) = text
+        .split_once('\n')
+        .ok_or_else(|| damaged("it has no first line"))?;
+    match head == checksum_line(pem) {
+        true => Ok(Some(pem.to_owned())),
+        false => Err(damaged("its checksum does not match")),
+    }
 }
 
 fn checksum_line(body: &str) -> String {

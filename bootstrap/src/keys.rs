@@ -1,7 +1,7 @@
 //! What a node keeps in `mesh/`: its key, what certifies it, and whom it was introduced to.
 
 use crate::error::OpenError;
-use crate::files::{read_text, read_toml, write_text, write_toml};
+use crate::files::{read_pem, read_toml, write_pem, write_toml};
 use crate::hex;
 use host::Host;
 use mesh::NodeName;
@@ -62,11 +62,11 @@ impl KeyFiles {
 
     /// The node's own key, which is made when it is asked for first.
     pub(crate) fn node_key(&self, host: &Host) -> Result<NodeKey, OpenError> {
-        if let Some(pem) = read_text(host, &self.dir.join(NODE_KEY))? {
+        if let Some(pem) = read_pem(host, &self.dir.join(NODE_KEY))? {
             return NodeKey::from_pem(&pem).map_err(|error| self.damaged(NODE_KEY, &error));
         }
         let key = NodeKey::generate()?;
-        write_text(host, &self.dir, NODE_KEY, &key.to_pem())?;
+        write_pem(host, &self.dir, NODE_KEY, &key.to_pem())?;
         Ok(key)
     }
 
@@ -76,7 +76,7 @@ impl KeyFiles {
         host: &Host,
         authority: &Authority,
     ) -> Result<(), OpenError> {
-        write_text(host, &self.dir, CA_KEY, &authority.key_pem())
+        write_pem(host, &self.dir, CA_KEY, &authority.key_pem())
     }
 
     /// Everything that a certified node has, but for the authority's key. The identity is written after this.
@@ -88,8 +88,8 @@ impl KeyFiles {
         peers: &Peers,
     ) -> Result<(), OpenError> {
         let pem = ca::certificate_to_pem;
-        write_text(host, &self.dir, CA_CERTIFICATE, &pem(authority))?;
-        write_text(host, &self.dir, NODE_CERTIFICATE, &pem(certificate))?;
+        write_pem(host, &self.dir, CA_CERTIFICATE, &pem(authority))?;
+        write_pem(host, &self.dir, NODE_CERTIFICATE, &pem(certificate))?;
         write_toml(host, &self.dir, PEERS, &PeersFile::from(peers))
     }
 
@@ -130,7 +130,7 @@ impl KeyFiles {
 
     /// The authority's private key, if it is still here.
     pub(crate) fn authority(&self, host: &Host) -> Result<Option<AuthorityKey>, OpenError> {
-        let Some(key_pem) = read_text(host, &self.dir.join(CA_KEY))? else {
+        let Some(key_pem) = read_pem(host, &self.dir.join(CA_KEY))? else {
             return Ok(None);
         };
         let certificate = self.certificate(host, CA_CERTIFICATE)?;
@@ -161,7 +161,7 @@ impl KeyFiles {
     }
 
     fn present(&self, host: &Host, name: &str) -> Result<String, OpenError> {
-        let text = read_text(host, &self.dir.join(name))?;
+        let text = read_pem(host, &self.dir.join(name))?;
         text.ok_or_else(|| self.damaged(name, &"it is missing"))
     }
 

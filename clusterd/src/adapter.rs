@@ -34,19 +34,23 @@ pub mod transaction;
 use crate::config::Config;
 use crate::env::Env;
 use crate::lead::Clusters;
+use bytes::Bytes;
 use cache::PlanCache;
 use commit::Committer;
 use error::SqlError;
 use fair::FairQueues;
-use host::Host;
 use host::metrics::{IntCounter, counter};
+use host::{BoxFuture, Host};
 use lease::Leases;
+use mesh::{Message, Refusal, Request, Transport};
+use protocol::{Cancel, Kind, Lane};
 use read_point::ReadPoints;
 use registry::Sessions;
 use repr::{GlobalId, PgTimestamp};
 use state::command::{Command, Gateway, Session};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// What a client says when it connects.
@@ -85,8 +89,19 @@ pub struct Adapter {
     ended_sessions: mpsc::UnboundedSender<u64>,
 }
 
-/// Transient ids (temporary dataflows, subscriptions) start here; catalog ids never reach it.
-const TRANSIENT_BASE: u64 = 1 << 48;
+/// How long a cancel request may take to another node.
+const CANCEL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where the ids of this gateway's temporary dataflows and subscriptions start. Catalog ids never reach them, and neither do the ids of another gateway or of an earlier start:
+/// a CLUSTER's leader serves all gateways.
+fn transient_base(gateway: Gateway) -> u64 {
+    const COUNTER_BITS: u32 = 36;
+    const START_BITS: u32 = 14;
+    const NODE_BITS: u32 = 12;
+    let start = gateway.incarnation & ((1 << START_BITS) - 1);
+    let node = gateway.node.0 & ((1 << NODE_BITS) - 1);
+    (1 << 63) | (node << (COUNTER_BITS + START_BITS)) | (start << COUNTER_BITS)
+}
 
 impl Adapter {
     /// The adapter and the task that tells ENV about sessions that have ended.
@@ -104,7 +119,7 @@ impl Adapter {
         let (ended_sessions, receiver) = mpsc::unbounded_channel();
         let forget = forget_sessions(Arc::clone(&env), gateway, receiver);
         let adapter = Adapter {
-            sessions: Sessions::new(Arc::clone(&host.rng), gateway.node.0 as u32 & 0x3ff),
+            sessions: Sessions::new(Arc::clone(&host.rng), registry::slot_of_node(gateway.node)),
             config,
             host,
             env,
@@ -122,15 +137,58 @@ impl Adapter {
             },
             gateway,
             stopping,
-            transient: AtomicU64::new(TRANSIENT_BASE),
+            transient: AtomicU64::new(transient_base(gateway)),
             fair: FairQueues::default(),
             ended_sessions,
         };
         (Arc::new(adapter), forget)
     }
 
-    pub fn cancel(&self, pid: i32, secret: &[u8]) {
-        self.sessions.cancel(pid, secret);
+    /// A CancelRequest packet. A balancer brings it to any node: it is sent on to the one whose session it names.
+    pub async fn cancel(&self, pid: i32, secret: &[u8]) {
+        let slot = registry::slot_of_pid(pid);
+        if slot == registry::slot_of_node(self.gateway.node) {
+            return self.sessions.cancel(pid, secret);
+        }
+        let state = self.env.storage().view();
+        let Some(node) = state
+            .nodes()
+            .keys()
+            .find(|node| registry::slot_of_node(**node) == slot)
+        else {
+            return;
+        };
+        let body = Cancel {
+            pid,
+            secret: secret.to_vec(),
+        };
+        let message = Message::new(Lane::Control, Kind::CANCEL, body.encode());
+        // As Postgres does: whoever asked hears nothing.
+        if let Err(error) = self
+            .env
+            .transport()
+            .call(*node, message, CANCEL_WITHIN)
+            .await
+        {
+            tracing::debug!(%error, %node, "a cancel request was not delivered");
+        }
+    }
+
+    /// Lets cancel requests in that reached other nodes.
+    pub fn serve_cancels(self: &Arc<Self>, transport: &dyn Transport) {
+        let adapter = Arc::downgrade(self);
+        let cancel = move |request: Request| -> BoxFuture<'static, Result<Bytes, Refusal>> {
+            let adapter = adapter.clone();
+            Box::pin(async move {
+                let Cancel { pid, secret } = Cancel::decode(&request.body)
+                    .map_err(|error| Refusal::Malformed(error.to_string()))?;
+                if let Some(adapter) = adapter.upgrade() {
+                    adapter.sessions.cancel(pid, &secret);
+                }
+                Ok(Bytes::new())
+            })
+        };
+        transport.serve_calls(Lane::Control, Kind::CANCEL, Arc::new(cancel));
     }
 
     pub fn transient_id(&self) -> GlobalId {

@@ -1,17 +1,22 @@
 //! ENV as one node sees it: the Raft group that replicates S, and the tables that S holds.
 //!
 //! [`Machine`] plugs [`state::State`] into the group: it decodes entries, applies them, and publishes one view per run of entries. [`Env`] is the handle that sessions, the
-//! group commit and the controllers use.
+//! group commit and the controllers use, whichever node leads: `leader` asks the one that does, `serve` answers for it.
+
+mod leader;
+mod serve;
 
 use crate::adapter::error::{Result, SqlError};
-use bytes::Bytes;
+use crate::node::Clocks;
 use host::Host;
 use host::metrics::{BusyMeter, Gauge, gauge_f64};
+use mesh::Transport;
 use parking_lot::Mutex;
-use raft::{Committed, ProposeError, RaftGroup, ReadError, SnapshotWriter, StateMachine};
+use raft::{Committed, Election, RaftGroup, SnapshotWriter, StateMachine};
 use repr::{NodeId, Timestamp};
 use state::command::CatalogOp;
 use state::{Command, Outcome, State, Txn};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +29,19 @@ const MERGE_EVERY: Duration = Duration::from_millis(100);
 /// Updates rewritten in one round of merging.
 const MERGE_UPDATES_MAX: usize = 4_000_000;
 
+/// The hash of the state is kept at each index that is a multiple of this, to be compared between nodes.
+const MARK_EVERY: u64 = 256;
+/// How many of them are kept: nodes that lag further behind each other are not compared.
+const MARKS_MAX: usize = 256;
+
+/// Hashes of the state at some indexes, the newest last.
+type Marks = Arc<Mutex<VecDeque<(u64, u64)>>>;
+
 /// The state machine of ENV's group.
 pub struct Machine {
     state: Arc<Mutex<State>>,
     storage: Storage,
+    marks: Marks,
     meter: BusyMeter,
 }
 
@@ -40,9 +54,25 @@ impl Machine {
         let machine = Machine {
             state: Arc::clone(&state),
             storage: storage.clone(),
+            marks: Marks::default(),
             meter: BusyMeter::named("env-state-apply"),
         };
         (machine, state, storage)
+    }
+}
+
+impl Machine {
+    /// Where the state's hashes are found.
+    pub fn marks(&self) -> Marks {
+        Arc::clone(&self.marks)
+    }
+
+    fn mark(&self, index: u64, hash: u64) {
+        let mut marks = self.marks.lock();
+        if marks.len() == MARKS_MAX {
+            marks.pop_front();
+        }
+        marks.push_back((index, hash));
     }
 }
 
@@ -60,6 +90,9 @@ impl StateMachine for Machine {
                 Ok(command) => {
                     let applied = state.apply(entry.pos.index, &command);
                     changes.push(applied.changes);
+                    if entry.pos.index % MARK_EVERY == 0 {
+                        self.mark(entry.pos.index, state.hash());
+                    }
                     applied.outcomes
                 }
                 // Going on without it would make this node's state another one than the others'.
@@ -132,23 +165,95 @@ pub struct Env {
     group: RaftGroup<Machine>,
     storage: Storage,
     host: Host,
+    transport: Arc<dyn Transport>,
+    /// How long a request looks for a leader before it fails.
+    patience: Duration,
+    /// How far this node's clock is behind or ahead of the others': see [`crate::node::clocks`].
+    clocks: Clocks,
+    marks: Marks,
 }
 
 impl Env {
-    pub fn new(group: RaftGroup<Machine>, storage: Storage, host: Host) -> Arc<Env> {
+    pub fn new(
+        group: RaftGroup<Machine>,
+        storage: Storage,
+        marks: Marks,
+        host: Host,
+        transport: Arc<dyn Transport>,
+        election: Election,
+    ) -> Arc<Env> {
         Arc::new(Env {
             group,
             storage,
             host,
+            transport,
+            patience: 2 * election.leader_wait(),
+            clocks: Clocks::default(),
+            marks,
         })
+    }
+
+    /// The newest index at which the state's hash is known here, and the hash.
+    pub fn newest_mark(&self) -> Option<(u64, u64)> {
+        self.marks.lock().back().copied()
+    }
+
+    /// The state's hash at an index, if it is still known here.
+    pub fn mark_at(&self, index: u64) -> Option<u64> {
+        let marks = self.marks.lock();
+        let at = marks.binary_search_by_key(&index, |(at, _)| *at).ok()?;
+        Some(marks[at].1)
+    }
+
+    /// This node's membership in the group.
+    pub fn group(&self) -> &RaftGroup<Machine> {
+        &self.group
+    }
+
+    /// What is known of the other nodes' clocks.
+    pub fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+
+    /// Hands leadership to another voter, if this node has it and there is another. Returns when it is gone, or cannot be.
+    pub async fn hand_over(&self) {
+        let status = self.group.status().borrow().clone();
+        let own = self.node().0;
+        let heir = self.group.most_caught_up();
+        if !status.is_leader {
+            return;
+        }
+        let Some(heir) = heir.filter(|heir| *heir != own) else {
+            return;
+        };
+        if let Err(error) = self.group.transfer_leader(heir).await {
+            tracing::warn!(%error, heir, "leadership was not handed over");
+            return;
+        }
+        let mut status = self.group.status();
+        let moved = status.wait_for(|status| status.leader.is_some_and(|leader| leader != own));
+        tokio::select! {
+            biased;
+            _ = moved => {}
+            () = self.host.clock.sleep(self.patience) => tracing::warn!("leadership was not handed over in time"),
+        }
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.transport.node()
     }
 
     pub fn storage(&self) -> &Storage {
         &self.storage
     }
 
+    /// This node's clock, but not far ahead of the others': timestamps never go back, so one fast clock would hurry everybody.
     pub fn wall_us(&self) -> u64 {
-        self.host.clock.wall_us()
+        self.clocks.clamp(self.host.clock.wall_us())
     }
 
     pub fn leader(&self) -> Option<NodeId> {
@@ -159,45 +264,12 @@ impl Env {
         self.group.term()
     }
 
-    /// Confirms with a quorum that the state here holds everything that was acknowledged before this call.
-    pub async fn read_index(&self) -> Result<()> {
-        match self.group.read_index().await {
-            // The view is published before the group counts the entry as applied.
-            Ok(_) => Ok(()),
-            Err(error) => Err(unavailable(&error)),
-        }
-    }
-
     /// Refuses a transaction that could make the data larger while the disk is nearly full.
     pub fn admits(&self, txn: &Txn) -> Result<()> {
         if self.group.disk_low() && txn_grows(txn) {
             Err(disk_full())
         } else {
             Ok(())
-        }
-    }
-
-    /// Puts a command into the log and waits until it is applied here.
-    pub async fn propose(&self, command: &Command) -> Result<Vec<Outcome>> {
-        if self.group.disk_low() && grows(command) {
-            return Err(disk_full());
-        }
-        let bytes = Bytes::from(command.encode());
-        match self.group.propose(bytes).await {
-            Ok(done) => Ok(done.response),
-            Err(ProposeError::TooLarge { bytes, limit }) => Err(SqlError::new(
-                "54000",
-                format!("a log entry of {bytes} bytes is larger than {limit} bytes"),
-            )),
-            Err(ProposeError::Unknown { reason }) => {
-                Err(SqlError::unknown_outcome().detail(reason))
-            }
-            Err(error) => Err(SqlError::new(
-                "57P03",
-                "the environment has no leader that can be reached",
-            )
-            .detail(error.to_string())
-            .hint("Try again; reads in serializable mode go on working.")),
         }
     }
 
@@ -218,7 +290,9 @@ impl Env {
         loop {
             self.host.clock.sleep(CLOSE_EVERY).await;
             let now = self.storage.view().last_ts();
+            // One node does it for all; a new leader begins at its first turn.
             if now == before
+                && self.group.is_leader()
                 && let Err(error) = self
                     .propose(&Command::Close {
                         wall_us: self.wall_us(),
@@ -258,12 +332,6 @@ impl Env {
     pub async fn shutdown(&self) {
         self.group.shutdown().await;
     }
-}
-
-fn unavailable(error: &ReadError) -> SqlError {
-    SqlError::new("57P03", "the environment has no leader that can be reached")
-        .detail(error.to_string())
-        .hint("Try again, or SET default_transaction_isolation = 'serializable' to read what this node has.")
 }
 
 /// Whether a command may make the stored data larger. Deletes, drops and bookkeeping live on the log's reserve.

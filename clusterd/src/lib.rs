@@ -13,6 +13,7 @@ pub mod env;
 pub mod generator;
 pub mod http;
 pub mod lead;
+pub mod node;
 pub mod replica;
 pub mod server;
 

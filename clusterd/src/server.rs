@@ -1,4 +1,4 @@
-//! Putting a node together: the only file that knows all parts.
+//! Putting a node together: the only file, with those below it, that knows all parts.
 //!
 //! Start-up is recovery: the data directory is opened, the log is read, S is rebuilt from its newest snapshot and the log behind it, the CLUSTERs' dataflows are built again
 //! from the catalog while the SQL port answers already: reads of a view wait for its dataflow, reads of tables do not.
@@ -7,22 +7,24 @@ use crate::adapter::commit::Committer;
 use crate::adapter::read_point::ReadPoints;
 use crate::adapter::{Adapter, lease, pgwire};
 use crate::config::Config;
-use crate::env::{Env, Machine, merge};
 use crate::http;
 use crate::lead::Clusters;
-use anyhow::{Context, Result, anyhow};
-use bootstrap::DataDir;
+use crate::node::{Groups, Neighbours, members, placement};
+use anyhow::{Result, anyhow};
+use bootstrap::{DataDir, Member};
 use host::Host;
-use raft::{Election, GroupClass, GroupConfig, NoPeers, RaftGroup, Wal, WalConfig};
-use state::command::{Command, Gateway};
+use mesh::{EnvironmentId, NodeName, QuicConfig, QuicTransport, StartError, Timing, Transport};
+use raft::{Election, Wal};
+use state::command::Gateway;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// The group id of ENV.
-const ENV_GROUP: raft::GroupId = raft::GroupId(0);
+mod environment;
+
 /// Sessions get this long to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Server {
     adapter: Arc<Adapter>,
     wal: Arc<Wal>,
+    transport: Arc<dyn Transport>,
     _data_dir: DataDir,
     stop: watch::Sender<bool>,
 }
@@ -49,16 +52,31 @@ impl Server {
         // Ports first: a port in use is the most frequent mistake, and finding it must not cost a recovery.
         let sql = bind("--sql-addr", config.sql_addr).await?;
         let http_listener = bind("--http-addr", config.http_addr).await?;
-        let mut data_dir = DataDir::open(&host, &config.data_dir)?;
-        let node = data_dir.identity().node_id();
+        let mut member = Member::open(
+            &host,
+            &config.data_dir,
+            &config.advertised(config.mesh_addr),
+        )?;
+        let transport = start_mesh(&config, &host, &member)?;
+        let advertised = config.advertised(transport.local_address());
+        let transport: Arc<dyn Transport> = transport;
+        let node = member.data_dir.identity().node_id();
         let gateway = Gateway {
             node,
-            incarnation: data_dir.starts(),
+            incarnation: member.data_dir.starts(),
         };
-        let (wal, env) = open_env(&config, &host, &data_dir).await?;
-        introduce(&env, &data_dir, gateway).await?;
-        // From here on writes are acknowledged: a directory that loses its log is not formed anew.
-        data_dir.mark_formed(&host)?;
+        let groups = Arc::new(Groups::default());
+        let (wal, env) = environment::open(&config, &host, &member, &transport, &groups).await?;
+        groups.serve(&*transport);
+        env.serve();
+        let place = environment::Place {
+            gateway,
+            mesh_addr: advertised,
+            sql_addr: sql.local_addr()?.to_string(),
+            http_addr: http_listener.local_addr()?.to_string(),
+        };
+        environment::introduce(&env, &host, &mut member, place).await?;
+        let Member { data_dir, .. } = member;
 
         let (stop, stopping) = watch::channel(false);
         let read_points = ReadPoints::new(Arc::clone(&env));
@@ -70,6 +88,13 @@ impl Server {
             node,
             data_dir.snapshots(),
             election(&config),
+        );
+        let neighbours = Neighbours::new(
+            Arc::clone(&env),
+            host.clone(),
+            Arc::clone(&transport),
+            stopping.clone(),
+            fatal_hook(),
         );
         let (adapter, forget_task) = Adapter::new(
             config.clone(),
@@ -87,6 +112,17 @@ impl Server {
         spawn("forget-sessions", Box::pin(forget_task));
         spawn("close", Box::pin(Arc::clone(&env).close_when_idle()));
         spawn("report", Box::pin(Arc::clone(&env).report()));
+        spawn("neighbours", Box::pin(Arc::clone(&neighbours).run()));
+        let keep_members = members::run(
+            Arc::clone(&env),
+            host.clone(),
+            Arc::clone(&transport),
+            Arc::clone(&neighbours),
+        );
+        spawn("members", Box::pin(keep_members));
+        let place = placement::run(Arc::clone(&env), host.clone(), neighbours);
+        spawn("placement", Box::pin(place));
+        adapter.serve_cancels(&*transport);
         let leases = Arc::clone(&adapter);
         let keep = lease::keep(
             move || leases.leases.oldest(),
@@ -118,6 +154,7 @@ impl Server {
             Server {
                 adapter,
                 wal,
+                transport,
                 _data_dir: data_dir,
                 stop,
             },
@@ -125,9 +162,11 @@ impl Server {
         ))
     }
 
-    /// Ends sessions with 57P01, stops the group, closes the log.
+    /// Hands leadership over, ends sessions with 57P01, stops the groups, closes the log.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        // First: writers on other nodes should not have to wait for an election.
+        self.adapter.env.hand_over().await;
         self.adapter.sessions.stop();
         let drained = async {
             while !self.adapter.sessions.activity().is_empty() {
@@ -143,17 +182,60 @@ impl Server {
         }
         self.adapter.clusters.shutdown();
         self.adapter.env.shutdown().await;
+        self.transport.close("the node is stopping").await;
         self.wal.close();
     }
 }
 
-async fn bind(flag: &str, addr: std::net::SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(addr).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            anyhow!("{flag} {addr} is in use by another process: stop it, or choose another port with {flag}")
+/// Opens this node's UDP port.
+fn start_mesh(config: &Config, host: &Host, member: &Member) -> Result<Arc<QuicTransport>> {
+    let identity = member.data_dir.identity();
+    let name = NodeName {
+        environment: EnvironmentId(identity.environment_id()),
+        node: identity.node_id(),
+    };
+    let identity = mesh::Identity {
+        name,
+        generation: identity.generation,
+        incarnation: member.data_dir.starts(),
+        process: host.rng.next_u64(),
+    };
+    let mut quic = QuicConfig::new(config.mesh_addr, identity, member.credentials.clone());
+    quic.timing = match election(config) {
+        Election::Lan => Timing::lan(),
+        Election::Dev => Timing::dev(),
+        Election::Wan => Timing::wan(),
+    };
+    let transport = QuicTransport::start(quic, host.clone()).map_err(|error| {
+        let addr = config.mesh_addr;
+        match is_in_use(&error) {
+            true => in_use("--mesh-addr", addr),
+            false => anyhow!(error).context(format!("cannot listen on --mesh-addr {addr}")),
         }
-        _ => anyhow!(error).context(format!("cannot listen on {flag} {addr}")),
-    })
+    })?;
+    Ok(Arc::new(transport))
+}
+
+fn is_in_use(error: &StartError) -> bool {
+    match error {
+        StartError::Bind { source, .. } => source.kind() == std::io::ErrorKind::AddrInUse,
+        _ => false,
+    }
+}
+
+fn in_use(flag: &str, addr: SocketAddr) -> anyhow::Error {
+    anyhow!(
+        "{flag} {addr} is in use by another process: stop it, or choose another port with {flag}"
+    )
+}
+
+async fn bind(flag: &str, addr: std::net::SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => in_use(flag, addr),
+            _ => anyhow!(error).context(format!("cannot listen on {flag} {addr}")),
+        })
 }
 
 /// An fsync that failed, or a broken invariant, ends the process: what the disk holds is no longer known.
@@ -171,95 +253,6 @@ fn election(config: &Config) -> Election {
         "wan" => Election::Wan,
         _ => Election::Lan,
     }
-}
-
-async fn open_env(
-    config: &Config,
-    host: &Host,
-    data_dir: &DataDir,
-) -> Result<(Arc<Wal>, Arc<Env>)> {
-    let wal_config = WalConfig {
-        expected: data_dir.identity().formed,
-        ..WalConfig::new(data_dir.wal())
-    };
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let opener = host.clone();
-    // Reading the log may take a while: not on a thread of the runtime.
-    let open = move || {
-        let _ = sender.send(Wal::open(&opener, wal_config, fatal_hook()));
-    };
-    host.spawn.spawn_blocking("wal-open", Box::new(open));
-    let wal = receiver.await.context("opening the log")??;
-    let mut group = GroupConfig::new(
-        ENV_GROUP,
-        data_dir.identity().node,
-        GroupClass::Env,
-        data_dir.snapshots().join("env"),
-    );
-    group.election = election(config);
-    let (machine, state, storage) = Machine::new();
-    let merge = merge(state, storage.clone(), host.clone());
-    drop(host.spawn.spawn("merge", Box::pin(merge)));
-    let group = RaftGroup::start(
-        group,
-        host,
-        Arc::clone(&wal),
-        machine,
-        Arc::new(NoPeers),
-        fatal_hook(),
-    )
-    .await?;
-    group.found_alone("").await?;
-    Ok((wal, Env::new(group, storage, host.clone())))
-}
-
-/// Makes the environment if this is its first start, and announces this life of the gateway.
-async fn introduce(env: &Arc<Env>, data_dir: &DataDir, gateway: Gateway) -> Result<()> {
-    let failed = |error: crate::adapter::error::SqlError| {
-        anyhow!("{error}: {}", error.detail.clone().unwrap_or_default())
-    };
-    env.read_index().await.map_err(failed)?;
-    let identity = data_dir.identity();
-    let state = env.storage().view();
-    if !state.initialized() && identity.formed {
-        return Err(anyhow!(
-            "{} belongs to environment {}, which has been in use, but its log and snapshots hold nothing of it: acknowledged writes would be lost. \
-             Restore the directory from a copy, or start with an empty one",
-            data_dir.path().display(),
-            identity.environment
-        ));
-    }
-    if !state.initialized() {
-        let mut superusers = vec!["clusterd".to_owned()];
-        superusers.extend(os_user().filter(|user| user != "clusterd"));
-        let init = Command::Init {
-            environment: identity.environment_id(),
-            generation: identity.generation,
-            wall_us: env.wall_us(),
-            superusers,
-        };
-        env.propose(&init).await.map_err(failed)?;
-    } else if state.environment() != identity.environment_id() {
-        return Err(anyhow!(
-            "{} holds the log of environment {:032x} but says it belongs to {}: files of two environments are mixed. \
-             Restore the directory from a copy, or start with an empty one",
-            data_dir.path().display(),
-            state.environment(),
-            identity.environment
-        ));
-    }
-    env.propose(&Command::GatewayStarted { gateway })
-        .await
-        .map_err(failed)?;
-    Ok(())
-}
-
-/// The name of the user who runs the process.
-fn os_user() -> Option<String> {
-    ["USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok())
-        .filter(|name| !name.is_empty())
 }
 
 async fn accept(adapter: Arc<Adapter>, listener: TcpListener) {

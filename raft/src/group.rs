@@ -170,6 +170,13 @@ impl<SM: StateMachine> RaftGroup<SM> {
         changed.map(drop).map_err(|e| self.inner.refused(&e))
     }
 
+    /// Removes a member that is no voter. Leader only, one change at a time.
+    pub async fn remove_member(&self, node: u64) -> Result<(), GroupError> {
+        let nodes = openraft::ChangeMembers::RemoveNodes(BTreeSet::from([node]));
+        let changed = self.inner.raft.change_membership(nodes, true).await;
+        changed.map(drop).map_err(|e| self.inner.refused(&e))
+    }
+
     /// Proposes a command and waits until it is applied here. Only the leader can.
     ///
     /// While an election is going on this waits for its end, at most [`crate::Election::leader_wait`]. The bytes are
@@ -298,6 +305,23 @@ impl<SM: StateMachine> RaftGroup<SM> {
     pub async fn transfer_leader(&self, node: u64) -> Result<(), GroupError> {
         let sent = self.inner.raft.trigger().transfer_leader(node).await;
         sent.map_err(|fatal| stopped(self.inner.group(), &fatal))
+    }
+
+    /// Of the other voters, the one that has most of the log, as far as this node knows while it leads.
+    pub fn most_caught_up(&self) -> Option<u64> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let membership = metrics.membership_config.membership();
+        let voters = membership.voter_ids();
+        let matched = |node: &u64| {
+            replication
+                .get(node)
+                .and_then(|log_id| log_id.as_ref())
+                .map(log_pos)
+        };
+        let own = self.inner.shared.config.node;
+        voters.filter(|node| *node != own).max_by_key(matched)
     }
 
     /// Cuts a snapshot now, and frees the log below it once it is durable.

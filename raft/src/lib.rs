@@ -31,7 +31,7 @@ pub use config::{Election, GroupClass, GroupConfig};
 pub use error::{GroupError, ProposeError, ReadError, SnapshotError};
 pub use group::{GroupStatus, Proposed, RaftGroup, remove_group};
 pub use machine::{Committed, SnapshotWriter, StateMachine};
-pub use peers::{LocalPeers, NoPeers, PeerError, Peers, RpcKind};
+pub use peers::{LocalPeers, NoPeers, PeerError, Peers, Responder, RpcKind};
 pub use types::Member;
 pub use wal::{LogPos, Wal, WalConfig, WalError};
 

@@ -54,7 +54,9 @@ pub async fn serve(adapter: Arc<Adapter>, mut stream: TcpStream) {
     let startup = tokio::time::timeout(STARTUP_TIMEOUT, startup::read_startup(&mut stream)).await;
     let parameters = match startup {
         Ok(Ok(startup::Startup::Session(parameters))) => parameters,
-        Ok(Ok(startup::Startup::Cancel { pid, secret })) => return adapter.cancel(pid, &secret),
+        Ok(Ok(startup::Startup::Cancel { pid, secret })) => {
+            return adapter.cancel(pid, &secret).await;
+        }
         Ok(Err(startup::StartupError::Refused { sqlstate, message })) => {
             return refuse(stream, SqlError::fatal(sqlstate, message)).await;
         }

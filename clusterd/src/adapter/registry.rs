@@ -5,6 +5,7 @@ use futures::task::AtomicWaker;
 use host::Rng;
 use host::metrics::{IntGauge, gauge};
 use parking_lot::Mutex;
+use repr::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,6 +16,17 @@ use std::time::Duration;
 pub const SESSIONS_MAX: usize = 5_000;
 /// A pid is the node's slot (10 bits) and a counter (21 bits), so that a cancel request that reaches another node can be sent on.
 const COUNTER_BITS: u32 = 21;
+const SLOT_MASK: u32 = 0x3ff;
+
+/// Which of the 1,024 slots of pids a node's sessions are in.
+pub fn slot_of_node(node: NodeId) -> u32 {
+    (node.0 & u64::from(SLOT_MASK)) as u32
+}
+
+/// The slot that a pid is in.
+pub fn slot_of_pid(pid: i32) -> u32 {
+    (pid as u32 >> COUNTER_BITS) & SLOT_MASK
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionKey {

@@ -1,0 +1,200 @@
+//! Asking ENV's leader, wherever it is.
+//!
+//! A request goes to the leader that this node's own membership knows, and again to the next when that one is gone or refuses, until the request's patience ends. Asking
+//! again is safe: a ReadIndex has no effect, and S executes a transaction once however often its token comes (H13). So an election costs a statement time, not an error.
+
+use super::{Env, disk_full, grows};
+use crate::adapter::error::{Result, SqlError};
+use bytes::Bytes;
+use host::Instant;
+use mesh::{CallError, Delivery, Message};
+use protocol::{Kind, Lane, ProposeAnswer, ReadPointAnswer};
+use raft::{ProposeError, ReadError};
+use repr::NodeId;
+use state::{Command, Outcome};
+use std::time::Duration;
+
+/// Pause before a request is sent again.
+const RETRY_PAUSE: Duration = Duration::from_millis(3);
+
+/// Why one attempt brought nothing.
+struct Failed {
+    reason: String,
+    /// Somebody may have acted on it.
+    perhaps_done: bool,
+}
+
+impl Failed {
+    fn not_done(reason: impl ToString) -> Failed {
+        Failed {
+            reason: reason.to_string(),
+            perhaps_done: false,
+        }
+    }
+
+    fn perhaps(reason: impl ToString) -> Failed {
+        Failed {
+            reason: reason.to_string(),
+            perhaps_done: true,
+        }
+    }
+}
+
+impl From<CallError> for Failed {
+    fn from(error: CallError) -> Failed {
+        match error.delivery() {
+            Delivery::Never => Failed::not_done(error),
+            Delivery::Unknown => Failed::perhaps(error),
+        }
+    }
+}
+
+/// What an attempt ended with: the answer, a definite error, or a reason to try again.
+type Attempt<T> = std::result::Result<Result<T>, Failed>;
+
+impl Env {
+    /// Confirms with a quorum that the state here holds everything that was acknowledged before this call.
+    pub async fn read_index(&self) -> Result<()> {
+        let deadline = self.host.clock.now() + self.patience;
+        loop {
+            // Each attempt is sent after all who wait for it have arrived.
+            let failed = match self.try_read_index().await {
+                Ok(answer) => return answer,
+                Err(failed) => failed,
+            };
+            if !self.pause_until(deadline).await {
+                return Err(no_leader(&failed.reason).hint(
+                    "Try again, or SET default_transaction_isolation = 'serializable' to read what this node has.",
+                ));
+            }
+        }
+    }
+
+    async fn try_read_index(&self) -> Attempt<()> {
+        match self.leader_elsewhere()? {
+            // The view is published before the group counts the entry as applied.
+            None => match self.group.read_index().await {
+                Ok(_) => Ok(Ok(())),
+                Err(ReadError::Closed { .. }) => Ok(Err(SqlError::shutdown())),
+                Err(error @ (ReadError::NotLeader { .. } | ReadError::NoQuorum)) => {
+                    Err(Failed::not_done(error))
+                }
+            },
+            Some(leader) => {
+                let bytes = self.ask(leader, Kind::READ_POINT, Bytes::new()).await?;
+                match ReadPointAnswer::decode(&bytes).map_err(Failed::not_done)? {
+                    ReadPointAnswer::At { index } => Ok(self.wait_applied(index).await),
+                    ReadPointAnswer::NotLeader { .. } => {
+                        Err(Failed::not_done("its leader has changed"))
+                    }
+                    ReadPointAnswer::NoQuorum => Err(Failed::not_done(ReadError::NoQuorum)),
+                    ReadPointAnswer::Stopping => Err(Failed::not_done("its leader is stopping")),
+                }
+            }
+        }
+    }
+
+    /// Puts a command into the log and waits until it is applied here. What has an effect each time it is applied must carry tokens.
+    pub async fn propose(&self, command: &Command) -> Result<Vec<Outcome>> {
+        if self.group.disk_low() && grows(command) {
+            return Err(disk_full());
+        }
+        let bytes = Bytes::from(command.encode());
+        let deadline = self.host.clock.now() + self.patience;
+        let mut perhaps_done = false;
+        loop {
+            let failed = match self.try_propose(bytes.clone()).await {
+                Ok(answer) => return answer,
+                Err(failed) => failed,
+            };
+            perhaps_done |= failed.perhaps_done;
+            if !self.pause_until(deadline).await {
+                return Err(match perhaps_done {
+                    true => SqlError::unknown_outcome().detail(failed.reason),
+                    false => no_leader(&failed.reason)
+                        .hint("Try again; reads in serializable mode go on working."),
+                });
+            }
+        }
+    }
+
+    async fn try_propose(&self, command: Bytes) -> Attempt<Vec<Outcome>> {
+        match self.leader_elsewhere()? {
+            None => match self.group.propose(command).await {
+                Ok(done) => Ok(Ok(done.response)),
+                Err(ProposeError::TooLarge { bytes, limit }) => {
+                    Ok(Err(too_large(bytes as u64, limit as u64)))
+                }
+                Err(ProposeError::Closed) => Ok(Err(SqlError::shutdown())),
+                Err(error @ ProposeError::NotLeader { .. }) => Err(Failed::not_done(error)),
+                Err(error @ ProposeError::Unknown { .. }) => Err(Failed::perhaps(error)),
+            },
+            Some(leader) => {
+                let bytes = self.ask(leader, Kind::PROPOSE, command).await?;
+                match ProposeAnswer::decode(&bytes).map_err(Failed::perhaps)? {
+                    ProposeAnswer::Applied { index, outcomes } => {
+                        Ok(self.wait_applied(index).await.map(|()| outcomes))
+                    }
+                    ProposeAnswer::NotLeader { .. } => {
+                        Err(Failed::not_done("its leader has changed"))
+                    }
+                    ProposeAnswer::TooLarge { bytes, limit } => Ok(Err(too_large(bytes, limit))),
+                    ProposeAnswer::DiskFull => Ok(Err(disk_full())),
+                    ProposeAnswer::Unknown { reason } => Err(Failed::perhaps(reason)),
+                    ProposeAnswer::Stopping => Err(Failed::not_done("its leader is stopping")),
+                }
+            }
+        }
+    }
+
+    /// The leader, if it is another node.
+    fn leader_elsewhere(&self) -> std::result::Result<Option<NodeId>, Failed> {
+        match self.leader() {
+            None => Err(Failed::not_done("it has no leader now")),
+            Some(leader) if leader == self.node() => Ok(None),
+            Some(leader) => Ok(Some(leader)),
+        }
+    }
+
+    /// Sends a request to a leader, and gives up as soon as another one is known.
+    async fn ask(
+        &self,
+        leader: NodeId,
+        kind: Kind,
+        body: Bytes,
+    ) -> std::result::Result<Bytes, Failed> {
+        let message = Message::new(Lane::Control, kind, body);
+        let call = self.transport.call(leader, message, self.patience);
+        let mut status = self.group.status();
+        let deposed = status.wait_for(|status| status.leader.is_some_and(|l| l != leader.0));
+        tokio::select! {
+            biased;
+            answer = call => Ok(answer?),
+            _ = deposed => Err(Failed::perhaps("its leader has changed")),
+        }
+    }
+
+    async fn wait_applied(&self, index: u64) -> Result<()> {
+        let applied = self.group.wait_applied(index).await;
+        applied.map(drop).map_err(|_| SqlError::shutdown())
+    }
+
+    /// False once the deadline has passed. A leader that appears meanwhile ends the pause.
+    async fn pause_until(&self, deadline: Instant) -> bool {
+        if self.host.clock.now() >= deadline {
+            return false;
+        }
+        self.host.clock.sleep(RETRY_PAUSE).await;
+        true
+    }
+}
+
+fn no_leader(reason: &str) -> SqlError {
+    SqlError::new("57P03", "the environment has no leader that can be reached")
+        .detail(reason.to_owned())
+}
+
+fn too_large(bytes: u64, limit: u64) -> SqlError {
+    let text = format!("a log entry of {bytes} bytes is larger than {limit} bytes");
+    SqlError::new("54000", text)
+}

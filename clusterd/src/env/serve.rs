@@ -1,0 +1,75 @@
+//! Answering the other nodes while this one leads ENV.
+
+use super::{Env, grows};
+use bytes::Bytes;
+use host::BoxFuture;
+use mesh::{Refusal, Request};
+use protocol::{Kind, Lane, ProposeAnswer, ReadPointAnswer};
+use raft::{ProposeError, ReadError};
+use repr::NodeId;
+use state::Command;
+use std::sync::Arc;
+
+type Answer = BoxFuture<'static, Result<Bytes, Refusal>>;
+
+impl Env {
+    /// Lets the other nodes' proposals and readers in.
+    pub fn serve(self: &Arc<Self>) {
+        let env = Arc::clone(self);
+        let propose = move |request: Request| -> Answer {
+            let env = Arc::clone(&env);
+            Box::pin(async move {
+                let answer = env.answer_proposal(request.body).await?;
+                Ok(Bytes::from(answer.encode()))
+            })
+        };
+        let env = Arc::clone(self);
+        let read = move |_request: Request| -> Answer {
+            let env = Arc::clone(&env);
+            Box::pin(async move { Ok(Bytes::from(env.answer_reader().await.encode())) })
+        };
+        let transport = &self.transport;
+        transport.serve_calls(Lane::Control, Kind::PROPOSE, Arc::new(propose));
+        transport.serve_calls(Lane::Control, Kind::READ_POINT, Arc::new(read));
+    }
+
+    async fn answer_proposal(&self, body: Bytes) -> Result<ProposeAnswer, Refusal> {
+        if !self.group.is_leader() {
+            let leader = self.leader();
+            return Ok(ProposeAnswer::NotLeader { leader });
+        }
+        // What the log holds every node must be able to read: nothing gets in that does not decode.
+        let command =
+            Command::decode(&body).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        if self.group.disk_low() && grows(&command) {
+            return Ok(ProposeAnswer::DiskFull);
+        }
+        drop(command);
+        Ok(match self.group.propose(body).await {
+            Ok(done) => ProposeAnswer::Applied {
+                index: done.pos.index,
+                outcomes: done.response,
+            },
+            Err(ProposeError::NotLeader { leader }) => ProposeAnswer::NotLeader {
+                leader: leader.map(NodeId),
+            },
+            Err(ProposeError::TooLarge { bytes, limit }) => ProposeAnswer::TooLarge {
+                bytes: bytes as u64,
+                limit: limit as u64,
+            },
+            Err(ProposeError::Unknown { reason }) => ProposeAnswer::Unknown { reason },
+            Err(ProposeError::Closed) => ProposeAnswer::Stopping,
+        })
+    }
+
+    async fn answer_reader(&self) -> ReadPointAnswer {
+        match self.group.read_position().await {
+            Ok(pos) => ReadPointAnswer::At { index: pos.index },
+            Err(ReadError::NotLeader { leader }) => ReadPointAnswer::NotLeader {
+                leader: leader.map(NodeId),
+            },
+            Err(ReadError::NoQuorum) => ReadPointAnswer::NoQuorum,
+            Err(ReadError::Closed { .. }) => ReadPointAnswer::Stopping,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Wall clocks of the nodes, compared: one that is far ahead must not hurry the environment's time (H21).
+//!
+//! Correctness does not depend on any clock: timestamps only ever rise. But a clock that is an hour ahead would carry all timestamps an hour ahead, and
+//! they never come back. With three or more clocks known, this node's own among them, what it proposes is at most [`AHEAD_MAX`] ahead of their median.
+
+use parking_lot::Mutex;
+use repr::NodeId;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+/// How far ahead of the median of all clocks a proposal may be.
+pub const AHEAD_MAX: Duration = Duration::from_millis(500);
+/// Fewer clocks than this have no median worth following.
+const SAMPLES_MIN: usize = 3;
+
+/// What this node knows of the other nodes' clocks.
+#[derive(Default)]
+pub struct Clocks {
+    /// Microseconds that each other node's clock is ahead of this node's.
+    ahead_us: Mutex<BTreeMap<NodeId, i64>>,
+    /// The most that may be added to this node's clock; positive when it is not ahead.
+    bound_us: AtomicI64,
+    /// Whether enough clocks are known to bound this one.
+    bounded: AtomicBool,
+}
+
+impl Clocks {
+    /// Takes in that `node`'s clock is `ahead_us` ahead of this node's.
+    pub fn observe(&self, node: NodeId, ahead_us: i64) {
+        let mut known = self.ahead_us.lock();
+        known.insert(node, ahead_us);
+        self.update(&known);
+    }
+
+    /// `node` has not answered: what its clock was says nothing any more.
+    pub fn forget(&self, node: NodeId) {
+        let mut known = self.ahead_us.lock();
+        if known.remove(&node).is_some() {
+            self.update(&known);
+        }
+    }
+
+    /// `wall_us` by this node's clock, not further ahead than the others allow.
+    pub fn clamp(&self, wall_us: u64) -> u64 {
+        match self.bounded.load(Ordering::Acquire) {
+            true => wall_us.saturating_add_signed(self.bound_us.load(Ordering::Acquire).min(0)),
+            false => wall_us,
+        }
+    }
+
+    /// How far each known node's clock is ahead of this one's, in microseconds.
+    pub fn known(&self) -> BTreeMap<NodeId, i64> {
+        self.ahead_us.lock().clone()
+    }
+
+    fn update(&self, known: &BTreeMap<NodeId, i64>) {
+        let mut all: Vec<i64> = known.values().copied().chain([0]).collect();
+        all.sort_unstable();
+        let enough = all.len() >= SAMPLES_MIN;
+        // The lower one of two in the middle: behind is harmless.
+        let median = all[(all.len() - 1) / 2];
+        let bound = median + AHEAD_MAX.as_micros() as i64;
+        self.bound_us.store(bound, Ordering::Release);
+        let before = self.bounded.swap(enough, Ordering::AcqRel);
+        if enough && bound < 0 && !before {
+            tracing::warn!(
+                ahead_us = -median,
+                "this node's clock is far ahead of the others'; it is not believed"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_US: i64 = 3_600_000_000;
+
+    #[test]
+    fn a_clock_far_ahead_of_two_others_is_held_back() {
+        let clocks = Clocks::default();
+        let now = 10 * HOUR_US as u64;
+        clocks.observe(NodeId(2), -HOUR_US);
+        // Two clocks that differ: nobody knows which is right.
+        assert_eq!(clocks.clamp(now), now);
+        clocks.observe(NodeId(3), -HOUR_US + 1_000);
+        assert_eq!(clocks.clamp(now), now - HOUR_US as u64 + 1_000 + 500_000);
+        clocks.forget(NodeId(3));
+        assert_eq!(clocks.clamp(now), now);
+    }
+
+    #[test]
+    fn clocks_that_agree_or_are_ahead_change_nothing() {
+        let clocks = Clocks::default();
+        for (node, ahead) in [(2, -400_000), (3, 100_000), (4, HOUR_US)] {
+            clocks.observe(NodeId(node), ahead);
+        }
+        assert_eq!(clocks.clamp(77), 77);
+    }
+}

@@ -1,0 +1,253 @@
+//! Who is in ENV's group, and whose vote counts: what its leader does about it.
+//!
+//! Every node of the environment is a member, so that each has all of the catalog and the tables; a few are voters. The leader compares the nodes that S knows with the group's
+//! membership and makes one change at a time: a new node becomes a learner, learners that have caught up become voters until there are enough, a removed node leaves. A voter
+//! that is only silent stays a voter until somebody can take its place.
+
+use super::Neighbours;
+use crate::env::Env;
+use host::{Host, Instant};
+use mesh::Transport;
+use raft::{GroupStatus, Member};
+use repr::NodeId;
+use state::{NodeStatus, State};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the leader looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A voter that was silent for longer is replaced when another node can take its place.
+const GRACE: Duration = Duration::from_secs(60);
+/// A change that takes longer is given up and tried again.
+const CHANGE_WITHIN: Duration = Duration::from_secs(120);
+
+/// One change of the membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Learner(NodeId),
+    Voters(BTreeSet<u64>),
+    Leave(NodeId),
+}
+
+/// Voters of an environment with this many nodes: one node of two cannot outvote the other.
+fn voters_wanted(nodes: usize) -> usize {
+    match nodes {
+        0..=2 => 1,
+        3..=4 => 3,
+        _ => 5,
+    }
+}
+
+/// The next change, if one is due. `nodes`: those that shall be members, and whether each may be a voter of the future (it is not draining and
+/// was not silent for the grace time).
+fn next_change(nodes: &BTreeMap<NodeId, bool>, status: &GroupStatus, me: NodeId) -> Option<Change> {
+    let member = |id: &NodeId| status.members.contains_key(&id.0);
+    let voter = |id: &NodeId| status.voters.contains(&id.0);
+    if let Some(new) = nodes.keys().find(|id| !member(id)) {
+        return Some(Change::Learner(*new));
+    }
+    let fit: Vec<NodeId> = nodes
+        .iter()
+        .filter(|(_, fit)| **fit)
+        .map(|(id, _)| *id)
+        .collect();
+    let mut chosen: BTreeSet<u64> = BTreeSet::new();
+    // Those that vote already, the leader before all; then the others; those that are not fit only for want of better ones.
+    let by_rank = [
+        Box::new(|id: &NodeId| *id == me) as Box<dyn Fn(&NodeId) -> bool>,
+        Box::new(|id| voter(id) && fit.contains(id)),
+        Box::new(|id| fit.contains(id)),
+        Box::new(|id| voter(id)),
+    ];
+    let wanted = voters_wanted(nodes.len());
+    for rank in by_rank {
+        for id in nodes.keys().filter(|id| rank(id)) {
+            if chosen.len() < wanted {
+                chosen.insert(id.0);
+            }
+        }
+    }
+    if chosen != status.voters && !chosen.is_empty() {
+        return Some(Change::Voters(chosen));
+    }
+    let gone = status.members.keys().map(|id| NodeId(*id));
+    gone.into_iter()
+        .find(|id| !nodes.contains_key(id))
+        .map(Change::Leave)
+}
+
+/// The nodes that shall be members.
+fn wanted(state: &State, silent: impl Fn(NodeId) -> bool) -> BTreeMap<NodeId, bool> {
+    state
+        .nodes()
+        .values()
+        .filter(|node| match node.status {
+            NodeStatus::Active | NodeStatus::Draining => true,
+            NodeStatus::Removed => false,
+        })
+        .map(|node| {
+            (
+                node.id,
+                node.status == NodeStatus::Active && !silent(node.id),
+            )
+        })
+        .collect()
+}
+
+/// Keeps the membership in order while this node leads, and knows the way to each node always.
+pub async fn run(
+    env: Arc<Env>,
+    host: Host,
+    transport: Arc<dyn Transport>,
+    neighbours: Arc<Neighbours>,
+) {
+    let mut known = BTreeMap::new();
+    loop {
+        let state = env.storage().view();
+        learn_addresses(&state, &env, &*transport, &mut known);
+        let status = env.group().status().borrow().clone();
+        if status.is_leader && !state.nodes().is_empty() {
+            let now = host.clock.now();
+            let silent = silent_nodes(&neighbours, now);
+            let nodes = wanted(&state, |node| silent.contains(&node));
+            if let Some(change) = next_change(&nodes, &status, env.node()) {
+                tracing::info!(?change, "the membership of the environment's group changes");
+                carry_out(&env, &host, &state, change).await;
+            }
+        }
+        drop(state);
+        host.clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Nodes that have not answered for the grace time.
+fn silent_nodes(neighbours: &Neighbours, now: Instant) -> BTreeSet<NodeId> {
+    let known = neighbours.known();
+    let silent = known.into_iter().filter(|(_, neighbour)| {
+        neighbour
+            .silent_since
+            .is_some_and(|since| now.since(since) > GRACE)
+    });
+    silent.map(|(id, _)| id).collect()
+}
+
+/// Tells the transport where the nodes are, and who is not welcome any more.
+fn learn_addresses(
+    state: &State,
+    env: &Env,
+    transport: &dyn Transport,
+    known: &mut BTreeMap<NodeId, Option<String>>,
+) {
+    let members = env.group().status().borrow().members.clone();
+    let from_raft = members
+        .into_iter()
+        .map(|(id, member)| (NodeId(id), Some(member.addr)));
+    let mut current: BTreeMap<NodeId, Option<String>> = from_raft.collect();
+    for node in state.nodes().values() {
+        let address = match node.status {
+            NodeStatus::Active | NodeStatus::Draining => Some(node.mesh_addr.clone()),
+            NodeStatus::Removed => None,
+        };
+        // An address that the node has said itself is newer than the one it was admitted with.
+        if address.as_deref() != Some("") {
+            current.insert(node.id, address);
+        }
+    }
+    for (id, address) in current {
+        if id == env.node() || known.get(&id) == Some(&address) {
+            continue;
+        }
+        match &address {
+            Some(address) if address.is_empty() => continue,
+            Some(address) => transport.set_peer(id, address),
+            None => transport.remove_peer(id),
+        }
+        known.insert(id, address);
+    }
+}
+
+async fn carry_out(env: &Env, host: &Host, state: &State, change: Change) {
+    let group = env.group();
+    let done = async {
+        match &change {
+            Change::Learner(node) => {
+                let addr = state.nodes().get(node).map(|n| n.mesh_addr.clone());
+                let member = Member {
+                    addr: addr.unwrap_or_default(),
+                };
+                group.add_learner(node.0, member).await
+            }
+            Change::Voters(voters) => group.change_voters(voters.clone()).await,
+            Change::Leave(node) => group.remove_member(node.0).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        done = done => if let Err(error) = done {
+            tracing::warn!(?change, %error, "the membership was not changed");
+        },
+        () = host.clock.sleep(CHANGE_WITHIN) => tracing::warn!(?change, "the membership was not changed in time"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(voters: &[u64], members: &[u64]) -> GroupStatus {
+        let member = |id: &u64| {
+            (
+                *id,
+                Member {
+                    addr: format!("n{id}"),
+                },
+            )
+        };
+        GroupStatus {
+            term: 1,
+            leader: voters.first().copied(),
+            is_leader: true,
+            voters: voters.iter().copied().collect(),
+            members: members.iter().map(member).collect(),
+        }
+    }
+
+    fn next(nodes: &[(u64, bool)], voters: &[u64], members: &[u64]) -> Option<Change> {
+        let nodes = nodes.iter().map(|(id, fit)| (NodeId(*id), *fit)).collect();
+        next_change(&nodes, &status(voters, members), NodeId(1))
+    }
+
+    fn voters(ids: &[u64]) -> Option<Change> {
+        Some(Change::Voters(ids.iter().copied().collect()))
+    }
+
+    #[test]
+    fn an_environment_grows_one_change_at_a_time() {
+        let two = [(1, true), (2, true)];
+        assert_eq!(next(&two, &[1], &[1]), Some(Change::Learner(NodeId(2))));
+        assert_eq!(next(&two, &[1], &[1, 2]), None);
+        let three = [(1, true), (2, true), (3, true)];
+        assert_eq!(next(&three, &[1], &[1, 2, 3]), voters(&[1, 2, 3]));
+        let six: Vec<_> = (1..=6).map(|id| (id, true)).collect();
+        assert_eq!(
+            next(&six, &[1, 2, 4], &[1, 2, 3, 4, 5, 6]),
+            voters(&[1, 2, 3, 4, 5])
+        );
+    }
+
+    #[test]
+    fn a_silent_voter_is_replaced_only_if_somebody_is_there() {
+        let three = [(1, true), (2, false), (3, true)];
+        assert_eq!(next(&three, &[1, 2, 3], &[1, 2, 3]), None);
+        let four = [(1, true), (2, false), (3, true), (4, true)];
+        assert_eq!(next(&four, &[1, 2, 3], &[1, 2, 3, 4]), voters(&[1, 3, 4]));
+    }
+
+    #[test]
+    fn a_removed_node_first_loses_its_vote() {
+        let two = [(1, true), (3, true)];
+        assert_eq!(next(&two, &[1, 2, 3], &[1, 2, 3]), voters(&[1]));
+        assert_eq!(next(&two, &[1], &[1, 2, 3]), Some(Change::Leave(NodeId(2))));
+    }
+}

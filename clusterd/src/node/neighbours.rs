@@ -1,0 +1,157 @@
+//! How the other nodes fare: every node asks every other twice a second.
+//!
+//! The answers are hints: they bound clocks ([`super::clocks`]), tell ENV's leader who can be reached when it decides about placement, and fill system relations. Only one of
+//! them is more: two nodes whose states differ at the same index of ENV's log stop, because one of them is wrong and nobody knows which.
+
+use crate::env::Env;
+use bytes::Bytes;
+use host::{BoxFuture, Host, Instant};
+use mesh::{Message, Request, Transport};
+use parking_lot::Mutex;
+use protocol::{Kind, Lane, NodeInfo};
+use repr::NodeId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often each other node is asked.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// An answer that takes longer says nothing about the clock.
+const ANSWER_WITHIN: Duration = Duration::from_millis(400);
+
+/// What is known of another node.
+#[derive(Clone, Debug)]
+pub struct Neighbour {
+    /// Since when it has not answered; `None` if it answered last time.
+    pub silent_since: Option<Instant>,
+    /// Of its last answer.
+    pub round_trip: Option<Duration>,
+    /// Its last answer.
+    pub info: Option<NodeInfo>,
+}
+
+/// All other nodes of ENV's group.
+pub struct Neighbours {
+    env: Arc<Env>,
+    host: Host,
+    transport: Arc<dyn Transport>,
+    draining: watch::Receiver<bool>,
+    fatal: raft::FatalHook,
+    known: Mutex<BTreeMap<NodeId, Neighbour>>,
+}
+
+/// Two nodes hold different states.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this node's state and that of node {node} differ at entry {index} of the environment's log: one of them is damaged. \
+     Restore the one that is wrong, or remove it and let it join anew"
+)]
+struct Diverged {
+    node: NodeId,
+    index: u64,
+}
+
+impl Neighbours {
+    /// Answers the others from now on; [`Neighbours::run`] asks them.
+    pub fn new(
+        env: Arc<Env>,
+        host: Host,
+        transport: Arc<dyn Transport>,
+        draining: watch::Receiver<bool>,
+        fatal: raft::FatalHook,
+    ) -> Arc<Neighbours> {
+        let neighbours = Arc::new(Neighbours {
+            env,
+            host,
+            transport: Arc::clone(&transport),
+            draining,
+            fatal,
+            known: Mutex::default(),
+        });
+        let answering = Arc::clone(&neighbours);
+        let answer = move |_: Request| -> BoxFuture<'static, Result<Bytes, mesh::Refusal>> {
+            let info = answering.own_info();
+            Box::pin(async move { Ok(Bytes::from(info.encode())) })
+        };
+        transport.serve_calls(Lane::Control, Kind::NODE_INFO, Arc::new(answer));
+        neighbours
+    }
+
+    /// What is known of each.
+    pub fn known(&self) -> BTreeMap<NodeId, Neighbour> {
+        self.known.lock().clone()
+    }
+
+    fn own_info(&self) -> NodeInfo {
+        NodeInfo {
+            wall_us: self.host.clock.wall_us(),
+            applied: self.env.storage().view().applied(),
+            draining: *self.draining.borrow(),
+            hash: self.env.newest_mark(),
+        }
+    }
+
+    /// Asks for ever.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let members = self.env.group().status().borrow().members.clone();
+            let own = self.env.node();
+            let others: Vec<NodeId> = members
+                .keys()
+                .map(|id| NodeId(*id))
+                .filter(|id| *id != own)
+                .collect();
+            self.known.lock().retain(|id, _| others.contains(id));
+            let asks = others.into_iter().map(|node| self.ask(node));
+            futures::future::join_all(asks).await;
+            self.host.clock.sleep(ASK_EVERY).await;
+        }
+    }
+
+    async fn ask(&self, node: NodeId) {
+        let clock = &self.host.clock;
+        let sent = clock.now();
+        let message = Message::new(Lane::Control, Kind::NODE_INFO, Bytes::new());
+        let answer = self.transport.call(node, message, ANSWER_WITHIN).await;
+        let round_trip = clock.now().since(sent);
+        let info = answer.ok().and_then(|bytes| NodeInfo::decode(&bytes).ok());
+        match &info {
+            Some(info) => {
+                let half = (round_trip / 2).as_micros() as i64;
+                let now = clock.wall_us() as i64;
+                self.env
+                    .clocks()
+                    .observe(node, info.wall_us as i64 + half - now);
+                self.compare(node, info);
+            }
+            None => self.env.clocks().forget(node),
+        }
+        let mut known = self.known.lock();
+        let neighbour = known.entry(node).or_insert(Neighbour {
+            silent_since: None,
+            round_trip: None,
+            info: None,
+        });
+        match info {
+            Some(info) => {
+                *neighbour = Neighbour {
+                    silent_since: None,
+                    round_trip: Some(round_trip),
+                    info: Some(info),
+                }
+            }
+            None => {
+                neighbour.silent_since.get_or_insert(sent);
+            }
+        }
+    }
+
+    fn compare(&self, node: NodeId, info: &NodeInfo) {
+        if let Some((index, hash)) = info.hash
+            && self.env.mark_at(index).is_some_and(|own| own != hash)
+        {
+            (self.fatal)(&Diverged { node, index });
+        }
+    }
+}
