@@ -146,6 +146,20 @@ impl Clone for Credentials {
     }
 }
 
+/// What a node without a certificate shows: that it has its key.
+pub(crate) struct SelfSigned {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+pub(crate) fn self_signed(key: &NodeKey) -> Result<SelfSigned, CaError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name("clusterd, not yet a node".to_owned());
+    let certificate = params.self_signed(&key.0)?.der().clone();
+    let key = PrivatePkcs8KeyDer::from(key.0.serialize_der()).into();
+    Ok(SelfSigned { certificate, key })
+}
+
 /// Whom a certificate is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certified {

@@ -2,7 +2,7 @@
 //!
 //! What this is: [`Transport`], the seam through which everything between nodes travels (calls with one answer, one-way messages, streams), and its
 //! implementations: [`QuicTransport`] for real networks, [`SimTransport`] for simulations, [`FaultTransport`] around either to make a network misbehave;
-//! and the environment's certificate authority ([`ca`]). What this is not: it does not know what a message means (crate `protocol` has the types,
+//! the environment's certificate authority ([`ca`]); and the door for nodes that have no certificate of it yet ([`join`]). What this is not: it does not know what a message means (crate `protocol` has the types,
 //! their senders the meaning), who leads what, or who is a member: it is told addresses and removals.
 //!
 //! The life of one call over QUIC: [`Transport::call`] looks up the link to the peer's lane, which makes a connection if there is none, and puts the
@@ -17,6 +17,7 @@ pub mod ca;
 mod error;
 mod fault;
 mod identity;
+pub mod join;
 mod local;
 pub mod metrics;
 pub mod quic;

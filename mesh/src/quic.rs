@@ -33,12 +33,14 @@ use repr::NodeId;
 use ring::hmac;
 use tokio::sync::Semaphore;
 
+use crate::join::{Door, JoinHandler};
 use crate::local::{self, SharedRegistry};
 use crate::registry::Registry;
 use crate::{CallError, CallHandler, Caller, LinkStats, Message, Stream, StreamHandler, Transport};
 
 pub use config::{Limits, QuicConfig, Timing};
-use hello::{CLOSED_STOPPING, Rejection};
+use hello::Rejection;
+pub(crate) use hello::{CLOSED_MALFORMED, CLOSED_REJECTED, CLOSED_STOPPING};
 use link::Link;
 use peers::Peers;
 pub use tls::TlsError;
@@ -57,6 +59,8 @@ pub enum StartError {
     },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Key(#[from] crate::ca::CaError),
     #[error("this node's certificate is not for {0}")]
     OtherNode(crate::NodeName),
 }
@@ -71,6 +75,8 @@ struct Shared {
     registry: SharedRegistry,
     peers: Peers,
     links: Mutex<Links>,
+    /// Where nodes without a certificate are received.
+    door: Door,
 }
 
 #[derive(Default)]
@@ -90,6 +96,23 @@ impl QuicTransport {
     /// # Errors
     /// If the address is in use, or the credentials do not fit each other or the identity.
     pub fn start(config: QuicConfig, host: Host) -> Result<QuicTransport, StartError> {
+        let bind = |source| StartError::Bind {
+            address: config.bind,
+            source,
+        };
+        let socket = UdpSocket::bind(config.bind).map_err(bind)?;
+        QuicTransport::start_on(socket, config, host)
+    }
+
+    /// As [`QuicTransport::start`], on a socket that is bound already; `config.bind` is not used.
+    ///
+    /// # Errors
+    /// If the socket cannot be used, or the credentials do not fit each other or the identity.
+    pub fn start_on(
+        socket: UdpSocket,
+        config: QuicConfig,
+        host: Host,
+    ) -> Result<QuicTransport, StartError> {
         let own = tls::verified_name(
             &config.credentials.certificate,
             &config.credentials.authority,
@@ -106,8 +129,8 @@ impl QuicTransport {
             address: config.bind,
             source,
         };
-        let socket = UdpSocket::bind(config.bind).map_err(bind)?;
         let bound = socket.local_addr().map_err(bind)?;
+        let version = config.version;
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(
             endpoint_config(&config, &host),
@@ -124,10 +147,16 @@ impl QuicTransport {
             registry: Arc::new(Registry::default()),
             peers: Peers::default(),
             links: Mutex::default(),
+            door: Door::new(version),
         });
         let accept = accept(shared.clone());
         shared.host.spawn.spawn("mesh-accept", Box::pin(accept));
         Ok(QuicTransport { shared })
+    }
+
+    /// Answers nodes that have no certificate yet and want to join. Until then they are asked to try again.
+    pub fn serve_joins(&self, handler: Arc<dyn JoinHandler>) {
+        self.shared.door.open(handler);
     }
 
     /// Where it listens: the port is known only now if 0 was asked for.

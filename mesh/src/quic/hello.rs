@@ -13,9 +13,9 @@ use super::tls;
 use crate::{EnvironmentId, Identity, NodeName};
 
 /// Codes of closed connections. They are part of the protocol.
-pub(super) const CLOSED_STOPPING: VarInt = VarInt::from_u32(1);
-pub(super) const CLOSED_REJECTED: VarInt = VarInt::from_u32(2);
-pub(super) const CLOSED_MALFORMED: VarInt = VarInt::from_u32(3);
+pub(crate) const CLOSED_STOPPING: VarInt = VarInt::from_u32(1);
+pub(crate) const CLOSED_REJECTED: VarInt = VarInt::from_u32(2);
+pub(crate) const CLOSED_MALFORMED: VarInt = VarInt::from_u32(3);
 pub(super) const CLOSED_REPLACED: VarInt = VarInt::from_u32(4);
 
 const MAGIC: [u8; 8] = *b"CLUSTERD";

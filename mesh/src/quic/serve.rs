@@ -19,6 +19,7 @@ use super::hello::{self, CLOSED_REJECTED, Hello, ReadHelloError};
 use super::link::{Broken, Reason, close_malformed, read_alone, write_alone};
 use super::pump;
 use super::queue::{Batch, Queue};
+use super::tls;
 use crate::registry::Registry;
 use crate::stats::Counters;
 use crate::{Caller, Refusal, Request, Stream};
@@ -38,7 +39,8 @@ pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming, place: OwnedS
     };
     drop(place);
     match met {
-        Ok((session, send, recv)) => session.run(send, recv).await,
+        Ok(Met::Peer(session, send, recv)) => session.run(send, recv).await,
+        Ok(Met::Joiner(connection)) => shared.door.receive(&shared.host, connection).await,
         Err(Reason::Rejected(reason)) => {
             let now = shared.host.clock.now();
             match shared.peers.is_news(from.ip(), &reason, now) {
@@ -52,12 +54,23 @@ pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming, place: OwnedS
     }
 }
 
-type Met = (Arc<Session>, SendStream, RecvStream);
+/// Who came.
+enum Met {
+    Peer(Arc<Session>, SendStream, RecvStream),
+    /// Somebody without a certificate, who wants to join.
+    Joiner(Connection),
+}
 
 async fn meet(shared: &Arc<Shared>, incoming: Incoming) -> Result<Met, Reason> {
     let connection = incoming.accept()?.await?;
+    if tls::wants_to_join(&connection) {
+        return Ok(Met::Joiner(connection));
+    }
     match greet(shared, &connection).await {
-        Ok((theirs, send, recv)) => Ok((Session::new(shared, connection, &theirs), send, recv)),
+        Ok((theirs, send, recv)) => {
+            let session = Session::new(shared, connection, &theirs);
+            Ok(Met::Peer(session, send, recv))
+        }
         Err(ReadHelloError::Rejected(rejection)) => {
             connection.close(CLOSED_REJECTED, rejection.to_string().as_bytes());
             Err(rejection.into())

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{
+    HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig,
+};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -16,10 +18,13 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme, version}
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::NodeName;
-use crate::ca::Credentials;
+use crate::ca::{Credentials, SelfSigned};
 
 /// What both sides say they speak. The version of the protocol is in the hello, where a mismatch can be explained.
 const ALPN: &[u8] = b"clusterd-mesh";
+
+/// What nodes speak that have no certificate of the environment yet.
+const JOIN_ALPN: &[u8] = b"clusterd-join";
 
 /// Certificates are verified as of this moment (September 2020): they do not expire, and a wrong clock must not part nodes.
 const VERIFIED_AT: Duration = Duration::from_secs(1_600_000_000);
@@ -66,10 +71,50 @@ pub(super) fn server_config(credentials: &Credentials) -> Result<QuicServerConfi
             vec![credentials.certificate.clone()],
             credentials.key.clone_key(),
         )?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![ALPN.to_vec(), JOIN_ALPN.to_vec()];
+    serve_once(config)
+}
+
+/// For a node without a certificate of the environment: only others that want to join are heard.
+pub(crate) fn join_server_config(shown: SelfSigned) -> Result<QuicServerConfig, TlsError> {
+    let SelfSigned { certificate, key } = shown;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![JOIN_ALPN.to_vec()];
+    serve_once(config)
+}
+
+/// Nothing is resumed.
+fn serve_once(mut config: rustls::ServerConfig) -> Result<QuicServerConfig, TlsError> {
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(QuicServerConfig::try_from(config)?)
+}
+
+/// For asking at another node's door: any certificate is taken, as the secret is what counts there.
+pub(crate) fn join_client_config() -> Result<QuicClientConfig, TlsError> {
+    let provider = provider();
+    let anybody = Anybody {
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(anybody))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![JOIN_ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(QuicClientConfig::try_from(config)?)
+}
+
+/// Whether the other side came to join: it may be anybody.
+pub(super) fn wants_to_join(connection: &quinn::Connection) -> bool {
+    let data = connection.handshake_data();
+    let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(JOIN_ALPN))
 }
 
 pub(super) fn client_config(credentials: &Credentials) -> Result<QuicClientConfig, TlsError> {
@@ -194,6 +239,11 @@ impl ServerCertVerifier for PeerVerifier {
 }
 
 impl ClientCertVerifier for PeerVerifier {
+    /// Those who come to join have none. On the mesh's own ALPN whoever shows none is refused before its hello is read.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -225,6 +275,47 @@ impl ClientCertVerifier for PeerVerifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         self.verify_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Believes that the other side has the key of the certificate that it shows, and nothing else.
+#[derive(Debug)]
+struct Anybody {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
