@@ -24,7 +24,7 @@ use crate::shard::{Batch, MergeDone, MergeJob, Shard};
 pub use holds::InputHold;
 pub use init::{DEFAULT_CLUSTER, DEFAULT_DATABASE, DEFAULT_REPLICA, DEFAULT_ROLE, DEFAULT_SCHEMA};
 use members::Members;
-pub use members::{NODES_MAX, SYSTEM_NODE, TOKENS_MAX};
+pub use members::{FIRST_NODE, NODES_MAX, SYSTEM_NODE, TOKENS_MAX};
 use sessions::Sessions;
 pub use snapshot::SnapshotError;
 use stage::Stages;

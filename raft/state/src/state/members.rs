@@ -20,6 +20,8 @@ const TOKEN_MEMORY_US: u64 = 24 * 3600 * 1_000_000;
 /// Longest address, version and public key.
 const TEXT_BYTES_MAX: usize = 1024;
 
+/// The node that makes an environment.
+pub const FIRST_NODE: NodeId = NodeId(1);
 /// Sessions of this node belong to nobody: ENV's leader changes the catalog with them on its own account. Real ids start at 1.
 pub const SYSTEM_NODE: NodeId = NodeId(0);
 
@@ -28,6 +30,8 @@ pub(super) struct Members {
     pub(super) nodes: BTreeMap<NodeId, Arc<Node>>,
     pub(super) tokens: BTreeMap<TokenHash, JoinToken>,
     pub(super) placements: BTreeMap<ClusterId, Arc<Placement>>,
+    /// The first voters of each placed CLUSTER's group, in its incarnation.
+    pub(super) founders: BTreeMap<ClusterId, BTreeSet<NodeId>>,
     pub(super) authority: Option<Authority>,
     /// CLUSTERs whose number of replicas somebody chose; the others are sized by the placement loop.
     pub(super) sized_by_user: BTreeSet<ClusterId>,
@@ -67,6 +71,12 @@ impl State {
     /// Where CLUSTERs run; one that is not here has not been placed yet.
     pub fn placements(&self) -> &BTreeMap<ClusterId, Arc<Placement>> {
         &self.members.placements
+    }
+
+    /// Who founds the group of a CLUSTER that has been placed: its first voters. They stay the same for as long as its incarnation does, so that nodes which learn of the
+    /// placement at different times cannot found two groups of one name.
+    pub fn founders(&self, cluster: ClusterId) -> Option<&BTreeSet<NodeId>> {
+        self.members.founders.get(&cluster)
     }
 
     /// The certificate authority, once ENV has it.
@@ -308,10 +318,20 @@ impl State {
         {
             return;
         }
+        let mut placement = placement.clone();
+        let alone = BTreeSet::from([FIRST_NODE]);
+        // The first node leads what has not been placed, alone. Others must not join in by founding the group that it may have founded.
+        let unplaced = old.is_none() && placement.incarnation == cluster.incarnation;
+        if unplaced && placement.voters != alone {
+            placement.incarnation += 1;
+        }
+        let is_new = old.is_none_or(|old| old.incarnation != placement.incarnation);
         let incarnation = placement.incarnation;
-        self.members_mut()
-            .placements
-            .insert(id, Arc::new(placement.clone()));
+        let members = self.members_mut();
+        if is_new {
+            members.founders.insert(id, placement.voters.clone());
+        }
+        members.placements.insert(id, Arc::new(placement));
         if let Some(hold) = Arc::make_mut(&mut self.holds).get_mut(&id) {
             hold.incarnation = incarnation;
         }
@@ -336,6 +356,7 @@ impl State {
         if members.placements.contains_key(&id) || members.sized_by_user.contains(&id) {
             let members = self.members_mut();
             members.placements.remove(&id);
+            members.founders.remove(&id);
             members.sized_by_user.remove(&id);
         }
     }

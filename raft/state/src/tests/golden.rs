@@ -237,12 +237,14 @@ fn snapshots_of_nodes_keep_their_bytes() {
     let mut bytes = vec![];
     state.write_snapshot(&mut bytes).unwrap();
     assert_eq!(state.hash(), 4741846260072112840);
-    assert_eq!((bytes.len(), xxh3_64(&bytes)), (222, 12132077723735519188));
+    assert_eq!((bytes.len(), xxh3_64(&bytes)), (226, 10375575179651161244));
     let restored = State::read_snapshot(&mut &bytes[..]).unwrap();
     assert_eq!(restored.hash(), state.hash());
     assert_eq!(restored.nodes(), state.nodes());
     assert_eq!(restored.tokens(), state.tokens());
     assert_eq!(restored.placements(), state.placements());
+    let founders = |state: &State| state.founders(DEFAULT_CLUSTER).cloned();
+    assert_eq!(founders(&restored), Some(BTreeSet::from([NodeId(1)])));
     assert_eq!(restored.authority(), state.authority());
     assert!(restored.is_sized_by_user(DEFAULT_CLUSTER));
 }

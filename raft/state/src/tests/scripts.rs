@@ -289,7 +289,10 @@ impl Runner {
         }
         for (cluster, placement) in state.placements() {
             let sized = state.is_sized_by_user(*cluster);
-            lines.push(format!("{cluster} sized_by_user={sized} {placement:?}"));
+            let founders = state.founders(*cluster);
+            lines.push(format!(
+                "{cluster} sized_by_user={sized} {placement:?} founders {founders:?}"
+            ));
         }
         if let Some(authority) = state.authority() {
             lines.push(format!("{authority:?}"));
