@@ -3,7 +3,7 @@
 use crate::feed::{TableChanges, TableSnapshot};
 use crate::peek::PeekTask;
 use plan::EvalError;
-use protocol::compute::Numbered;
+use protocol::compute::{Numbered, PeekId};
 use repr::{GlobalId, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,8 @@ pub enum Order {
         id: GlobalId,
         error: EvalError,
     },
+    /// Nobody waits for the peek any more.
+    Forget(PeekId),
     Shutdown,
 }
 

@@ -8,7 +8,7 @@ use crate::render::arrange::key_hash;
 use crate::worker::{ComputeWorker, WorkerShared};
 use host::{Clock, Spawn, ThreadHandle};
 use plan::EvalError;
-use protocol::compute::{Command, Numbered, Peek, Response};
+use protocol::compute::{Command, Numbered, Peek, PeekId, Response};
 use repr::{Row, ShardId};
 use std::collections::BTreeSet;
 use std::io;
@@ -223,6 +223,12 @@ impl ReplicaHandle {
         for (worker, task) in PeekTask::split(Arc::new(peek), shares, reply, &self.inner.pending) {
             self.inner.mailboxes[worker].push_peek(task);
         }
+    }
+
+    /// Nobody waits for a peek any more that was given to [`ReplicaHandle::peek`] before; it may be answered all the same.
+    pub fn forget_peek(&self, id: PeekId) {
+        let _in_order = lock(&self.inner.ordering);
+        self.broadcast(&Order::Forget(id));
     }
 
     /// Peeks that have not been answered: parked ones, and those that are being worked on.

@@ -139,6 +139,7 @@ impl ComputeWorker {
                 Some(Order::Command(command)) => self.command(&command),
                 Some(Order::Tables(changes)) => updates += self.take_changes(&changes),
                 Some(Order::OutOfMemory { id, error }) => self.fail(id, error),
+                Some(Order::Forget(id)) => self.peeks.cancel(id, &self.mailbox),
                 Some(Order::Shutdown) => self.stopping = true,
             }
             orders += 1;

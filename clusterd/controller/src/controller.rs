@@ -60,6 +60,8 @@ pub(crate) struct Leading {
     /// Ticks so far.
     pub(crate) ticks: u64,
     pub(crate) replicas: BTreeMap<ReplicaId, Replica>,
+    /// Number of the last command sent to each replica, connected or not.
+    pub(crate) sent: BTreeMap<ReplicaId, u64>,
     /// What was published last.
     pub(crate) published: BTreeMap<GlobalId, ExportFrontier>,
 }
@@ -133,6 +135,7 @@ impl Controller {
             epoch,
             ticks: 0,
             replicas: BTreeMap::new(),
+            sent: BTreeMap::new(),
             published: BTreeMap::new(),
         });
         for (id, desired) in &self.desired {

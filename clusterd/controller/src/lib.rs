@@ -20,7 +20,7 @@
 //! it again after a while, ever more seldom, and at once when something else was dropped; see `retry`.
 //!
 //! Caveats:
-//! * Commands are numbered from 1 at each Hello, that is per epoch and connection; a replica starts counting anew when it is greeted.
+//! * Commands are numbered from 1 per epoch and replica, over all connections to it; what was lost with a connection leaves a gap before the next Hello.
 //! * Temporary dataflows (subscriptions, one-shot queries) are not in the log: a new leader drops them and their owners ask again.
 
 mod controller;
@@ -31,6 +31,7 @@ pub mod holds;
 pub mod log;
 mod order;
 mod replica;
+mod resume;
 mod retry;
 pub mod routes;
 mod transient;
@@ -42,4 +43,5 @@ pub use controller::{Config, Controller};
 pub use desired::Desired;
 pub use event::{Action, Event, ExportFrontier};
 pub use holds::{Hold, HoldError, HoldTable};
+pub use resume::Resume;
 pub use routes::{Route, Routes};

@@ -15,8 +15,6 @@ use crate::retry::Failure;
 /// A connected replica.
 #[derive(Default)]
 pub(crate) struct Replica {
-    /// Number of the last command sent.
-    seq: u64,
     /// Its inventory has come and it knows all wishes.
     pub(crate) ready: bool,
     /// Last reported upper of each export.
@@ -46,23 +44,28 @@ impl Controller {
 
     pub(crate) fn send(&mut self, replica: ReplicaId, command: Command, actions: &mut Vec<Action>) {
         let Some(Leading {
-            epoch, replicas, ..
+            epoch,
+            replicas,
+            sent,
+            ..
         }) = &mut self.leading
         else {
             return;
         };
-        let Some(state) = replicas.get_mut(&replica) else {
+        let Some(state) = replicas.get(&replica) else {
             return;
         };
-        state.seq += 1;
+        // Numbers go on over connections: a peek that follows a command of a lost connection must not pass for one that follows a newer one.
+        let seq = sent.entry(replica).or_insert(0);
+        *seq += 1;
         if state.ready {
-            self.routes.set(replica, *epoch, state.seq);
+            self.routes.set(replica, *epoch, *seq);
         }
         actions.push(Action::Send {
             replica,
             command: Numbered {
                 epoch: *epoch,
-                seq: state.seq,
+                seq: *seq,
                 command,
             },
         });
@@ -161,7 +164,18 @@ impl Controller {
             self.reconcile_one(replica, id, running.get(&id).copied(), actions);
         }
         for id in self.transients.keys().copied().collect::<Vec<_>>() {
-            let create = self.transients[&id].create(id);
+            let transient = &self.transients[&id];
+            // What it sent into a connection that was lost would be missing.
+            let begins_anew = transient.is_subscribe && running.contains_key(&id);
+            let create = transient.create(id);
+            if begins_anew {
+                let frontier = None;
+                self.send(
+                    replica,
+                    Command::AllowCompaction { id, frontier },
+                    actions,
+                );
+            }
             self.send(replica, create, actions);
         }
         if let Some(state) = self

@@ -8,15 +8,16 @@ use repr::{GlobalId, Timestamp};
 
 use crate::Controller;
 use crate::event::Action;
+use crate::resume::Resume;
 
 /// A dataflow that lives as long as its statement.
 pub(crate) struct Transient {
     hash: u64,
     pub(crate) dataflow: Arc<Dataflow>,
     as_of: Timestamp,
-    /// A subscription's changes before this time have been handed on; `None`: all there will ever be.
-    delivered: Option<Timestamp>,
-    is_subscribe: bool,
+    /// What of a subscription's changes has been handed on. Replicas send the same ones.
+    seen: Resume,
+    pub(crate) is_subscribe: bool,
 }
 
 impl Transient {
@@ -34,17 +35,14 @@ impl Transient {
             hash,
             dataflow,
             as_of,
-            delivered: Some(0),
+            seen: Resume::new(as_of),
             is_subscribe,
         }
     }
 
     /// The oldest time at which a replica that begins anew would read the inputs.
     pub(crate) fn needed_from(&self) -> Timestamp {
-        match self.delivered {
-            Some(delivered) => self.as_of.max(delivered.saturating_sub(1)),
-            None => Timestamp::MAX,
-        }
+        self.seen.needed_from()
     }
 
     /// The command that builds it: a subscription goes on where it was, without its snapshot.
@@ -54,10 +52,7 @@ impl Transient {
         dataflow.as_of = Some(from);
         for export in &mut dataflow.exports {
             if let ExportKind::Subscribe { with_snapshot, .. } = &mut export.kind {
-                *with_snapshot = *with_snapshot
-                    && self
-                        .delivered
-                        .is_some_and(|delivered| delivered <= self.as_of);
+                *with_snapshot &= self.seen.wants_snapshot();
             }
         }
         Command::CreateDataflow {
@@ -65,23 +60,6 @@ impl Transient {
             hash: self.hash,
             dataflow: Arc::new(dataflow),
         }
-    }
-
-    /// What of a batch is new. Replicas send the same changes; each is handed on once.
-    fn accept(&mut self, mut batch: SubscribeBatch) -> Option<SubscribeBatch> {
-        let delivered = self.delivered?;
-        let beyond = batch.upper.is_none_or(|upper| upper > delivered);
-        // A gap would lose changes: the batch belongs to a dataflow that began later than what was handed on.
-        let joins = batch.lower <= delivered || delivered == 0;
-        if !beyond || !joins {
-            return None;
-        }
-        if let Ok(updates) = &mut batch.updates {
-            updates.retain(|(time, _, _)| *time >= delivered);
-        }
-        batch.lower = batch.lower.max(delivered);
-        self.delivered = batch.upper;
-        Some(batch)
     }
 }
 
@@ -127,7 +105,7 @@ impl Controller {
         let accepted = self
             .transients
             .get_mut(&id)
-            .and_then(|transient| transient.accept(batch));
+            .and_then(|transient| transient.seen.accept(batch));
         actions.extend(accepted.map(|batch| Action::Subscribe { id, batch }));
     }
 }

@@ -19,8 +19,8 @@ pub struct Epoch {
 
 /// A command with its place in the order of its epoch.
 ///
-/// `seq` counts from 1 without gaps from each [`Command::Hello`] on, that is per epoch and connection: each replica has numbers of its own. A
-/// replica processes commands in that order.
+/// `seq` counts from 1 per epoch and replica, and goes on when the replica is connected to anew; a gap is followed by [`Command::Hello`]. A replica processes
+/// commands in that order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Numbered {
     pub epoch: Epoch,
@@ -30,7 +30,7 @@ pub struct Numbered {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
-    /// First command of an epoch. The replica answers [`Response::Inventory`] and refuses older epochs from then on.
+    /// First command of an epoch and of each connection. Peeks that follow a command before it which never came are refused. The replica answers [`Response::Inventory`] and refuses older epochs from then on.
     Hello,
     /// Builds a dataflow, valid from `dataflow.as_of` on. Every input must be readable at that time, else the replica answers
     /// [`Response::DataflowFailed`]. A dataflow of the same id and hash that is running already is kept untouched.

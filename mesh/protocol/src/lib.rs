@@ -23,6 +23,7 @@ macro_rules! message {
 }
 pub(crate) use message;
 
+pub mod cluster;
 pub mod compute;
 pub mod env;
 pub mod mesh;

@@ -78,11 +78,11 @@ impl Kind {
     pub const CANCEL: Kind = Kind(4);
     /// What a node is and how it fares: addresses, version, groups, wall clock.
     pub const NODE_INFO: Kind = Kind(5);
-    /// A stream, from a CLUSTER's leader to a replica: [`Numbered`](crate::Numbered) commands out, [`Response`](crate::Response)s back, both in
-    /// order. A new session begins with Hello; one with a lower epoch than the replica has seen is refused.
+    /// A stream, from a CLUSTER's leader to a replica, opened with a [`ComputeCall`](crate::cluster::ComputeCall): [`Numbered`](crate::Numbered) commands out,
+    /// [`Response`](crate::Response)s back, both in order. A new session begins with Hello; one with a lower epoch than the replica has seen is refused.
     pub const COMPUTE: Kind = Kind(6);
-    /// To a CLUSTER's leader, or from it to a replica: one [`Peek`](crate::Peek). As a call it is answered with one response; as a stream the
-    /// rows come in pieces.
+    /// On [`Lane::Peek`] a call, to a CLUSTER's leader or to the node of a replica: a [`PeekCall`](crate::cluster::PeekCall). On [`Lane::Bulk`] a stream: the rows of an
+    /// answer that was too large for a message.
     pub const PEEK: Kind = Kind(7);
     /// A stream, from a gateway to a CLUSTER's leader: batches of a subscription until either side ends it.
     pub const SUBSCRIBE: Kind = Kind(8);
@@ -90,6 +90,8 @@ impl Kind {
     pub const LEASE: Kind = Kind(9);
     /// Orders about nodes: drain, remove, join.
     pub const NODE_ADMIN: Kind = Kind(10);
+    /// To a CLUSTER's leader: what it knows of replicas and frontiers.
+    pub const CLUSTER_INFO: Kind = Kind(16);
 }
 
 impl fmt::Display for Kind {

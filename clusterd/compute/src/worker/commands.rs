@@ -28,7 +28,7 @@ impl ComputeWorker {
             self.peeks.refuse_older(self.epoch);
         }
         match &numbered.command {
-            Command::Hello => self.hello(),
+            Command::Hello => self.hello(numbered.seq),
             Command::CreateDataflow { id, hash, dataflow } => {
                 self.create(*id, *hash, dataflow, &routed.snapshots)
             }
@@ -47,7 +47,8 @@ impl ComputeWorker {
         self.processed = self.processed.max(numbered.seq);
     }
 
-    fn hello(&mut self) {
+    fn hello(&mut self, seq: u64) {
+        self.peeks.refuse_unfollowed(seq);
         self.named.clear();
         self.report.forget();
         if self.index != 0 {

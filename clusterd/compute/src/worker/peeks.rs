@@ -63,6 +63,13 @@ impl Peeks {
         self.refuse_where(Refusal::StaleEpoch, |task| task.peek.epoch < epoch);
     }
 
+    /// What was sent before the command `seq` and has not come was lost with a connection.
+    pub fn refuse_unfollowed(&mut self, seq: u64) {
+        for task in self.early.extract_if(.., |task| task.peek.after < seq) {
+            task.refuse(Refusal::StaleEpoch);
+        }
+    }
+
     pub fn refuse_before(&mut self, id: GlobalId, frontier: T) {
         self.refuse_where(Refusal::HoldLost, |task| {
             task.peek.target.id == id && task.peek.ts < frontier

@@ -106,6 +106,8 @@ struct World {
     nodes: Vec<Node>,
     replicas: Vec<Replica>,
     lanes: BTreeMap<(usize, usize), Lane>,
+    /// The last number that each leader gave to each replica.
+    numbers: BTreeMap<(Epoch, ReplicaId), u64>,
     peeks: Vec<(u64, GlobalId, Hold)>,
 }
 
@@ -166,6 +168,7 @@ impl World {
             nodes: (0..NODES).map(|_| node()).collect(),
             replicas: (0..REPLICAS).map(|_| Replica::default()).collect(),
             lanes: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             peeks: vec![],
         };
         for node in 0..NODES {
@@ -193,12 +196,14 @@ impl World {
             match action {
                 Action::Send { replica, command } => {
                     let lane = self.lanes.entry((node, replica.0 as usize)).or_default();
-                    lane.seq = if command.command == Command::Hello {
-                        1
-                    } else {
-                        lane.seq + 1
-                    };
-                    assert_eq!(command.seq, lane.seq, "numbers have no gaps");
+                    if command.command != Command::Hello {
+                        assert_eq!(command.seq, lane.seq + 1, "no gaps in a connection");
+                    }
+                    let numbers = self.numbers.entry((command.epoch, replica));
+                    let last = numbers.or_insert(0);
+                    assert!(command.seq > *last, "numbers go on over connections");
+                    *last = command.seq;
+                    lane.seq = command.seq;
                     lane.commands.push_back(command);
                 }
                 // Proposals of a leader that was deposed, and does not know it, are never committed.
