@@ -19,6 +19,8 @@
 //! The life of a failure: a replica that cannot build a dataflow, or had to stop it, says so. The others go on serving it. The replica is told to build
 //! it again after a while, ever more seldom, and at once when something else was dropped; see `retry`.
 //!
+//! Beside it, [`placement`] decides for ENV's leader on which nodes replicas run and who votes in each CLUSTER's group.
+//!
 //! Caveats:
 //! * Commands are numbered from 1 per epoch and replica, over all connections to it; what was lost with a connection leaves a gap before the next Hello.
 //! * Temporary dataflows (subscriptions, one-shot queries) are not in the log: a new leader drops them and their owners ask again.
@@ -30,6 +32,7 @@ mod grants;
 pub mod holds;
 pub mod log;
 mod order;
+pub mod placement;
 mod replica;
 mod resume;
 mod retry;
