@@ -19,6 +19,7 @@ use state::{Command, Outcome, State, Txn};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use storage::Storage;
 
@@ -168,6 +169,8 @@ pub struct Env {
     transport: Arc<dyn Transport>,
     /// How long a request looks for a leader before it fails.
     patience: Duration,
+    /// The last request that looked for a leader found none: the next ones have a tenth of the patience, so that a minority fails fast.
+    abandoned: AtomicBool,
     /// How far this node's clock is behind or ahead of the others': see [`crate::node::clocks`].
     clocks: Clocks,
     marks: Marks,
@@ -188,6 +191,7 @@ impl Env {
             host,
             transport,
             patience: 2 * election.leader_wait(),
+            abandoned: AtomicBool::new(false),
             clocks: Clocks::default(),
             marks,
         })

@@ -22,6 +22,9 @@ use config::{Cli, CliCommand, ConfigCommand, StartArgs};
 use server::{Banner, Server};
 use std::process::ExitCode;
 
+/// Stack of each thread that runs sessions. Plans are walked by recursion to a bounded depth; the bound is well within this, in debug builds too.
+const STACK_BYTES: usize = 8 << 20;
+
 /// What `version()` answers.
 pub const VERSION_TEXT: &str = concat!(
     "PostgreSQL 15.0 on ",
@@ -64,6 +67,7 @@ fn start(args: StartArgs) -> Result<()> {
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(STACK_BYTES)
         .build()
         .context("starting the runtime")?;
     let served = runtime.block_on(serve(config));

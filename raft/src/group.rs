@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use host::{BoxFuture, Host, Instant};
+use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{
     ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
@@ -305,6 +306,21 @@ impl<SM: StateMachine> RaftGroup<SM> {
     pub async fn transfer_leader(&self, node: u64) -> Result<(), GroupError> {
         let sent = self.inner.raft.trigger().transfer_leader(node).await;
         sent.map_err(|fatal| stopped(self.inner.group(), &fatal))
+    }
+
+    /// Whether this node leads, for all it knows, and a quorum has confirmed so within about an election time-out. A hint: for deciding when to give up.
+    pub fn has_quorum(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let config = &self.inner.shared.config;
+        let mut voters = metrics.membership_config.membership().voter_ids();
+        if metrics.state != ServerState::Leader {
+            return false;
+        }
+        let (_, _, most) = config.election.millis();
+        let recent = Duration::from_millis(2 * most);
+        let acked = metrics.last_quorum_acked.as_ref();
+        voters.all(|voter| voter == config.node) || acked.is_some_and(|at| at.elapsed() <= recent)
     }
 
     /// Of the other voters, the one that has most of the log, as far as this node knows while it leads.

@@ -170,11 +170,7 @@ impl Controller {
             let create = transient.create(id);
             if begins_anew {
                 let frontier = None;
-                self.send(
-                    replica,
-                    Command::AllowCompaction { id, frontier },
-                    actions,
-                );
+                self.send(replica, Command::AllowCompaction { id, frontier }, actions);
             }
             self.send(replica, create, actions);
         }

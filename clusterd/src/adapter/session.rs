@@ -145,11 +145,31 @@ pub struct Session {
     parameter_changes: Vec<(&'static str, String)>,
 }
 
+/// The state whose roles and databases a login is checked against.
+///
+/// Without a leader it is what this node has, if the login is good there: otherwise nobody could connect to the minority of a partition, where reads in `serializable` mode go
+/// on. A refusal always has a read point behind it: the role may have been created a moment ago, on another node.
+async fn login_state(adapter: &Adapter, start: &SessionStart) -> Result<Arc<state::State>> {
+    let error = match adapter.read_points.join().await {
+        Ok(point) => return Ok(point.state),
+        Err(error) => error,
+    };
+    let state = adapter.env.storage().view();
+    let catalog = state.catalog();
+    let database = start.database.as_ref().unwrap_or(&start.user);
+    let known =
+        catalog.role_by_name(&start.user).is_some() && catalog.database_by_name(database).is_some();
+    match known && error.sqlstate == "57P03" {
+        true => Ok(state),
+        false => Err(error),
+    }
+}
+
 impl Session {
     /// Checks role and database against a read point, and registers the session.
     pub async fn start(adapter: Arc<Adapter>, start: SessionStart) -> Result<Session> {
-        let point = adapter.read_points.join().await?;
-        let catalog = point.state.catalog();
+        let state = login_state(&adapter, &start).await?;
+        let catalog = state.catalog();
         if catalog.role_by_name(&start.user).is_none() {
             let names: Vec<_> = catalog.roles.values().map(|r| r.name.as_str()).collect();
             return Err(SqlError::fatal(
@@ -186,6 +206,7 @@ impl Session {
             }
         }
         let (key, cancel) = adapter.sessions.register(&start.user, &database)?;
+        drop(state);
         let mut session = Session {
             txn: Transaction::new(Block::Auto, false),
             adapter,

@@ -12,8 +12,11 @@ use protocol::{Kind, Lane, ProposeAnswer, ReadPointAnswer};
 use raft::{ProposeError, ReadError};
 use repr::NodeId;
 use state::{Command, Outcome};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// How long a leader may take that is still there: one that is not is noticed by the transport, or by the election of another.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Pause before a request is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(3);
 
@@ -55,14 +58,15 @@ type Attempt<T> = std::result::Result<Result<T>, Failed>;
 impl Env {
     /// Confirms with a quorum that the state here holds everything that was acknowledged before this call.
     pub async fn read_index(&self) -> Result<()> {
-        let deadline = self.host.clock.now() + self.patience;
+        let deadline = self.deadline();
         loop {
             // Each attempt is sent after all who wait for it have arrived.
             let failed = match self.try_read_index().await {
-                Ok(answer) => return answer,
+                Ok(answer) => return self.found(answer),
                 Err(failed) => failed,
             };
             if !self.pause_until(deadline).await {
+                self.abandoned.store(true, Ordering::Relaxed);
                 return Err(no_leader(&failed.reason).hint(
                     "Try again, or SET default_transaction_isolation = 'serializable' to read what this node has.",
                 ));
@@ -73,10 +77,11 @@ impl Env {
     async fn try_read_index(&self) -> Attempt<()> {
         match self.leader_elsewhere()? {
             // The view is published before the group counts the entry as applied.
-            None => match self.group.read_index().await {
-                Ok(_) => Ok(Ok(())),
-                Err(ReadError::Closed { .. }) => Ok(Err(SqlError::shutdown())),
-                Err(error @ (ReadError::NotLeader { .. } | ReadError::NoQuorum)) => {
+            None => match self.while_confirmed(self.group.read_index()).await {
+                None => Err(Failed::not_done(ReadError::NoQuorum)),
+                Some(Ok(_)) => Ok(Ok(())),
+                Some(Err(ReadError::Closed { .. })) => Ok(Err(SqlError::shutdown())),
+                Some(Err(error @ (ReadError::NotLeader { .. } | ReadError::NoQuorum))) => {
                     Err(Failed::not_done(error))
                 }
             },
@@ -100,15 +105,16 @@ impl Env {
             return Err(disk_full());
         }
         let bytes = Bytes::from(command.encode());
-        let deadline = self.host.clock.now() + self.patience;
+        let deadline = self.deadline();
         let mut perhaps_done = false;
         loop {
             let failed = match self.try_propose(bytes.clone()).await {
-                Ok(answer) => return answer,
+                Ok(answer) => return self.found(answer),
                 Err(failed) => failed,
             };
             perhaps_done |= failed.perhaps_done;
             if !self.pause_until(deadline).await {
+                self.abandoned.store(true, Ordering::Relaxed);
                 return Err(match perhaps_done {
                     true => SqlError::unknown_outcome().detail(failed.reason),
                     false => no_leader(&failed.reason)
@@ -120,14 +126,15 @@ impl Env {
 
     async fn try_propose(&self, command: Bytes) -> Attempt<Vec<Outcome>> {
         match self.leader_elsewhere()? {
-            None => match self.group.propose(command).await {
-                Ok(done) => Ok(Ok(done.response)),
-                Err(ProposeError::TooLarge { bytes, limit }) => {
+            None => match self.while_confirmed(self.group.propose(command)).await {
+                None => Err(Failed::perhaps("no quorum confirms the entry")),
+                Some(Ok(done)) => Ok(Ok(done.response)),
+                Some(Err(ProposeError::TooLarge { bytes, limit })) => {
                     Ok(Err(too_large(bytes as u64, limit as u64)))
                 }
-                Err(ProposeError::Closed) => Ok(Err(SqlError::shutdown())),
-                Err(error @ ProposeError::NotLeader { .. }) => Err(Failed::not_done(error)),
-                Err(error @ ProposeError::Unknown { .. }) => Err(Failed::perhaps(error)),
+                Some(Err(ProposeError::Closed)) => Ok(Err(SqlError::shutdown())),
+                Some(Err(error @ ProposeError::NotLeader { .. })) => Err(Failed::not_done(error)),
+                Some(Err(error @ ProposeError::Unknown { .. })) => Err(Failed::perhaps(error)),
             },
             Some(leader) => {
                 let bytes = self.ask(leader, Kind::PROPOSE, command).await?;
@@ -144,6 +151,40 @@ impl Env {
                     ProposeAnswer::Stopping => Err(Failed::not_done("its leader is stopping")),
                 }
             }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let patience = match self.abandoned.load(Ordering::Relaxed) {
+            true => self.patience / 10,
+            false => self.patience,
+        };
+        self.host.clock.now() + patience
+    }
+
+    fn found<T>(&self, answer: Result<T>) -> Result<T> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            self.abandoned.store(false, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// Gives up what this node does as the leader once a quorum has been silent for the patience of a request: an entry that nobody confirms would wait for ever.
+    pub(super) async fn while_confirmed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let mut deadline = self.deadline();
+        loop {
+            let left = deadline.since(self.host.clock.now()).max(RETRY_PAUSE);
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = self.host.clock.sleep(left) => {}
+            }
+            if !self.group.has_quorum() {
+                return None;
+            }
+            // Only slow: a full disk queue, a machine under load.
+            deadline = self.host.clock.now() + self.patience;
         }
     }
 
@@ -164,7 +205,7 @@ impl Env {
         body: Bytes,
     ) -> std::result::Result<Bytes, Failed> {
         let message = Message::new(Lane::Control, kind, body);
-        let call = self.transport.call(leader, message, self.patience);
+        let call = self.transport.call(leader, message, ANSWER_WITHIN);
         let mut status = self.group.status();
         let deposed = status.wait_for(|status| status.leader.is_some_and(|l| l != leader.0));
         tokio::select! {

@@ -45,7 +45,11 @@ impl Env {
             return Ok(ProposeAnswer::DiskFull);
         }
         drop(command);
-        Ok(match self.group.propose(body).await {
+        let Some(done) = self.while_confirmed(self.group.propose(body)).await else {
+            let reason = "no quorum confirms the entry".to_owned();
+            return Ok(ProposeAnswer::Unknown { reason });
+        };
+        Ok(match done {
             Ok(done) => ProposeAnswer::Applied {
                 index: done.pos.index,
                 outcomes: done.response,
@@ -63,7 +67,8 @@ impl Env {
     }
 
     async fn answer_reader(&self) -> ReadPointAnswer {
-        match self.group.read_position().await {
+        let confirmed = self.while_confirmed(self.group.read_position()).await;
+        match confirmed.unwrap_or(Err(ReadError::NoQuorum)) {
             Ok(pos) => ReadPointAnswer::At { index: pos.index },
             Err(ReadError::NotLeader { leader }) => ReadPointAnswer::NotLeader {
                 leader: leader.map(NodeId),

@@ -94,13 +94,17 @@ pub enum PeekAnswer {
     Rows(PeekRows),
     /// There are more rows than fit. They are kept for [`ROWS_KEPT_MS`], for the first who opens a stream of [`Kind::PEEK`](crate::Kind::PEEK) on the bulk lane with a
     /// [`RowsCall`]; it carries one [`PeekRows`].
-    Kept { ticket: u64 },
+    Kept {
+        ticket: u64,
+    },
     /// A definite answer of the statement.
     Failed(Failure),
     /// Not by this replica. From a leader: not by any of its replicas.
     Refused(Refusal),
     /// Ask elsewhere: the node does not lead the CLUSTER (any more). As far as known this one does.
-    NotLeader { leader: Option<NodeId> },
+    NotLeader {
+        leader: Option<NodeId>,
+    },
 }
 
 /// Opens the stream of rows that were kept.
@@ -156,7 +160,9 @@ pub enum ReplicaMessage {
     /// First message: commands are awaited.
     Attached,
     /// First and last message: it obeys another leader.
-    Stale { epoch: Epoch },
+    Stale {
+        epoch: Epoch,
+    },
     /// First and last message: no such replica runs here (yet).
     Unknown,
     Response(Response),
