@@ -78,6 +78,9 @@ pub struct StartArgs {
     /// Allow addresses other than loopback although connections are neither encrypted nor authenticated.
     #[arg(long, env = "CLUSTERD_INSECURE")]
     pub insecure: bool,
+    /// For tests: messages to and from other nodes are delayed and lost as POST /faults on the HTTP port says.
+    #[arg(long, env = "CLUSTERD_FAULT_INJECTION", hide = true)]
+    pub fault_injection: bool,
     /// TOML file with the same names.
     #[arg(long, env = "CLUSTERD_CONFIG")]
     #[serde(skip)]
@@ -105,6 +108,12 @@ pub struct Config {
     pub election: String,
     pub log_filter: String,
     pub insecure: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub fault_injection: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 const WORKERS_MAX: u32 = 64;
@@ -155,6 +164,7 @@ impl StartArgs {
                 .or(file.log_filter)
                 .unwrap_or_else(|| "info,openraft=warn".to_owned()),
             insecure: self.insecure || file.insecure,
+            fault_injection: self.fault_injection || file.fault_injection,
         };
         config.check()?;
         Ok(config)

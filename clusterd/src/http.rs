@@ -1,5 +1,7 @@
 //! HTTP: liveness, readiness, metrics, and SQL for tools that do not speak the Postgres protocol.
 
+pub mod faults;
+
 use crate::adapter::error::SqlError;
 use crate::adapter::session::{Output, RowSet};
 use crate::adapter::{Adapter, SessionStart};

@@ -13,7 +13,10 @@ use crate::node::{Groups, Neighbours, members, placement};
 use anyhow::{Result, anyhow};
 use bootstrap::{DataDir, Member};
 use host::Host;
-use mesh::{EnvironmentId, NodeName, QuicConfig, QuicTransport, StartError, Timing, Transport};
+use mesh::{
+    EnvironmentId, FaultTransport, Faults, NodeName, QuicConfig, QuicTransport, StartError, Timing,
+    Transport,
+};
 use raft::{Election, Wal};
 use state::command::Gateway;
 use std::net::SocketAddr;
@@ -59,7 +62,7 @@ impl Server {
         )?;
         let transport = start_mesh(&config, &host, &member)?;
         let advertised = config.advertised(transport.local_address());
-        let transport: Arc<dyn Transport> = transport;
+        let (transport, faults) = with_faults(&config, &host, transport);
         let node = member.data_dir.identity().node_id();
         let gateway = Gateway {
             node,
@@ -143,7 +146,13 @@ impl Server {
             user: "clusterd".to_owned(),
         };
         spawn("accept-sql", Box::pin(accept(Arc::clone(&adapter), sql)));
-        let router = http::router(Arc::clone(&adapter));
+        let mut router = http::router(Arc::clone(&adapter));
+        if let Some(faults) = faults {
+            tracing::warn!(
+                "fault injection is on: whoever reaches the HTTP port can cut this node off"
+            );
+            router = router.merge(http::faults::router(faults));
+        }
         let serve = async move {
             if let Err(error) = axum::serve(http_listener, router).await {
                 tracing::error!(%error, "the HTTP port stopped");
@@ -214,6 +223,20 @@ fn start_mesh(config: &Config, host: &Host, member: &Member) -> Result<Arc<QuicT
         }
     })?;
     Ok(Arc::new(transport))
+}
+
+/// The transport, and what makes it misbehave if that is asked for.
+fn with_faults(
+    config: &Config,
+    host: &Host,
+    transport: Arc<QuicTransport>,
+) -> (Arc<dyn Transport>, Option<Arc<Faults>>) {
+    if !config.fault_injection {
+        return (transport, None);
+    }
+    let faults = Arc::new(Faults::new());
+    let faulty = FaultTransport::new(transport, Arc::clone(&faults), host.clone());
+    (Arc::new(faulty), Some(faults))
 }
 
 fn is_in_use(error: &StartError) -> bool {
