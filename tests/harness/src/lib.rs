@@ -11,6 +11,7 @@
 
 pub mod answer;
 pub mod files;
+pub mod mesh;
 pub mod server;
 pub mod sql;
 pub mod wire;

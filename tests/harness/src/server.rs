@@ -162,6 +162,11 @@ pub struct Server {
 impl Server {
     /// Waits until `/readyz` answers 200, or says why that will not come.
     pub fn wait_ready(&mut self) -> Result<(), StartError> {
+        self.wait_ready_within(self.launch.ready_within)
+    }
+
+    /// Like [`Server::wait_ready`] with a limit of its own.
+    pub fn wait_ready_within(&mut self, within: Duration) -> Result<(), StartError> {
         let started = Instant::now();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -173,7 +178,7 @@ impl Server {
             if matches!(http_get(self.launch.http_addr, "/readyz"), Ok((200, _))) {
                 return Ok(());
             }
-            if started.elapsed() > self.launch.ready_within {
+            if started.elapsed() > within {
                 return Err(StartError::NotReady {
                     waited: started.elapsed(),
                     output: self.output(),
@@ -398,13 +403,22 @@ pub fn http_get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, String)> 
     )
 }
 
+/// A minimal HTTP/1.1 POST of plain text: status and body.
+pub fn http_post(addr: SocketAddr, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    post(addr, path, "text/plain", body)
+}
+
 /// A minimal HTTP/1.1 POST of a JSON body: status and body.
 pub fn http_post_json(addr: SocketAddr, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    post(addr, path, "application/json", body)
+}
+
+fn post(addr: SocketAddr, path: &str, kind: &str, body: &str) -> std::io::Result<(u16, String)> {
     let length = body.len();
     http_request(
         addr,
         &format!(
-            "POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         ),
     )
 }
