@@ -115,6 +115,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
             snapshot_nanos: AtomicU64::new(0),
             snapshot_due: Notify::new(),
             alone: AtomicBool::new(false),
+            follows: AtomicBool::new(false),
             read_nanos: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             fatal,
@@ -440,7 +441,7 @@ fn write_error(error: ClientWriteError<Types>) -> ProposeError {
 impl Inner {
     fn new(shared: Arc<Shared>, wal: Arc<Wal>, raft: Raft<Types, Machine>) -> Arc<Inner> {
         let (status, watched) = watch::channel(current_status(&raft));
-        shared.set_alone(&status.borrow());
+        shared.set_role(&status.borrow());
         let server = Server {
             shared: shared.clone(),
             raft: raft.clone(),
@@ -616,7 +617,7 @@ async fn follow_status(
         let mut metrics = raft.server_metrics();
         while metrics.changed().await.is_ok() {
             let current = current_status(&raft);
-            shared.set_alone(&current);
+            shared.set_role(&current);
             status.send_if_modified(|old| {
                 let changed = *old != current;
                 *old = current;

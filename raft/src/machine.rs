@@ -105,6 +105,8 @@ pub(crate) struct Shared {
     pub snapshot_due: Notify,
     /// The group has no member but this node.
     pub alone: AtomicBool,
+    /// Another node leads the group.
+    pub follows: AtomicBool,
     /// When somebody last asked this node's core for a read position, in nanoseconds of the host's clock.
     pub read_nanos: AtomicU64,
     /// The group has been shut down.
@@ -113,18 +115,23 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Whether the core task may write by itself: nobody else is a member, to be sent entries or heartbeats meanwhile, and nobody who reads is
-    /// likely to wait for it behind a slow sync.
+    /// Whether the core task may write by itself, which saves waking the log's thread: a follower has nothing else to do with an entry, and its leader waits for it. The leader of
+    /// others has to send them the entry meanwhile; one that is alone may, as long as nobody who reads is likely to wait for it behind a slow sync.
     pub fn core_may_write(&self) -> bool {
+        if self.follows.load(Ordering::Relaxed) {
+            return true;
+        }
         let read = Instant::from_nanos(self.read_nanos.load(Ordering::Relaxed));
         self.alone.load(Ordering::Relaxed) && self.host.clock.now().since(read) > READERS_GONE
     }
 
-    /// Takes over from a status whether this node is alone.
-    pub fn set_alone(&self, status: &GroupStatus) {
-        let others = |node: &u64| *node != self.config.node;
-        let alone = !status.members.is_empty() && !status.members.keys().any(others);
+    /// Takes over from a status what this node is in the group.
+    pub fn set_role(&self, status: &GroupStatus) {
+        let own = self.config.node;
+        let alone = !status.members.is_empty() && status.members.keys().all(|node| *node == own);
         self.alone.store(alone, Ordering::Relaxed);
+        let follows = status.leader.is_some_and(|leader| leader != own);
+        self.follows.store(follows, Ordering::Relaxed);
     }
 }
 
