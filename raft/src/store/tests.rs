@@ -64,6 +64,7 @@ impl StoreBuilder<Types, GroupStore, Machine> for Builder {
             snapshot_due: Notify::new(),
             // So that the suite goes through the path on which the core task writes.
             alone: true.into(),
+            follows: false.into(),
             read_nanos: 0.into(),
             stopped: false.into(),
             fatal,
