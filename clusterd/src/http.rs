@@ -53,6 +53,7 @@ async fn readyz(State(adapter): State<Arc<Adapter>>) -> Response {
 
 async fn metrics(State(adapter): State<Arc<Adapter>>) -> Response {
     adapter.clusters.report();
+    mesh::metrics::publish(&adapter.env.transport().stats());
     (
         [("content-type", "text/plain; version=0.0.4")],
         host::metrics::render(),

@@ -9,7 +9,7 @@ use crate::adapter::{Adapter, lease, pgwire};
 use crate::config::Config;
 use crate::http;
 use crate::lead::Clusters;
-use crate::node::{Groups, Neighbours, members, placement};
+use crate::node::{Groups, Neighbours, leases, members, placement};
 use anyhow::{Result, anyhow};
 use bootstrap::{DataDir, Member};
 use host::Host;
@@ -123,12 +123,14 @@ impl Server {
             Arc::clone(&neighbours),
         );
         spawn("members", Box::pin(keep_members));
+        let end_leases = leases::run(Arc::clone(&env), host.clone(), Arc::clone(&neighbours));
+        spawn("leases", Box::pin(end_leases));
         let place = placement::run(Arc::clone(&env), host.clone(), neighbours);
         spawn("placement", Box::pin(place));
         adapter.serve_cancels(&*transport);
-        let leases = Arc::clone(&adapter);
+        let open = Arc::clone(&adapter);
         let keep = lease::keep(
-            move || leases.leases.oldest(),
+            move || open.leases.oldest(),
             Arc::clone(&env),
             gateway,
             Arc::clone(&host.clock),

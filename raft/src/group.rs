@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use host::metrics::{IntCounter, IntGauge, counter_vec, gauge_vec};
 use host::{BoxFuture, Host, Instant};
 use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -601,6 +602,48 @@ fn current_status(raft: &Raft<Types, Machine>) -> GroupStatus {
     }
 }
 
+/// What operators see of a group.
+struct Gauges {
+    term: IntGauge,
+    leader: IntGauge,
+    voters: IntGauge,
+    changes: IntCounter,
+}
+
+impl Gauges {
+    fn new(group: GroupId) -> Gauges {
+        let label = &[&*group.0.to_string()];
+        let gauge = |name, help| gauge_vec(name, help, &["group"]).with_label_values(label);
+        Gauges {
+            term: gauge("clusterd_raft_term", "Highest term seen of the group."),
+            leader: gauge(
+                "clusterd_raft_leader",
+                "Node that leads the group, 0 if none is known.",
+            ),
+            voters: gauge(
+                "clusterd_raft_voters",
+                "Nodes whose votes count in the group.",
+            ),
+            changes: counter_vec(
+                "clusterd_raft_leader_changes_total",
+                "How often this node has learned of another leader of the group.",
+                &["group"],
+            )
+            .with_label_values(label),
+        }
+    }
+
+    fn set(&self, current: &GroupStatus, before: &GroupStatus) {
+        self.term.set(current.term as i64);
+        self.leader.set(current.leader.unwrap_or(0) as i64);
+        self.voters.set(current.voters.len() as i64);
+        let elected = |status: &GroupStatus| status.leader.map(|leader| (status.term, leader));
+        if elected(current).is_some() && elected(current) != elected(before) {
+            self.changes.inc();
+        }
+    }
+}
+
 /// Runs `work` until it ends or the group stops.
 async fn until_stopped(stop: &Notify, work: impl Future<Output = ()>) {
     futures::future::select(pin!(stop.notified()), pin!(work)).await;
@@ -615,8 +658,10 @@ async fn follow_status(
 ) {
     let follow = async {
         let mut metrics = raft.server_metrics();
+        let gauges = Gauges::new(shared.config.group);
         while metrics.changed().await.is_ok() {
             let current = current_status(&raft);
+            gauges.set(&current, &status.borrow());
             shared.set_role(&current);
             status.send_if_modified(|old| {
                 let changed = *old != current;
