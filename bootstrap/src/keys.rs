@@ -17,13 +17,16 @@ const NODE_CERTIFICATE: &str = "node.cert.pem";
 const CA_CERTIFICATE: &str = "ca.cert.pem";
 const CA_KEY: &str = "ca.key.pem";
 const PEERS: &str = "peers.toml";
+const RECORD: &str = "joining.toml";
 
 /// A node as it was when this one was introduced to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Where its mesh listened then.
     pub address: String,
     pub public_key: Vec<u8>,
+    /// Of a founder (DER): each founder can give another its certificate again.
+    pub certificate: Option<Vec<u8>>,
 }
 
 /// Whom this node was introduced to when it was admitted, itself included.
@@ -32,6 +35,32 @@ pub struct Peers {
     /// These are the nodes that found the environment, this one among them.
     pub founders: bool,
     pub nodes: BTreeMap<NodeId, Peer>,
+}
+
+/// What a node has promised on its way into an environment. It stays, so that the founders can give each other their certificates again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    /// Hash of the token's secret, as hexadecimal digits.
+    pub token: String,
+    pub promise: Promise,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) enum Promise {
+    /// To form an environment of exactly these keys.
+    Form(Vec<PromisedFounder>),
+    /// To join one: it may have let this node in already.
+    Join,
+}
+
+/// A founder, as hexadecimal digits and `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PromisedFounder {
+    pub public_key: String,
+    pub address: String,
 }
 
 /// The private key of the environment's authority, on its way into the environment's state.
@@ -128,6 +157,34 @@ impl KeyFiles {
         Peers::try_from(file).map_err(|error| self.damaged(PEERS, &error))
     }
 
+    /// The authority's certificate (DER).
+    pub(crate) fn authority_certificate(&self, host: &Host) -> Result<Vec<u8>, OpenError> {
+        self.certificate(host, CA_CERTIFICATE)
+    }
+
+    /// What this node has promised to others, if it has.
+    pub(crate) fn record(&self, host: &Host) -> Result<Option<Record>, OpenError> {
+        let path = self.dir.join(RECORD);
+        let exists = host.disk.exists(&path);
+        let exists = exists.map_err(|source| OpenError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        match exists {
+            true => Ok(Some(read_toml(host, &path)?)),
+            false => Ok(None),
+        }
+    }
+
+    pub(crate) fn keep_record(&self, host: &Host, record: &Record) -> Result<(), OpenError> {
+        write_toml(host, &self.dir, RECORD, record)
+    }
+
+    /// Nobody counts on this node.
+    pub(crate) fn forget_record(&self, host: &Host) -> Result<(), OpenError> {
+        self.remove(host, RECORD)
+    }
+
     /// The authority's private key, if it is still here.
     pub(crate) fn authority(&self, host: &Host) -> Result<Option<AuthorityKey>, OpenError> {
         let Some(key_pem) = read_pem(host, &self.dir.join(CA_KEY))? else {
@@ -141,7 +198,11 @@ impl KeyFiles {
     }
 
     pub(crate) fn forget_authority(&self, host: &Host) -> Result<(), OpenError> {
-        let path = self.dir.join(CA_KEY);
+        self.remove(host, CA_KEY)
+    }
+
+    fn remove(&self, host: &Host, name: &str) -> Result<(), OpenError> {
+        let path = self.dir.join(name);
         let remove = || match host.disk.exists(&path)? {
             true => {
                 host.disk.remove(&path)?;
@@ -188,6 +249,8 @@ struct PeerRow {
     node: u64,
     address: String,
     public_key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
 }
 
 impl From<&Peers> for PeersFile {
@@ -197,6 +260,7 @@ impl From<&Peers> for PeersFile {
             node: id.0,
             address: peer.address.clone(),
             public_key: hex::encode(&peer.public_key),
+            certificate: peer.certificate.as_deref().map(hex::encode),
         };
         PeersFile {
             founders: *founders,
@@ -214,6 +278,7 @@ impl TryFrom<PeersFile> for Peers {
             let peer = Peer {
                 address: row.address,
                 public_key: hex::decode(&row.public_key)?,
+                certificate: row.certificate.as_deref().map(hex::decode).transpose()?,
             };
             Ok((NodeId(row.node), peer))
         };

@@ -3,6 +3,7 @@
 use crate::data_dir::{ClaimedDir, DataDir, Identity};
 use crate::error::OpenError;
 use crate::keys::{AuthorityKey, KeyFiles, Peer, Peers};
+use crate::wire::Founder;
 use host::Host;
 use mesh::ca::{Authority, Credentials, NodeKey};
 use mesh::{EnvironmentId, NodeName};
@@ -33,8 +34,20 @@ impl Member {
     /// # Errors
     /// If it cannot be used, is in use, holds something else, or is damaged.
     pub fn open(host: &Host, path: &Path, address: &str) -> Result<Member, OpenError> {
-        let mut dir = ClaimedDir::claim(host, path)?;
+        Member::alone(host, ClaimedDir::claim(host, path)?, address)
+    }
+
+    /// The member whose directory this is; an environment of its own if it is nobody's.
+    pub(crate) fn alone(
+        host: &Host,
+        mut dir: ClaimedDir,
+        address: &str,
+    ) -> Result<Member, OpenError> {
         if dir.identity().is_none() {
+            if KeyFiles::of(host, dir.path())?.record(host)?.is_some() {
+                let path = dir.path().to_owned();
+                return Err(OpenError::Joining { path });
+            }
             let environment = new_environment(host);
             make_alone(host, &mut dir, environment, NodeId(1), address)?;
         }
@@ -117,23 +130,57 @@ pub fn form_locally(host: &Host, founders: &[(&Path, &str)]) -> Result<Environme
         let peer = Peer {
             address: (*address).to_owned(),
             public_key: key.public_key().to_vec(),
+            certificate: None,
         };
         peers.nodes.insert(NodeId(node), peer);
         dirs.push((NodeId(node), dir, key));
     }
     let environment = new_environment(host);
     let authority = Authority::create(environment)?;
+    certify_all(&authority, environment, &mut peers)?;
     for (node, mut dir, key) in dirs {
-        admit(
-            host,
-            &mut dir,
-            &authority,
-            (environment, node),
-            &key,
-            &peers,
-        )?;
+        let name = (environment, node);
+        admit(host, &mut dir, &authority, name, &key, &peers)?;
     }
     Ok(environment)
+}
+
+/// Founds an environment with these members, of which this node is the first.
+pub(crate) fn found(
+    host: &Host,
+    dir: &mut ClaimedDir,
+    key: &NodeKey,
+    members: &[Founder],
+) -> Result<(), OpenError> {
+    let environment = new_environment(host);
+    let authority = Authority::create(environment)?;
+    let peer = |founder: &Founder| Peer {
+        address: founder.address.clone(),
+        public_key: founder.public_key.clone(),
+        certificate: None,
+    };
+    let mut peers = Peers {
+        founders: true,
+        nodes: (1..).map(NodeId).zip(members.iter().map(peer)).collect(),
+    };
+    certify_all(&authority, environment, &mut peers)?;
+    let name = (environment, NodeId(1));
+    admit(host, dir, &authority, name, key, &peers)
+}
+
+fn certify_all(
+    authority: &Authority,
+    environment: EnvironmentId,
+    peers: &mut Peers,
+) -> Result<(), OpenError> {
+    for (node, peer) in &mut peers.nodes {
+        let name = NodeName {
+            environment,
+            node: *node,
+        };
+        peer.certificate = Some(authority.issue(name, &peer.public_key)?);
+    }
+    Ok(())
 }
 
 /// A random name.
@@ -154,6 +201,7 @@ fn make_alone(
     let peer = Peer {
         address: address.to_owned(),
         public_key: key.public_key().to_vec(),
+        certificate: None,
     };
     let peers = Peers {
         founders: true,
@@ -184,7 +232,11 @@ fn admit(
     peers: &Peers,
 ) -> Result<(), OpenError> {
     let files = KeyFiles::of(host, dir.path())?;
-    let certificate = authority.issue(NodeName { environment, node }, key.public_key())?;
+    let certified = peers.nodes.get(&node).and_then(|p| p.certificate.clone());
+    let certificate = match certified {
+        Some(certificate) => certificate,
+        None => authority.issue(NodeName { environment, node }, key.public_key())?,
+    };
     if peers.nodes.keys().next() == Some(&node) {
         files.keep_authority(host, authority)?;
     }

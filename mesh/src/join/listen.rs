@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::{Host, TaskHandle};
-use quinn::{
-    ClientConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
-    TransportConfig,
-};
+use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -93,8 +90,8 @@ impl JoinListener {
         JoinConnection::dial(&self.endpoint, client, address, &self.host, self.version).await
     }
 
-    /// Ends all connections.
-    pub async fn close(self) {
+    /// Ends all connections. The port is free when the listener is dropped then.
+    pub async fn close(&self) {
         self.endpoint
             .close(CLOSED_STOPPING, b"it goes on; try again");
         tokio::select! {
@@ -102,7 +99,13 @@ impl JoinListener {
             () = self.endpoint.wait_idle() => {}
             () = self.host.clock.sleep(CLOSE_TIMEOUT) => {}
         }
+    }
+}
+
+impl Drop for JoinListener {
+    fn drop(&mut self) {
         self.accepting.abort();
+        self.endpoint.close(CLOSED_STOPPING, b"stopping");
     }
 }
 
@@ -116,7 +119,7 @@ async fn accept(endpoint: Endpoint, door: Arc<Door>, host: Host) {
         };
         let (door, at) = (door.clone(), host.clone());
         let receive = async move {
-            let connected = async { Ok::<_, ConnectionError>(incoming.accept()?.await?) };
+            let connected = async { incoming.accept()?.await };
             let connection = tokio::select! {
                 biased;
                 connected = connected => connected,

@@ -175,6 +175,7 @@ async fn the_port_is_free_for_the_transport_when_the_listener_has_closed() {
     let early = JoinListener::start(early, &key, &host, proving(b"one")).unwrap();
     let before = client.dial(&address).await.unwrap();
     early.close().await;
+    drop(early);
     assert!(matches!(
         before.ask(b"x").await,
         Err(JoinError::Unreachable(_))
