@@ -1,46 +1,80 @@
-//! The CLUSTERs that this node leads: one driver task per controller, and the peek path beside it.
+//! The CLUSTERs as one node sees them: what of each runs here, and the way to the leader of each.
 //!
-//! [`controller::Controller`] decides, `driver` acts: it feeds events in, sends commands to replicas, proposes grants to the CLUSTER's own Raft group (`group`) and holds to ENV.
-//! A peek passes none of that: it takes a hold and a route from shared tables and goes straight to the replicas' workers; the first answer that is rows or a definite error wins.
+//! For every CLUSTER of the catalog a node has a `site`, with three parts that live apart:
+//! * *replicas* placed here ([`crate::replica`]): they obey whichever leader comes with the highest epoch, and go on when leaders change;
+//! * a *membership* in the CLUSTER's Raft group (`member`, `group`), if the node is one of its voters;
+//! * while the group's leader is here, a *lead*: `driver` feeds [`controller::Controller`] with events and carries out what it decides, `link` keeps the way to each
+//!   replica, here or elsewhere, `lookup` answers reads.
+//!
+//! The life of a read: `gateway` asks the lead if it is here, else the replica that is here, else the leader wherever it is (`serve` answers there), and asks again, at
+//! the same timestamp, when leaders change or die. What is read at a timestamp is the same whoever answers, so asking twice is safe. A read passes no event loop: a hold, a
+//! route and the worker's queue are all it touches.
+//!
+//! The life of a subscription: `subscription` has the leader create it and takes its batches; when the leader goes it begins anew at the next one, at the last progress.
+//!
+//! No CLUSTER waits for another: each site has tasks of its own.
 
 mod driver;
-mod ended;
+mod gateway;
 mod gauges;
 mod group;
-mod peeks;
+mod info;
+mod kept;
+mod link;
+mod lookup;
+mod member;
+mod miss;
 mod queue;
+mod rows;
+mod serve;
+mod site;
+mod subscription;
+mod wire;
 
 use crate::adapter::error::{Result, SqlError};
 use crate::env::Env;
-use compute::ReplicaHandle;
-use controller::{ExportFrontier, HoldTable, Routes};
-use driver::LeadEvent;
-use gauges::Gauges;
-use host::metrics::{Histogram, SECONDS_BUCKETS, histogram};
-use host::{Host, TaskHandle};
-use parking_lot::{Mutex, RwLock};
-pub use peeks::PeekRequest;
-use plan::{Dataflow, EvalError, Mfp};
-pub use queue::SubscribeHandle;
-use queue::SubscribeQueue;
+use crate::node::{Groups, MeshPeers};
+use group::Incarnation;
+use host::Host;
+use host::metrics::{Histogram, IntCounter, SECONDS_BUCKETS, counter, histogram};
+pub use info::{describe, frontiers_of};
+use kept::KeptRows;
+use mesh::Transport;
+use parking_lot::RwLock;
+use plan::{Dataflow, Mfp};
+use protocol::PeekId;
 use raft::{Election, Wal};
-use repr::{ClusterId, Diff, GlobalId, ReplicaId, Row, Timestamp};
+use repr::{ClusterId, Diff, GlobalId, NodeId, Row, Timestamp};
+use site::{Site, Wanted};
+use state::Catalog;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub use subscription::SubscribeHandle;
+use tokio::sync::watch;
 
-/// SQLSTATE of a read of what is not there to be read at the moment.
-const NOT_RUNNING: &str = "57P03";
-/// How long a query waits for the reason why its dataflow was given up.
-const REASON_WAIT: Duration = Duration::from_secs(1);
+/// What a read finds.
+pub(crate) type Rows = Vec<(Row, Diff)>;
+
+/// One read of one arrangement.
+#[derive(Clone)]
+pub struct PeekRequest {
+    pub export: GlobalId,
+    /// Of the dataflow that exports it, as the catalog has it that the read was planned with.
+    pub plan_hash: u64,
+    pub keys: Option<Vec<Row>>,
+    pub ts: Timestamp,
+    pub mfp: Arc<Mfp>,
+    pub limit: Option<u64>,
+    pub bytes_max: u64,
+    /// The catalog version the read was planned at: the controller must have seen it.
+    pub catalog_version: u64,
+}
 
 /// A query that needs a dataflow of its own.
+#[derive(Clone)]
 pub struct TransientQuery {
-    /// The id that the dataflow and its export run under.
-    pub id: GlobalId,
     pub dataflow: Arc<Dataflow>,
     pub ts: Timestamp,
     pub arity: usize,
@@ -48,144 +82,178 @@ pub struct TransientQuery {
     pub catalog_version: u64,
 }
 
-/// All CLUSTERs of this node.
+/// All CLUSTERs.
 pub struct Clusters {
-    leads: RwLock<BTreeMap<ClusterId, Arc<Lead>>>,
-    /// Raised when the leads are those of a newer catalog.
+    sites: RwLock<BTreeMap<ClusterId, Arc<Site>>>,
+    /// Raised when the sites are those of a newer catalog.
     followed: watch::Sender<u64>,
-    peek_ids: AtomicU64,
-    peek_base: u64,
-    peek_seconds: Histogram,
-    shared: Shared,
+    shared: Arc<Shared>,
 }
 
-/// What every lead is started with.
-#[derive(Clone)]
-struct Shared {
+/// What every site is started with.
+pub(crate) struct Shared {
     env: Arc<Env>,
     host: Host,
     wal: Arc<Wal>,
-    node: repr::NodeId,
+    node: NodeId,
     /// Directory below which each group keeps its snapshots.
     snapshots: PathBuf,
     election: Election,
+    transport: Arc<dyn Transport>,
+    groups: Arc<Groups>,
+    peers: Arc<dyn raft::Peers>,
+    /// The node stops: whoever waits is told so.
+    stopping: AtomicBool,
+    peek_ids: AtomicU64,
+    peek_base: u64,
+    peek_seconds: Histogram,
+    created: IntCounter,
+    takeovers: IntCounter,
+    kept: KeptRows,
 }
 
-/// One CLUSTER as the peek path sees it.
-struct Lead {
-    cluster: ClusterId,
-    name: String,
-    /// The CLUSTER was dropped: whoever still waits is told so.
-    dropped: AtomicBool,
-    holds: Arc<HoldTable>,
-    routes: Arc<Routes>,
-    replicas: BTreeMap<ReplicaId, ReplicaHandle>,
-    tasks: Mutex<Tasks>,
-    events: mpsc::UnboundedSender<LeadEvent>,
-    /// Catalog version that the controller has acted on; raised after each step that may open exports or routes.
-    seen: watch::Receiver<Seen>,
-    frontiers: Arc<Mutex<BTreeMap<GlobalId, ExportFrontier>>>,
-    failures: Failures,
-    group: group::ClusterGroup,
-    gauges: Gauges,
+/// What the CLUSTERs need of the node that they run on.
+pub struct Foundation {
+    pub env: Arc<Env>,
+    pub host: Host,
+    pub wal: Arc<Wal>,
+    /// Directory below which each group keeps its snapshots.
+    pub snapshots: PathBuf,
+    pub election: Election,
+    pub transport: Arc<dyn Transport>,
+    pub groups: Arc<Groups>,
 }
 
-/// Why the catalog's dataflows do not run that no replica could run.
-type Failures = Arc<Mutex<BTreeMap<GlobalId, EvalError>>>;
-
-/// What runs for a lead until its CLUSTER is dropped.
-#[derive(Default)]
-struct Tasks {
-    driver: Option<TaskHandle>,
-    feeds: Vec<TaskHandle>,
-}
-
-/// How far the controller has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub catalog_version: u64,
-    /// Some replica knows all wishes.
-    pub ready: bool,
-}
-
-impl Clusters {
-    /// Starts the task that runs a lead for every CLUSTER of the catalog.
-    pub fn start(
-        env: Arc<Env>,
-        host: Host,
-        wal: Arc<Wal>,
-        node: repr::NodeId,
-        snapshots: PathBuf,
-        election: Election,
-    ) -> Arc<Clusters> {
-        let peek_base = host.rng.next_u64();
-        let spawn = Arc::clone(&host.spawn);
-        let clusters = Arc::new(Clusters {
-            leads: RwLock::default(),
-            followed: watch::Sender::new(0),
+impl Shared {
+    fn new(foundation: Foundation) -> Arc<Shared> {
+        let Foundation {
+            env,
+            host,
+            wal,
+            snapshots,
+            election,
+            transport,
+            groups,
+        } = foundation;
+        Arc::new(Shared {
+            node: transport.node(),
+            peers: MeshPeers::new(Arc::clone(&transport)),
+            stopping: AtomicBool::new(false),
             peek_ids: AtomicU64::new(0),
-            peek_base,
+            peek_base: host.rng.next_u64(),
             peek_seconds: histogram(
                 "clusterd_peek_seconds",
                 "Time from sending a peek to its answer.",
                 SECONDS_BUCKETS,
             ),
-            shared: Shared {
-                env,
-                host,
-                wal,
-                node,
-                snapshots,
-                election,
-            },
+            created: counter(
+                "clusterd_controller_dataflows_created_total",
+                "Dataflows that replicas were told to build because they did not have them.",
+            ),
+            takeovers: counter(
+                "clusterd_cluster_takeovers_total",
+                "How often this node became the leader of a CLUSTER.",
+            ),
+            kept: KeptRows::default(),
+            env,
+            host,
+            wal,
+            snapshots,
+            election,
+            transport,
+            groups,
+        })
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn peek_id(&self) -> PeekId {
+        let number = self.peek_ids.fetch_add(1, Ordering::Relaxed);
+        PeekId((u128::from(self.peek_base) << 64) | u128::from(number))
+    }
+}
+
+impl Clusters {
+    /// Starts the task that keeps a site for every CLUSTER of the catalog, and serves the other nodes.
+    pub fn start(foundation: Foundation) -> Arc<Clusters> {
+        let shared = Shared::new(foundation);
+        let spawn = Arc::clone(&shared.host.spawn);
+        let clusters = Arc::new(Clusters {
+            sites: RwLock::default(),
+            followed: watch::Sender::new(0),
+            shared,
         });
-        drop(spawn.spawn("clusters", Box::pin(Arc::clone(&clusters).follow_catalog())));
+        serve::serve(&clusters);
+        drop(spawn.spawn("clusters", Box::pin(Arc::clone(&clusters).follow())));
         clusters
     }
 
-    async fn follow_catalog(self: Arc<Self>) {
+    /// Keeps the sites those of the catalog, and tells each where its parts belong.
+    async fn follow(self: Arc<Self>) {
         let storage = self.shared.env.storage();
-        let (_, mut catalog_changes) = storage.listen_for(|changes| changes.catalog_changed);
+        let concerned = |changes: &state::Changes| changes.catalog_changed || changes.nodes_changed;
+        let (_, mut changes) = storage.listen_for(concerned);
         self.remove_dropped();
-        let mut version = None;
         loop {
-            let state = self.shared.env.storage().view();
-            let catalog = state.catalog();
-            if version != Some(catalog.version) {
-                version = Some(catalog.version);
-                self.end_dropped(catalog);
-                for cluster in catalog.clusters.values() {
-                    if self.leads.read().contains_key(&cluster.id) {
-                        continue;
-                    }
-                    match driver::start(&self.shared, cluster).await {
-                        Ok(lead) => {
-                            self.leads.write().insert(cluster.id, Arc::new(lead));
-                        }
-                        Err(error) => {
-                            tracing::error!(cluster = %cluster.name, %error, "a cluster cannot be led")
-                        }
+            let state = storage.view();
+            self.end_dropped(state.catalog());
+            for cluster in state.catalog().clusters.values() {
+                let wanted = Wanted::of(&state, cluster, self.shared.node);
+                let known = self.sites.read().get(&cluster.id).cloned();
+                match known {
+                    Some(site) => site.want(wanted),
+                    None => {
+                        let site = Site::start(&self.shared, cluster, wanted);
+                        self.sites.write().insert(cluster.id, site);
                     }
                 }
-                self.followed.send_modify(|n| *n += 1);
             }
+            self.followed.send_modify(|n| *n += 1);
             // The rows of this state must not be kept until the catalog changes again.
             drop(state);
-            catalog_changes.wait().await;
-            drop(catalog_changes.drain());
+            changes.wait().await;
+            drop(changes.drain());
         }
     }
 
-    /// The lead of a CLUSTER; one that was just created is waited for.
-    async fn lead(&self, cluster: ClusterId) -> Result<Arc<Lead>> {
-        let known = || self.leads.read().get(&cluster).map(Arc::clone);
-        if let Some(lead) = known() {
-            return Ok(lead);
+    /// Ends the sites of CLUSTERs that a catalog does not have any more.
+    fn end_dropped(&self, catalog: &Catalog) {
+        let mut sites = self.sites.write();
+        let dropped = sites.extract_if(.., |id, _| !catalog.clusters.contains_key(id));
+        for (_, site) in dropped {
+            tracing::info!(cluster = %site.name, "a cluster was dropped");
+            site.end();
+        }
+    }
+
+    /// Removes the groups of CLUSTERs that were dropped before this start. The catalog must hold everything that was acknowledged.
+    fn remove_dropped(&self) {
+        let state = self.shared.env.storage().view();
+        let catalog = state.catalog();
+        // An id that the catalog has yet to give away may be that of a CLUSTER to come.
+        let is_dropped = |group: &Incarnation| {
+            let id = group.cluster;
+            id.0 != 0 && id.0 < catalog.next_id && !catalog.clusters.contains_key(&id)
+        };
+        let shared = &self.shared;
+        group::stored(&shared.host, &shared.wal, &shared.snapshots)
+            .into_iter()
+            .filter(is_dropped)
+            .for_each(|group| member::remove(shared, group));
+    }
+
+    /// The site of a CLUSTER; one that was just created is waited for.
+    async fn site(&self, cluster: ClusterId) -> Result<Arc<Site>> {
+        let known = || self.sites.read().get(&cluster).map(Arc::clone);
+        if let Some(site) = known() {
+            return Ok(site);
         }
         let mut followed = self.followed.subscribe();
         loop {
-            if let Some(lead) = known() {
-                return Ok(lead);
+            if let Some(site) = known() {
+                return Ok(site);
             }
             if !self
                 .shared
@@ -207,195 +275,34 @@ impl Clusters {
         }
     }
 
-    /// Reads an arrangement of a CLUSTER.
-    pub async fn peek(&self, cluster: ClusterId, request: PeekRequest) -> Result<Vec<(Row, Diff)>> {
-        let lead = self.lead(cluster).await?;
-        lead.wait_for(request.catalog_version).await?;
-        self.peek_lead(&lead, request).await
+    /// The site, if there is one now.
+    fn known_site(&self, cluster: ClusterId) -> Option<Arc<Site>> {
+        self.sites.read().get(&cluster).map(Arc::clone)
     }
 
-    /// Runs a query by a dataflow that lives as long as the query.
-    pub async fn query(
-        &self,
-        cluster: ClusterId,
-        query: TransientQuery,
-    ) -> Result<Vec<(Row, Diff)>> {
-        let TransientQuery {
-            id: export,
-            dataflow,
-            ts,
-            arity,
-            bytes_max,
-            catalog_version,
-        } = query;
-        let lead = self.lead(cluster).await?;
-        lead.wait_for(catalog_version).await?;
-        let mut dataflow = Dataflow::clone(&dataflow);
-        dataflow.as_of = Some(ts);
-        dataflow.until = Some(ts + 1);
-        for e in &mut dataflow.exports {
-            e.id = export;
-        }
-        let (failed, mut failure) = oneshot::channel();
-        let _until_answered = lead
-            .create_transient(export, Arc::new(dataflow), driver::Owner::Query(failed))
-            .await?;
-        let request = PeekRequest {
-            export,
-            keys: None,
-            ts,
-            mfp: Arc::new(Mfp::identity(arity)),
-            limit: None,
-            bytes_max,
-            catalog_version,
-        };
-        let refused = tokio::select! {
-            biased;
-            Ok(error) = &mut failure => return Err(error),
-            answer = self.peek_lead(&lead, request) => match answer {
-                Err(error) if error.sqlstate == NOT_RUNNING => error,
-                answer => return answer,
-            },
-        };
-        // The worker that could not build the dataflow refuses its peek at once; why comes by way of the controller.
-        tokio::select! {
-            biased;
-            Ok(error) = failure => Err(error),
-            () = self.shared.host.clock.sleep(REASON_WAIT) => Err(refused),
-        }
-    }
-
-    /// Starts a dataflow that sends its changes.
-    pub async fn subscribe(
-        &self,
-        cluster: ClusterId,
-        id: GlobalId,
-        dataflow: Arc<Dataflow>,
-        catalog_version: u64,
-    ) -> Result<SubscribeHandle> {
-        let lead = self.lead(cluster).await?;
-        lead.wait_for(catalog_version).await?;
-        let (sender, receiver) = SubscribeQueue::new();
-        let transient = lead
-            .create_transient(id, dataflow, driver::Owner::Subscribe(sender))
-            .await?;
-        Ok(SubscribeHandle::new(receiver, transient))
-    }
-
-    /// (since, upper) of an export, as last reported.
-    pub fn frontiers(
-        &self,
-        cluster: ClusterId,
-        export: GlobalId,
-    ) -> (Option<Timestamp>, Option<Timestamp>) {
-        let Some(lead) = self.leads.read().get(&cluster).cloned() else {
-            return (None, None);
-        };
-        let reported = lead.frontiers.lock().get(&export).copied();
-        (lead.holds.since(export), reported.and_then(|f| f.upper))
-    }
-
-    /// Who answers for a CLUSTER, for EXPLAIN TIMESTAMP.
-    pub fn describe(&self, cluster: ClusterId) -> String {
-        match self.leads.read().get(&cluster) {
-            None => format!("cluster {cluster} has no leader here"),
-            Some(lead) => {
-                let replicas: Vec<_> = lead
-                    .routes
-                    .all()
-                    .iter()
-                    .map(|r| r.replica.to_string())
-                    .collect();
-                let (leader, term) = lead.group.leader();
-                format!(
-                    "cluster {}, leader node {leader}, term {term}, replicas {}",
-                    lead.cluster,
-                    replicas.join(", ")
-                )
-            }
-        }
-    }
-
-    /// The exports of all CLUSTERs with their frontiers, for system relations.
-    pub fn all_frontiers(&self) -> Vec<(ClusterId, GlobalId, ExportFrontier)> {
-        let leads = self.leads.read();
-        leads
-            .iter()
-            .flat_map(|(cluster, lead)| {
-                lead.frontiers
-                    .lock()
-                    .iter()
-                    .map(|(id, f)| (*cluster, *id, *f))
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+    fn all_sites(&self) -> Vec<Arc<Site>> {
+        self.sites.read().values().map(Arc::clone).collect()
     }
 
     /// Sets the gauges of each CLUSTER to what is the case now.
     pub fn report(&self) {
-        for lead in self.leads.read().values() {
-            lead.gauges.set(lead);
+        for site in self.all_sites() {
+            site.report();
         }
+    }
+
+    /// Gives the leaderships of this node to other voters and waits until they have them, or a while.
+    pub async fn hand_over(&self) {
+        let sites = self.all_sites().into_iter();
+        let all = sites.map(|site| async move { site.hand_over().await });
+        futures::future::join_all(all).await;
     }
 
     /// Stops the replicas' workers.
     pub fn shutdown(&self) {
-        for lead in self.leads.read().values() {
-            lead.replicas.values().for_each(ReplicaHandle::shutdown);
+        self.shared.stopping.store(true, Ordering::Release);
+        for site in self.all_sites() {
+            site.stop_replicas();
         }
-    }
-}
-
-impl Lead {
-    fn is_ready(&self, version: u64) -> bool {
-        let seen = *self.seen.borrow();
-        seen.ready && seen.catalog_version >= version
-    }
-
-    /// Waits until the controller has acted on a catalog version and a replica can be asked.
-    async fn wait_for(&self, version: u64) -> Result<()> {
-        if self.is_ready(version) {
-            return Ok(());
-        }
-        let mut seen = self.seen.clone();
-        let reached = seen
-            .wait_for(|seen| seen.ready && seen.catalog_version >= version)
-            .await;
-        reached.map(drop).map_err(|_| self.ended())
-    }
-
-    async fn create_transient(
-        &self,
-        id: GlobalId,
-        dataflow: Arc<Dataflow>,
-        owner: driver::Owner,
-    ) -> Result<Transient> {
-        let (done, created) = oneshot::channel();
-        let event = LeadEvent::Create {
-            id,
-            dataflow,
-            owner,
-            done,
-        };
-        self.events.send(event).map_err(|_| self.ended())?;
-        let transient = Transient {
-            id,
-            events: self.events.clone(),
-        };
-        created.await.map_err(|_| self.ended())?;
-        Ok(transient)
-    }
-}
-
-/// A temporary dataflow; dropping this drops it.
-pub(crate) struct Transient {
-    id: GlobalId,
-    events: mpsc::UnboundedSender<LeadEvent>,
-}
-
-impl Drop for Transient {
-    fn drop(&mut self) {
-        // A lead that has ended has no dataflows any more.
-        let _ = self.events.send(LeadEvent::Drop { id: self.id });
     }
 }

@@ -1,44 +1,100 @@
-//! The replicas placed on this node: their worker threads, and what feeds them.
+//! The replicas placed on this node: their worker threads, what feeds them, and whom they obey ([`session`]).
+
+pub mod session;
 
 use anyhow::{Context, Result};
-use compute::{Replica, ReplicaConfig, ReplicaHandle, ResponseSink};
+use compute::{Replica, ReplicaConfig, ReplicaHandle};
 use host::{Host, TaskHandle};
+use protocol::Epoch;
+use repr::GlobalId;
+use session::{Responses, Session, Sessions};
 use state::catalog::Cluster;
 use std::sync::Arc;
 use storage::{Listener, Storage};
+use tokio::sync::oneshot;
 
-/// A replica that runs here.
-pub struct Placed {
+/// A replica that runs here. It lives on when the CLUSTER's leader changes.
+pub struct Hosted {
     pub handle: ReplicaHandle,
+    sessions: Arc<Sessions>,
     /// The task that hands it every commit. It goes on until it is aborted.
-    pub feed: TaskHandle,
+    feed: TaskHandle,
+    size: Size,
 }
 
-/// Starts a replica of a CLUSTER and the task that hands it every commit.
-pub fn start(
-    storage: &Storage,
-    host: &Host,
-    cluster: &Cluster,
-    responses: ResponseSink,
-) -> Result<Placed> {
-    let config = ReplicaConfig {
-        workers: cluster.workers.max(1) as usize,
-        memory_bytes_max: cluster.memory_limit_bytes,
-        ..ReplicaConfig::default()
-    };
-    let (state, listener) = storage.listen();
-    let handle = Replica::spawn(
-        config,
-        Arc::new(storage.clone()),
-        responses,
-        Arc::clone(&host.clock),
-        &*host.spawn,
-    )
-    .context("starting the threads of a replica")?;
-    handle.tables_are_at(state.upper());
-    let follow = follow(listener, handle.clone());
-    let feed = host.spawn.spawn("replica-feed", Box::pin(follow));
-    Ok(Placed { handle, feed })
+/// What cannot be changed while a replica runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    workers: u32,
+    memory_bytes_max: Option<u64>,
+}
+
+impl Size {
+    pub fn of(cluster: &Cluster) -> Size {
+        Size {
+            workers: cluster.workers.max(1),
+            memory_bytes_max: cluster.memory_limit_bytes,
+        }
+    }
+}
+
+impl Hosted {
+    /// Starts a replica and the task that hands it every commit.
+    ///
+    /// # Errors
+    /// If the system refuses the threads.
+    pub fn start(storage: &Storage, host: &Host, size: Size) -> Result<Hosted> {
+        let config = ReplicaConfig {
+            workers: size.workers as usize,
+            memory_bytes_max: size.memory_bytes_max,
+            ..ReplicaConfig::default()
+        };
+        let (state, listener) = storage.listen();
+        let sessions = Sessions::new();
+        let responses = Arc::clone(&sessions);
+        let handle = Replica::spawn(
+            config,
+            Arc::new(storage.clone()),
+            Arc::new(move |response| responses.respond(response)),
+            Arc::clone(&host.clock),
+            &*host.spawn,
+        )
+        .context("starting the threads of a replica")?;
+        handle.tables_are_at(state.upper());
+        let follow = follow(listener, handle.clone());
+        let feed = host.spawn.spawn("replica-feed", Box::pin(follow));
+        Ok(Hosted {
+            handle,
+            sessions,
+            feed,
+            size,
+        })
+    }
+
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// See [`Sessions::attach`].
+    pub fn attach(
+        &self,
+        epoch: Epoch,
+        responses: Responses,
+    ) -> Result<(Session, oneshot::Receiver<()>), Epoch> {
+        self.sessions.attach(&self.handle, epoch, responses)
+    }
+
+    /// See [`Sessions::route`].
+    pub fn route(&self, dataflow: GlobalId, hash: u64) -> Option<(Epoch, u64)> {
+        self.sessions.route(dataflow, hash)
+    }
+
+    /// Ends the workers, between two of their steps: not to be called on a thread of the runtime.
+    pub fn stop(&self) {
+        self.feed.abort();
+        self.sessions.end();
+        self.handle.shutdown();
+    }
 }
 
 /// Hands on what is committed, in log order.

@@ -8,7 +8,7 @@ use crate::adapter::read_point::ReadPoints;
 use crate::adapter::{Adapter, lease, pgwire};
 use crate::config::Config;
 use crate::http;
-use crate::lead::Clusters;
+use crate::lead::{Clusters, Foundation};
 use crate::node::{Groups, Neighbours, leases, members, placement};
 use anyhow::{Result, anyhow};
 use bootstrap::{DataDir, Member};
@@ -84,14 +84,15 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let read_points = ReadPoints::new(Arc::clone(&env));
         let (committer, commit_task) = Committer::new(Arc::clone(&env));
-        let clusters = Clusters::start(
-            Arc::clone(&env),
-            host.clone(),
-            Arc::clone(&wal),
-            node,
-            data_dir.snapshots(),
-            election(&config),
-        );
+        let clusters = Clusters::start(Foundation {
+            env: Arc::clone(&env),
+            host: host.clone(),
+            wal: Arc::clone(&wal),
+            snapshots: data_dir.snapshots(),
+            election: election(&config),
+            transport: Arc::clone(&transport),
+            groups: Arc::clone(&groups),
+        });
         let neighbours = Neighbours::new(
             Arc::clone(&env),
             host.clone(),
@@ -177,7 +178,10 @@ impl Server {
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         // First: writers on other nodes should not have to wait for an election.
-        self.adapter.env.hand_over().await;
+        tokio::join!(
+            self.adapter.env.hand_over(),
+            self.adapter.clusters.hand_over()
+        );
         self.adapter.sessions.stop();
         let drained = async {
             while !self.adapter.sessions.activity().is_empty() {

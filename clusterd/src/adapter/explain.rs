@@ -5,6 +5,7 @@ use crate::adapter::error::{Result, SqlError};
 use crate::adapter::execute::{Failure, Params};
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, RowSet, Session};
+use crate::lead::{describe, frontiers_of};
 use plan::explain::{Names, explain_dataflow};
 use planner::Plan;
 use planner::ast::{ExplainFormat, ExplainStage};
@@ -12,6 +13,7 @@ use planner::optimize::{
     CatalogOracle, SelectExec, SelectPath, TableAccess, explain_optimized, explain_physical,
 };
 use planner::statement::ExplainPlan;
+use protocol::cluster::ClusterInfo;
 use repr::{Datum, RelationDesc, Row, ShardId, SqlType, Timestamp};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ impl Session {
             ExplainStage::Optimized | ExplainStage::Physical => {
                 self.explain_plan(explain, point)?
             }
-            ExplainStage::Timestamp => self.explain_timestamp(explain, point)?,
+            ExplainStage::Timestamp => self.explain_timestamp(explain, point).await?,
         };
         let text = match explain.format {
             ExplainFormat::Text => text,
@@ -105,7 +107,7 @@ impl Session {
         Ok(explain_physical(exec, &names))
     }
 
-    fn explain_timestamp(&self, explain: &ExplainPlan, point: &ReadPoint) -> Result<String> {
+    async fn explain_timestamp(&self, explain: &ExplainPlan, point: &ReadPoint) -> Result<String> {
         let compiled = self.compiled_query(explain, point)?;
         let Compiled::Select(select) = &compiled else {
             return Err(not_explained(&explain.target));
@@ -136,53 +138,60 @@ impl Session {
             "              catalog version: {}",
             point.state.catalog().version
         );
-        self.explain_inputs(&select.exec, point, &mut text);
+        let info = match &select.exec.path {
+            SelectPath::Peek { cluster, .. } | SelectPath::Dataflow { cluster, .. } => {
+                self.adapter.clusters.info(*cluster).await
+            }
+            SelectPath::Constant { .. }
+            | SelectPath::Interpret { .. }
+            | SelectPath::Table { .. } => None,
+        };
+        explain_inputs(&select.exec, point, info.as_ref(), &mut text);
         Ok(text)
     }
+}
 
-    fn explain_inputs(&self, exec: &SelectExec, point: &ReadPoint, text: &mut String) {
-        let served = match &exec.path {
-            SelectPath::Constant { .. } => "constant".to_owned(),
-            SelectPath::Interpret { .. } => "interpreter on the gateway".to_owned(),
-            SelectPath::Table {
-                access: TableAccess::Lookup { .. },
-                ..
-            } => "key lookup in the gateway's storage".to_owned(),
-            SelectPath::Table {
-                access: TableAccess::Scan,
-                ..
-            } => "scan of the gateway's storage".to_owned(),
-            SelectPath::Peek {
-                cluster, export, ..
-            } => {
-                let (since, upper) = self.adapter.clusters.frontiers(*cluster, *export);
-                let _ = writeln!(
-                    text,
-                    "{}",
-                    collection_line(&export.to_string(), since, upper)
-                );
-                format!(
-                    "peek of {export}; {}",
-                    self.adapter.clusters.describe(*cluster)
-                )
-            }
-            SelectPath::Dataflow { cluster, .. } => {
-                format!(
-                    "temporary dataflow; {}",
-                    self.adapter.clusters.describe(*cluster)
-                )
-            }
-        };
-        let _ = writeln!(text, "                    served by: {served}");
-        for shard in &exec.shards {
-            let ShardId(id) = shard;
-            let since = point.state.since(*shard);
+fn explain_inputs(
+    exec: &SelectExec,
+    point: &ReadPoint,
+    info: Option<&ClusterInfo>,
+    text: &mut String,
+) {
+    let served = match &exec.path {
+        SelectPath::Constant { .. } => "constant".to_owned(),
+        SelectPath::Interpret { .. } => "interpreter on the gateway".to_owned(),
+        SelectPath::Table {
+            access: TableAccess::Lookup { .. },
+            ..
+        } => "key lookup in the gateway's storage".to_owned(),
+        SelectPath::Table {
+            access: TableAccess::Scan,
+            ..
+        } => "scan of the gateway's storage".to_owned(),
+        SelectPath::Peek {
+            cluster, export, ..
+        } => {
+            let (since, upper) = info.map_or((None, None), |info| frontiers_of(info, *export));
             let _ = writeln!(
                 text,
                 "{}",
-                collection_line(&format!("shard {id}"), since, Some(point.state.upper()))
+                collection_line(&export.to_string(), since, upper)
             );
+            format!("peek of {export}; {}", describe(*cluster, info))
         }
+        SelectPath::Dataflow { cluster, .. } => {
+            format!("temporary dataflow; {}", describe(*cluster, info))
+        }
+    };
+    let _ = writeln!(text, "                    served by: {served}");
+    for shard in &exec.shards {
+        let ShardId(id) = shard;
+        let since = point.state.since(*shard);
+        let _ = writeln!(
+            text,
+            "{}",
+            collection_line(&format!("shard {id}"), since, Some(point.state.upper()))
+        );
     }
 }
 

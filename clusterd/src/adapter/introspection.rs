@@ -84,6 +84,11 @@ impl CatalogFns for Watched {
     }
 }
 
+/// Whether what leaders of CLUSTERs know is in a relation, so that they have to be asked before it is read.
+pub(crate) fn asks_leaders(id: GlobalId) -> bool {
+    builtin::by_id(id).is_some_and(|relation| relation.name == "mz_frontiers")
+}
+
 impl Session {
     /// The rows of a built-in relation.
     pub(crate) fn system_rows(
@@ -156,7 +161,7 @@ impl Session {
         }
     }
 
-    /// What can be read when: tables everywhere, maintained objects where this node leads their CLUSTER.
+    /// What can be read when: tables everywhere, maintained objects as the leaders of their CLUSTERs last said.
     fn frontier_rows(&self, catalog: &Catalog, view: &TableView, table: &mut Table) {
         for item in catalog.items.values() {
             let Some(shard) = item.shard() else { continue };
@@ -171,7 +176,7 @@ impl Session {
                 ("write_frontier", Datum::MzTimestamp(view.state.upper())),
             ]);
         }
-        for (cluster, id, frontier) in self.adapter.clusters.all_frontiers() {
+        for (cluster, id, frontier) in self.adapter.clusters.frontiers() {
             // Temporary dataflows have no name to be found by.
             if catalog.item(id).is_none() {
                 continue;

@@ -3,6 +3,7 @@
 use crate::adapter::compile::{CompiledSelect, evaluate_constant, unreadable_yet};
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::execute::{Failure, Params};
+use crate::adapter::introspection;
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, RowSet, Session};
 use crate::adapter::transaction::Block;
@@ -164,6 +165,13 @@ impl Session {
                 Ok(self.read_table(&view, shard, &access, &plan)?)
             }
             BoundPath::Interpret { mir } => {
+                if exec
+                    .depends_on
+                    .iter()
+                    .any(|id| introspection::asks_leaders(*id))
+                {
+                    self.adapter.clusters.ask_leaders().await;
+                }
                 let view = self.table_view(point, as_of).await?;
                 Ok(self.interpret(&mir, view)?)
             }
@@ -183,8 +191,12 @@ impl Session {
                     .is_empty()
                     .then_some(bound.finishing.limit)
                     .flatten();
+                let plan = point.state.catalog().item(export);
                 let request = PeekRequest {
                     export,
+                    plan_hash: plan
+                        .and_then(|item| item.plan())
+                        .map_or(0, |plan| plan.hash),
                     keys,
                     ts: as_of.unwrap_or(point.ts),
                     mfp,
@@ -205,8 +217,6 @@ impl Session {
                 ..
             } => {
                 let query = TransientQuery {
-                    // Executions of one cached plan may overlap: each runs under an id of its own.
-                    id: self.adapter.transient_id(),
                     dataflow,
                     ts: as_of.unwrap_or(point.ts),
                     arity,

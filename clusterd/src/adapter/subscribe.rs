@@ -84,7 +84,7 @@ impl Session {
         let handle = self
             .adapter
             .clusters
-            .subscribe(cluster, id, Arc::new(dataflow), catalog.version)
+            .subscribe(cluster, dataflow, catalog.version)
             .await?;
         Ok(Subscription {
             desc: Arc::new(plan.output_desc()),

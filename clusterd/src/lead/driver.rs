@@ -1,24 +1,25 @@
-//! The driver of one controller: events in, actions out.
+//! The driver of one controller for as long as this node leads: events in, actions out.
 
-use super::gauges::Gauges;
+use super::Shared;
 use super::group::ClusterGroup;
+use super::link::{Link, Orders, Target};
+use super::lookup::{Failures, Lead, Seen};
+use super::member::Tap;
+use super::miss::Miss;
 use super::queue::SubscribeQueue;
-use super::{Failures, Lead, Seen, Shared, Tasks};
-use crate::adapter::error::SqlError;
-use crate::replica;
-use anyhow::Result;
+use super::site::{Site, Wanted, cluster_dropped};
 use controller::log::Entry;
 use controller::{Action, Config, Controller, Desired, Event, ExportFrontier, Hold};
-use host::metrics::{BusyMeter, IntCounter, counter};
+use host::TaskHandle;
+use host::metrics::BusyMeter;
 use parking_lot::Mutex;
 use plan::Dataflow;
 use protocol::{Epoch, PeekId, Response};
-use repr::{ClusterId, GlobalId, ReplicaId, ShardId, Timestamp};
-use state::catalog::Cluster;
+use raft::GroupStatus;
+use repr::{GlobalId, ReplicaId, ShardId, Timestamp};
 use state::command::Command;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use storage::Listener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,16 +30,41 @@ const READ_WINDOW_US: u64 = 5_000_000;
 const TICK: Duration = Duration::from_secs(1);
 /// Events handled before the rest of the runtime gets a turn.
 const EVENTS_PER_TURN: usize = 256;
+/// A change of the group's members that takes longer is given up and tried again.
+const MEMBERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who is told when a temporary dataflow fails or changes.
 pub(crate) enum Owner {
-    Query(oneshot::Sender<SqlError>),
+    Query(oneshot::Sender<Miss>),
     Subscribe(SubscribeQueue),
 }
 
 pub(crate) enum LeadEvent {
-    Response(ReplicaId, Response),
-    Granted(BTreeMap<GlobalId, Timestamp>),
+    /// A connection to a replica stands; numbers tell connections apart.
+    Connected {
+        replica: ReplicaId,
+        connection: u64,
+        orders: Orders,
+        target: Target,
+    },
+    Disconnected {
+        replica: ReplicaId,
+        connection: u64,
+    },
+    Response {
+        replica: ReplicaId,
+        connection: u64,
+        response: Response,
+    },
+    /// A replica obeys a leader of a higher epoch: the group has elected it, although this node has not heard of that.
+    Superseded {
+        by: Epoch,
+    },
+    /// Committed, by the leader of `term`.
+    Granted {
+        term: u64,
+        grants: BTreeMap<GlobalId, Timestamp>,
+    },
     /// `done` is answered once the replicas have been told.
     Create {
         id: GlobalId,
@@ -54,117 +80,84 @@ pub(crate) enum LeadEvent {
         id: PeekId,
         hold: Hold,
     },
-    /// The CLUSTER was dropped: the last event that is handled.
-    End,
 }
 
-/// All replicas, or none.
-fn start_replicas(
-    shared: &Shared,
-    cluster: &Cluster,
-    events: &mpsc::UnboundedSender<LeadEvent>,
-) -> Result<(BTreeMap<ReplicaId, compute::ReplicaHandle>, Tasks)> {
-    let mut replicas = BTreeMap::new();
-    let mut tasks = Tasks::default();
-    for id in &cluster.replicas {
-        let sink = events.clone();
-        let id = *id;
-        // The driver may have ended already when the process stops.
-        let responses =
-            Arc::new(move |response| drop(sink.send(LeadEvent::Response(id, response))));
-        match replica::start(shared.env.storage(), &shared.host, cluster, responses) {
-            Ok(placed) => {
-                replicas.insert(id, placed.handle);
-                tasks.feeds.push(placed.feed);
-            }
-            Err(error) => {
-                // The workers of the others stop with the last handle.
-                tasks.feeds.iter().for_each(|feed| feed.abort());
-                return Err(error);
-            }
-        }
+/// Tells a driver. One that has ended listens to nobody.
+#[derive(Clone)]
+pub(crate) struct LeadEvents(mpsc::UnboundedSender<LeadEvent>);
+
+impl LeadEvents {
+    /// False if the lead is over.
+    pub fn send(&self, event: LeadEvent) -> bool {
+        self.0.send(event).is_ok()
     }
-    Ok((replicas, tasks))
+
+    pub fn granted(&self, term: u64, grants: BTreeMap<GlobalId, Timestamp>) {
+        self.send(LeadEvent::Granted { term, grants });
+    }
 }
 
-/// Starts replicas, group and driver of a CLUSTER.
-pub(super) async fn start(shared: &Shared, cluster: &Cluster) -> Result<Lead> {
+/// Leads until the term is over, somebody else is seen to lead, or `stop`.
+pub(super) async fn lead(
+    site: &Arc<Site>,
+    group: &ClusterGroup,
+    term: u64,
+    tap: &Tap,
+    stop: &mut watch::Receiver<bool>,
+) {
     let (events, receiver) = mpsc::unbounded_channel();
-    let granted = events.clone();
-    // First what can fail for reasons of the disk: a replica that runs is not left behind then.
-    let group = ClusterGroup::start(
-        cluster.id,
-        shared.node,
-        &shared.host,
-        &shared.wal,
-        &shared.snapshots,
-        shared.election,
-        Box::new(move |grants| drop(granted.send(LeadEvent::Granted(grants)))),
-    )
-    .await?;
-    let (replicas, mut tasks) = match start_replicas(shared, cluster, &events) {
-        Ok(started) => started,
-        Err(error) => {
-            group.shutdown().await;
-            return Err(error);
-        }
-    };
+    let events = LeadEvents(events);
+    *tap.lock() = Some(events.clone());
     let controller = Controller::new(Config {
         read_window_us: READ_WINDOW_US,
         ..Config::default()
     });
-    let (seen_sender, seen) = watch::channel(Seen::default());
-    let frontiers = Arc::new(Mutex::new(BTreeMap::new()));
-    let failures = Failures::default();
-    let lead = Lead {
-        cluster: cluster.id,
-        name: cluster.name.clone(),
-        dropped: AtomicBool::new(false),
-        holds: controller.holds(),
-        routes: controller.routes(),
-        replicas: replicas.clone(),
-        tasks: Mutex::default(),
-        events,
-        seen,
-        frontiers: Arc::clone(&frontiers),
-        failures: Failures::clone(&failures),
-        group: group.clone(),
-        gauges: Gauges::new(&cluster.name),
+    let (seen, watched) = watch::channel(Seen::default());
+    let epoch = Epoch {
+        incarnation: group.incarnation().number,
+        term,
     };
+    let lead = Arc::new(Lead::new(site, epoch, &controller, events.clone(), watched));
     let driver = Driver {
-        cluster: cluster.id,
-        name: cluster.name.clone(),
-        incarnation: cluster.incarnation,
-        shared: shared.clone(),
+        site: Arc::clone(site),
+        shared: Arc::clone(&site.shared),
+        epoch,
         controller,
-        replicas,
-        group,
-        frontiers,
-        failures,
-        seen: seen_sender,
+        lead: Arc::clone(&lead),
+        links: BTreeMap::new(),
+        connected: BTreeMap::new(),
+        events,
+        group: group.clone(),
+        frontiers: Arc::clone(&lead.frontiers),
+        failures: Arc::clone(&lead.failures),
+        seen,
         owners: BTreeMap::new(),
         desired: BTreeMap::new(),
         holds: BTreeMap::new(),
-        created: counter(
-            "clusterd_controller_dataflows_created_total",
-            "Dataflows that replicas were told to build because they did not have them.",
-        ),
+        moving: None,
         created_before: 0,
+        over: false,
         meter: BusyMeter::named("controller"),
     };
-    let driver = Box::pin(driver.run(receiver));
-    tasks.driver = Some(shared.host.spawn.spawn("controller", driver));
-    *lead.tasks.lock() = tasks;
-    Ok(lead)
+    site.shared.takeovers.inc();
+    tracing::info!(cluster = %site.name, term, "this node leads a cluster");
+    site.lead.send_replace(Some(lead));
+    let driver = driver.run(receiver, stop).await;
+    site.lead.send_replace(None);
+    *tap.lock() = None;
+    driver.end();
+    tracing::info!(cluster = %site.name, term, "this node does not lead a cluster any more");
 }
 
 struct Driver {
-    cluster: ClusterId,
-    name: String,
-    incarnation: u64,
-    shared: Shared,
+    site: Arc<Site>,
+    shared: Arc<Shared>,
+    epoch: Epoch,
     controller: Controller,
-    replicas: BTreeMap<ReplicaId, compute::ReplicaHandle>,
+    lead: Arc<Lead>,
+    links: BTreeMap<ReplicaId, Link>,
+    connected: BTreeMap<ReplicaId, (u64, Orders)>,
+    events: LeadEvents,
     group: ClusterGroup,
     frontiers: Arc<Mutex<BTreeMap<GlobalId, ExportFrontier>>>,
     failures: Failures,
@@ -172,8 +165,11 @@ struct Driver {
     owners: BTreeMap<GlobalId, Owner>,
     desired: BTreeMap<GlobalId, Desired>,
     holds: BTreeMap<ShardId, Timestamp>,
-    created: IntCounter,
+    /// Changes the members of the group.
+    moving: Option<TaskHandle>,
     created_before: u64,
+    /// Another leader was heard of.
+    over: bool,
     meter: BusyMeter,
 }
 
@@ -183,55 +179,63 @@ fn concerns_lead(changes: &state::Changes) -> bool {
 }
 
 impl Driver {
-    async fn run(mut self, mut events: mpsc::UnboundedReceiver<LeadEvent>) {
-        let term = match self.group.lead().await {
-            Ok(term) => term,
-            Err(error) => {
-                tracing::error!(cluster = %self.cluster, %error, "the cluster's group has no leader");
-                return;
-            }
-        };
+    async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<LeadEvent>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Driver {
         let (_, mut listener) = self.shared.env.storage().listen_for(concerns_lead);
+        let mut wanted = self.site.wanted();
+        let mut status = self.group.status();
         self.follow_state();
         self.step(Event::GrantCommitted {
             grants: self.group.grants(),
         });
-        self.step(Event::BecameLeader {
-            epoch: Epoch {
-                incarnation: self.incarnation,
-                term,
-            },
-        });
-        let replicas: Vec<_> = self.replicas.keys().copied().collect();
-        for replica in replicas {
-            self.step(Event::ReplicaConnected { replica });
-        }
+        self.step(Event::BecameLeader { epoch: self.epoch });
+        self.keep_links(&wanted.borrow_and_update().clone());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(EVENTS_PER_TURN);
-        loop {
+        while !self.over {
             tokio::select! {
                 biased;
-                () = listener.wait() => self.drain_state(&mut listener),
-                count = events.recv_many(&mut batch, EVENTS_PER_TURN) => {
-                    if count == 0 {
-                        return;
+                _ = stop.wait_for(|stop| *stop) => return self,
+                changed = status.changed() => {
+                    let in_office = changed.is_ok() && self.is_in_office(&status.borrow_and_update());
+                    if !in_office {
+                        return self;
                     }
+                }
+                changed = wanted.changed() => {
+                    if changed.is_err() {
+                        return self;
+                    }
+                    let wanted = wanted.borrow_and_update().clone();
+                    self.keep_links(&wanted);
+                    self.keep_members(&wanted);
+                }
+                () = listener.wait() => self.drain_state(&mut listener),
+                _ = events.recv_many(&mut batch, EVENTS_PER_TURN) => {
                     for event in batch.drain(..) {
-                        if matches!(event, LeadEvent::End) {
-                            return self.end();
+                        if !self.over {
+                            self.handle(event);
                         }
-                        self.handle(event);
                     }
                 }
                 _ = tick.tick() => {
                     let last_ts = self.shared.env.storage().view().last_ts();
                     let oldest_lease = self.oldest_lease();
                     self.step(Event::Tick { last_ts, oldest_lease });
+                    self.keep_members(&wanted.borrow().clone());
                 }
             }
             self.publish();
         }
+        self
+    }
+
+    fn is_in_office(&self, status: &GroupStatus) -> bool {
+        status.is_leader && status.term == self.epoch.term
     }
 
     /// The oldest timestamp that any gateway may still read, by ENV's leases and this group's.
@@ -239,6 +243,55 @@ impl Driver {
         let state = self.shared.env.storage().view();
         let env = state.leases().values().copied().min();
         env.into_iter().chain(self.group.oldest_lease()).min()
+    }
+
+    /// Keeps the way open to each replica where it is placed.
+    fn keep_links(&mut self, wanted: &Wanted) {
+        let stays =
+            |replica: &ReplicaId, link: &Link| wanted.replicas.get(replica) == Some(&link.node);
+        let gone: Vec<ReplicaId> = self
+            .links
+            .extract_if(.., |replica, link| !stays(replica, link))
+            .map(|(replica, _)| replica)
+            .collect();
+        for replica in gone {
+            self.disconnected(replica);
+        }
+        for (replica, node) in &wanted.replicas {
+            if !self.links.contains_key(replica) {
+                let link = Link::open(&self.site, *replica, *node, self.epoch, &self.events);
+                self.links.insert(*replica, link);
+            }
+        }
+        let nodes = wanted.replicas.clone();
+        *self.lead.placed.lock() = nodes;
+    }
+
+    /// Has the group's members changed to those that are wanted, one change at a time.
+    fn keep_members(&mut self, wanted: &Wanted) {
+        let busy = self.moving.as_ref().is_some_and(|task| !task.is_finished());
+        let Some(wanted) = wanted.group.as_ref().filter(|_| !busy) else {
+            return;
+        };
+        let incarnation = self.group.incarnation();
+        if wanted.incarnation != incarnation || self.group.consists_of(&wanted.voters) {
+            return;
+        }
+        let (group, voters) = (self.group.clone(), wanted.voters.clone());
+        let (site, clock) = (Arc::clone(&self.site), Arc::clone(&self.shared.host.clock));
+        let change = async move {
+            tokio::select! {
+                biased;
+                moved = group.move_voters(&voters) => if let Err(error) = moved {
+                    tracing::warn!(cluster = %site.name, %error, "the members of a cluster's group were not changed");
+                },
+                () = clock.sleep(MEMBERS_WITHIN) => {
+                    tracing::warn!(cluster = %site.name, "the members of a cluster's group were not changed in time");
+                }
+            }
+        };
+        let spawn = &self.shared.host.spawn;
+        self.moving = Some(spawn.spawn("cluster-members", Box::pin(change)));
     }
 
     fn drain_state(&mut self, listener: &mut Listener) {
@@ -249,7 +302,7 @@ impl Driver {
         let state = self.shared.env.storage().view();
         let holds_moved = state
             .holds()
-            .get(&self.cluster)
+            .get(&self.site.cluster)
             .is_some_and(|hold| hold.frontiers != self.holds);
         if changed || holds_moved {
             self.follow_state();
@@ -259,7 +312,7 @@ impl Driver {
     /// Takes over what ENV's state says now.
     fn follow_state(&mut self) {
         let state = self.shared.env.storage().view();
-        if let Some(hold) = state.holds().get(&self.cluster)
+        if let Some(hold) = state.holds().get(&self.site.cluster)
             && hold.frontiers != self.holds
         {
             self.holds.clone_from(&hold.frontiers);
@@ -272,7 +325,7 @@ impl Driver {
             return;
         }
         let (desired, unreadable) =
-            controller::desired::from_catalog(catalog, self.cluster, &self.desired);
+            controller::desired::from_catalog(catalog, self.site.cluster, &self.desired);
         for (id, error) in unreadable {
             tracing::error!(%id, %error, "a stored plan cannot be read by this binary");
         }
@@ -290,16 +343,46 @@ impl Driver {
         self.seen
             .send_if_modified(|seen| std::mem::replace(&mut seen.ready, ready) != ready);
         let created = self.controller.dataflows_created();
-        self.created.inc_by(created - self.created_before);
+        self.shared.created.inc_by(created - self.created_before);
         self.created_before = created;
     }
 
     fn handle(&mut self, event: LeadEvent) {
         match event {
-            LeadEvent::Response(replica, response) => {
-                self.step(Event::Response { replica, response })
+            LeadEvent::Connected {
+                replica,
+                connection,
+                orders,
+                target,
+            } => self.connected(replica, connection, orders, target),
+            LeadEvent::Disconnected {
+                replica,
+                connection,
+            } => {
+                if self.is_current(replica, connection) {
+                    self.disconnected(replica);
+                }
             }
-            LeadEvent::Granted(grants) => self.step(Event::GrantCommitted { grants }),
+            LeadEvent::Response {
+                replica,
+                connection,
+                response,
+            } => {
+                if self.is_current(replica, connection) {
+                    self.step(Event::Response { replica, response });
+                }
+            }
+            LeadEvent::Superseded { by } => {
+                tracing::info!(cluster = %self.site.name, ?by, "a replica obeys a later leader");
+                self.over = true;
+            }
+            LeadEvent::Granted { term, grants } => {
+                // What a later leader granted was not granted for the replicas that this one waits for.
+                self.over |= term > self.epoch.term;
+                if !self.over {
+                    self.step(Event::GrantCommitted { grants });
+                }
+            }
             LeadEvent::Create {
                 id,
                 dataflow,
@@ -324,8 +407,33 @@ impl Driver {
                 self.step(Event::CancelPeek { id });
                 drop(hold);
             }
-            LeadEvent::End => self.end(),
         }
+    }
+
+    fn is_current(&self, replica: ReplicaId, connection: u64) -> bool {
+        let current = self.connected.get(&replica);
+        current.is_some_and(|(current, _)| *current == connection)
+    }
+
+    fn connected(&mut self, replica: ReplicaId, connection: u64, orders: Orders, target: Target) {
+        // A link that was closed meanwhile may still have said this.
+        if self
+            .links
+            .get(&replica)
+            .is_none_or(|link| link.node != target.node(&self.shared))
+        {
+            return;
+        }
+        // Before the controller opens a route to it.
+        self.lead.targets.write().insert(replica, target);
+        self.connected.insert(replica, (connection, orders));
+        self.step(Event::ReplicaConnected { replica });
+    }
+
+    fn disconnected(&mut self, replica: ReplicaId) {
+        self.connected.remove(&replica);
+        self.step(Event::ReplicaDisconnected { replica });
+        self.lead.targets.write().remove(&replica);
     }
 
     fn step(&mut self, event: Event) {
@@ -342,8 +450,8 @@ impl Driver {
     fn act(&mut self, action: Action) {
         match action {
             Action::Send { replica, command } => {
-                if let Some(handle) = self.replicas.get(&replica) {
-                    handle.send(command);
+                if let Some((_, orders)) = self.connected.get(&replica) {
+                    orders.send(command);
                 }
             }
             Action::ProposeGrants(grants) => self.propose(Entry::Grants(grants)),
@@ -371,7 +479,7 @@ impl Driver {
     }
 
     fn propose(&self, entry: Entry) {
-        let (group, cluster) = (self.group.clone(), self.cluster);
+        let (group, cluster) = (self.group.clone(), self.site.cluster);
         let propose = async move {
             if let Err(error) = group.propose(&entry).await {
                 tracing::warn!(%cluster, %error, "an entry of the cluster's group was not committed");
@@ -386,7 +494,7 @@ impl Driver {
     }
 
     fn propose_holds(&self, incarnation: u64, frontiers: BTreeMap<ShardId, Timestamp>) {
-        let (env, cluster) = (Arc::clone(&self.shared.env), self.cluster);
+        let (env, cluster) = (Arc::clone(&self.shared.env), self.site.cluster);
         let propose = async move {
             if let Err(error) = env
                 .propose(&Command::Holds {
@@ -407,16 +515,23 @@ impl Driver {
         );
     }
 
-    /// Tells everybody who still waits.
-    fn end(&mut self) {
+    /// Tells everybody who still waits: to ask the next leader, or that there will be none.
+    fn end(mut self) {
         self.step(Event::LostLeadership);
+        self.lead.end();
+        let miss = || match self.site.is_dropped() {
+            true => Miss::Sql(cluster_dropped(&self.site.name)),
+            false => Miss::Moved(None),
+        };
         for owner in std::mem::take(&mut self.owners).into_values() {
-            let error = super::ended::cluster_dropped(&self.name);
             match owner {
                 // A statement that was cancelled meanwhile does not listen.
-                Owner::Query(failed) => drop(failed.send(error)),
-                Owner::Subscribe(queue) => queue.fail(error),
+                Owner::Query(failed) => drop(failed.send(miss())),
+                Owner::Subscribe(queue) => queue.fail(miss()),
             }
+        }
+        if let Some(moving) = &self.moving {
+            moving.abort();
         }
     }
 
@@ -428,9 +543,10 @@ impl Driver {
         if self.desired.contains_key(&id) {
             self.failures.lock().insert(id, error.clone());
         }
+        let miss = Miss::Sql(error.into());
         match self.owners.remove(&id) {
-            Some(Owner::Query(failed)) => drop(failed.send(error.into())),
-            Some(Owner::Subscribe(queue)) => queue.fail(error.into()),
+            Some(Owner::Query(failed)) => drop(failed.send(miss)),
+            Some(Owner::Subscribe(queue)) => queue.fail(miss),
             None => {}
         }
     }

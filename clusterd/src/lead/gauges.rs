@@ -1,7 +1,6 @@
 //! What a CLUSTER shows in the metrics, under its name.
 
-use super::Lead;
-use compute::ReplicaHandle;
+use super::site::Site;
 use host::metrics::{IntGaugeVec, gauge_vec};
 
 /// The series of one CLUSTER; they go with it.
@@ -10,6 +9,8 @@ pub(super) struct Gauges {
     pending_peeks: IntGaugeVec,
     read_holds: IntGaugeVec,
     arrangement_bytes: IntGaugeVec,
+    leads: IntGaugeVec,
+    term: IntGaugeVec,
 }
 
 impl Gauges {
@@ -19,36 +20,54 @@ impl Gauges {
             name: name.to_owned(),
             pending_peeks: gauge_vec(
                 "clusterd_pending_peeks",
-                "Reads of arrangements that replicas have not answered.",
+                "Reads of arrangements that replicas of this node have not answered.",
                 labels,
             ),
             read_holds: gauge_vec(
                 "clusterd_read_holds",
-                "Statements that keep an arrangement's history readable.",
+                "Statements that keep an arrangement's history readable, where this node leads.",
                 labels,
             ),
             arrangement_bytes: gauge_vec(
                 "clusterd_arrangement_bytes",
-                "Bytes of arrangements, all replicas together.",
+                "Bytes of arrangements, all replicas of this node together.",
+                labels,
+            ),
+            leads: gauge_vec(
+                "clusterd_cluster_leads",
+                "1 while this node leads the CLUSTER.",
+                labels,
+            ),
+            term: gauge_vec(
+                "clusterd_cluster_term",
+                "Term of the CLUSTER's group, where this node is a member.",
                 labels,
             ),
         }
     }
 
-    pub fn set(&self, lead: &Lead) {
+    pub fn set(&self, site: &Site) {
         let Gauges {
             name,
             pending_peeks,
             read_holds,
             arrangement_bytes,
+            leads,
+            term,
         } = self;
-        let replicas = || lead.replicas.values();
-        let peeks: usize = replicas().map(ReplicaHandle::pending_peeks).sum();
-        let bytes: u64 = replicas().map(ReplicaHandle::arrangement_bytes).sum();
+        let (mut peeks, mut bytes) = (0, 0);
+        for hosted in site.all_hosted() {
+            peeks += hosted.handle.pending_peeks();
+            bytes += hosted.handle.arrangement_bytes();
+        }
+        let lead = site.leading();
+        let holds = lead.as_ref().map_or(0, |lead| lead.holds.outstanding());
         let set = |gauges: &IntGaugeVec, value: i64| gauges.with_label_values(&[name]).set(value);
         set(pending_peeks, peeks as i64);
-        set(read_holds, lead.holds.outstanding() as i64);
+        set(read_holds, holds as i64);
         set(arrangement_bytes, bytes as i64);
+        set(leads, i64::from(lead.is_some()));
+        set(term, site.group_term() as i64);
     }
 }
 
@@ -58,6 +77,8 @@ impl Drop for Gauges {
             &self.pending_peeks,
             &self.read_holds,
             &self.arrangement_bytes,
+            &self.leads,
+            &self.term,
         ] {
             // A series that was never set is not there.
             let _ = gauges.remove_label_values(&[&self.name]);

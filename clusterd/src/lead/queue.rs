@@ -1,7 +1,7 @@
-//! The batches of one SUBSCRIBE between its dataflow and its client.
+//! The batches of one SUBSCRIBE between its dataflow and whoever takes them: its client, or the stream to its gateway.
 
-use super::Transient;
-use crate::adapter::error::{Result, SqlError};
+use super::miss::Miss;
+use crate::adapter::error::SqlError;
 use protocol::SubscribeBatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ pub const SUBSCRIBE_BUFFER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The sending side, held by the lead.
 pub(crate) struct SubscribeQueue {
-    batches: mpsc::UnboundedSender<Result<SubscribeBatch>>,
+    batches: mpsc::UnboundedSender<Result<SubscribeBatch, Miss>>,
     waiting: Arc<Waiting>,
 }
 
@@ -22,14 +22,9 @@ struct Waiting {
     overflowed: AtomicBool,
 }
 
-/// The receiving side. Dropping it ends the dataflow.
-pub struct SubscribeHandle {
-    batches: Receiver,
-    _transient: Transient,
-}
-
+/// The receiving side.
 pub(crate) struct Receiver {
-    batches: mpsc::UnboundedReceiver<Result<SubscribeBatch>>,
+    batches: mpsc::UnboundedReceiver<Result<SubscribeBatch, Miss>>,
     waiting: Arc<Waiting>,
 }
 
@@ -64,36 +59,29 @@ impl SubscribeQueue {
             > SUBSCRIBE_BUFFER_BYTES_MAX
         {
             self.waiting.overflowed.store(true, Ordering::Relaxed);
-            self.fail(
-                SqlError::new("53400", "the subscription's client is too slow")
-                    .detail(format!("More than {SUBSCRIBE_BUFFER_BYTES_MAX} bytes of changes were waiting for it."))
-                    .hint("Subscribe again AS OF the last progress, or fetch faster."),
-            );
+            let slow = SqlError::new("53400", "the subscription's client is too slow")
+                .detail(format!(
+                    "More than {SUBSCRIBE_BUFFER_BYTES_MAX} bytes of changes were waiting for it."
+                ))
+                .hint("Subscribe again AS OF the last progress, or fetch faster.");
+            self.fail(slow.into());
             return;
         }
         // A receiver that is gone drops the dataflow.
         let _ = self.batches.send(Ok(batch));
     }
 
-    pub fn fail(&self, error: SqlError) {
-        let _ = self.batches.send(Err(error));
+    pub fn fail(&self, miss: Miss) {
+        let _ = self.batches.send(Err(miss));
     }
 }
 
-impl SubscribeHandle {
-    pub(crate) fn new(batches: Receiver, transient: Transient) -> Self {
-        SubscribeHandle {
-            batches,
-            _transient: transient,
-        }
-    }
-
-    /// The next batch; `None` when the node stops. Cancelling it loses nothing.
-    pub async fn next(&mut self) -> Option<Result<SubscribeBatch>> {
-        let batch = self.batches.batches.recv().await?;
+impl Receiver {
+    /// The next batch; `None` when its lead has ended. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Option<Result<SubscribeBatch, Miss>> {
+        let batch = self.batches.recv().await?;
         if let Ok(batch) = &batch {
-            self.batches
-                .waiting
+            self.waiting
                 .bytes
                 .fetch_sub(batch_bytes(batch), Ordering::Relaxed);
         }
@@ -102,6 +90,6 @@ impl SubscribeHandle {
 
     /// Whether nothing waits.
     pub fn is_idle(&self) -> bool {
-        self.batches.batches.is_empty()
+        self.batches.is_empty()
     }
 }

@@ -133,9 +133,11 @@ pub struct SubscribeCall {
     pub catalog_version: u64,
 }
 
-/// What a subscription's stream carries. After anything but a batch it ends.
+/// What a subscription's stream carries. First that it has begun, then batches; anything else ends it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SubscribeMessage {
+    /// The node leads and has told the replicas.
+    Begun,
     /// Follows the one before without gap or overlap.
     Batch(SubscribeBatch),
     Failed(Failure),
@@ -265,6 +267,14 @@ mod tests {
                 leader: Some(NodeId(2)),
             },
             "01040102",
+        );
+        check(
+            &SubscribeMessage::Batch(SubscribeBatch {
+                lower: 1,
+                upper: None,
+                updates: Ok(vec![(1, Row::pack_slice(&[Datum::Int32(1)]), -1)]),
+            }),
+            "0101010000010102070101",
         );
         check(
             &ComputeCall {

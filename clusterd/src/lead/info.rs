@@ -1,0 +1,98 @@
+//! What the leaders of the CLUSTERs know, for EXPLAIN and system relations.
+
+use super::Clusters;
+use super::site::Site;
+use controller::ExportFrontier;
+use host::BoxFuture;
+use mesh::Message;
+use protocol::cluster::{self, CALL_BYTES_MAX, ClusterInfo, ClusterInfoCall};
+use protocol::{Kind, Lane};
+use repr::{ClusterId, GlobalId, Timestamp};
+use std::time::Duration;
+
+/// Whoever looks at a relation does not wait longer for a leader than this.
+const TELL_WITHIN: Duration = Duration::from_millis(500);
+
+impl Clusters {
+    /// What the leader of a CLUSTER knows, if it can be reached.
+    pub async fn info(&self, cluster: ClusterId) -> Option<ClusterInfo> {
+        let site = self.known_site(cluster)?;
+        site.info().await
+    }
+
+    /// Asks the leaders of all CLUSTERs, for [`Clusters::frontiers`].
+    pub async fn ask_leaders(&self) {
+        let sites = self.all_sites();
+        let asked = sites.into_iter().map(|site| -> BoxFuture<'static, ()> {
+            Box::pin(async move { drop(site.info().await) })
+        });
+        futures::future::join_all(asked).await;
+    }
+
+    /// The exports of all CLUSTERs with their frontiers, as their leaders last said.
+    pub fn frontiers(&self) -> Vec<(ClusterId, GlobalId, ExportFrontier)> {
+        let mut all = vec![];
+        for site in self.all_sites() {
+            let said = site.said.lock();
+            let exports = said.iter().flat_map(|info| &info.exports);
+            all.extend(exports.map(|(id, since, upper)| {
+                let (since, upper) = (*since, *upper);
+                (site.cluster, *id, ExportFrontier { since, upper })
+            }));
+        }
+        all
+    }
+}
+
+impl Site {
+    async fn info(&self) -> Option<ClusterInfo> {
+        let info = self.ask_leader().await;
+        if info.is_some() {
+            self.said.lock().clone_from(&info);
+        }
+        info
+    }
+
+    async fn ask_leader(&self) -> Option<ClusterInfo> {
+        if let Some(lead) = self.leading() {
+            return Some(lead.info());
+        }
+        let leader = self.known_leader()?;
+        let cluster = self.cluster;
+        let body = cluster::encode(&ClusterInfoCall { cluster });
+        let message = Message::new(Lane::Control, Kind::CLUSTER_INFO, body);
+        let transport = &self.shared.transport;
+        let answer = transport.call(leader, message, TELL_WITHIN).await.ok()?;
+        cluster::decode(CALL_BYTES_MAX, &answer).ok()?
+    }
+}
+
+/// (since, upper) of an export.
+pub fn frontiers_of(
+    info: &ClusterInfo,
+    export: GlobalId,
+) -> (Option<Timestamp>, Option<Timestamp>) {
+    let found = info.exports.iter().find(|(id, _, _)| *id == export);
+    found.map_or((None, None), |(_, since, upper)| (Some(*since), *upper))
+}
+
+/// Who answers for a CLUSTER, for EXPLAIN TIMESTAMP.
+pub fn describe(cluster: ClusterId, info: Option<&ClusterInfo>) -> String {
+    let Some(info) = info else {
+        return format!("cluster {cluster}, whose leader cannot be reached from here");
+    };
+    let replicas: Vec<_> = info
+        .replicas
+        .iter()
+        .map(|replica| {
+            let state = if replica.ready { "" } else { ", not ready" };
+            format!("{} on node {}{state}", replica.replica, replica.node.0)
+        })
+        .collect();
+    format!(
+        "cluster {cluster}, leader node {}, term {}, replicas {}",
+        info.leader.0,
+        info.epoch.term,
+        replicas.join("; ")
+    )
+}
