@@ -33,6 +33,9 @@ pub struct Identity {
     /// The node has its key and certificate in `mesh/`. Missing in files of programs that knew no other nodes.
     #[serde(default)]
     pub certified: bool,
+    /// This node went on alone after the others were lost, and has not told ENV yet that they are gone for ever.
+    #[serde(default)]
+    pub recovered: bool,
 }
 
 impl Identity {
@@ -158,6 +161,7 @@ impl Identity {
             generation,
             formed: false,
             certified: true,
+            recovered: false,
         }
     }
 }
@@ -194,8 +198,37 @@ impl DataDir {
             formed: true,
             ..self.identity.clone()
         };
-        write_toml(host, &self.path, IDENTITY, &formed)?;
-        self.identity = formed;
+        self.replace_identity(host, formed)
+    }
+
+    /// Notes, durably, that this node goes on without the others: in a new generation, whose nodes refuse those of older ones.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn mark_recovered(&mut self, host: &Host) -> Result<(), OpenError> {
+        let recovered = Identity {
+            generation: self.identity.generation + 1,
+            recovered: true,
+            ..self.identity.clone()
+        };
+        self.replace_identity(host, recovered)
+    }
+
+    /// Notes, durably, that ENV knows of the recovery.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn forget_recovery(&mut self, host: &Host) -> Result<(), OpenError> {
+        let known = Identity {
+            recovered: false,
+            ..self.identity.clone()
+        };
+        self.replace_identity(host, known)
+    }
+
+    fn replace_identity(&mut self, host: &Host, identity: Identity) -> Result<(), OpenError> {
+        write_toml(host, &self.path, IDENTITY, &identity)?;
+        self.identity = identity;
         Ok(())
     }
 

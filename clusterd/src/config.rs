@@ -30,6 +30,29 @@ pub enum CliCommand {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Go on with one node after the majority of the environment's voters is lost for good.
+    Recover {
+        #[command(subcommand)]
+        command: RecoverCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecoverCommand {
+    /// Say what this data directory has, and what would be lost. Changes nothing.
+    Plan(RecoverArgs),
+    /// Make this node the only one of its environment. The others must never start again with their old directories.
+    Apply(RecoverArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Data directory of the node that is left, which must not run. Of several choose the one that `plan` says has most.
+    #[arg(long, env = "CLUSTERD_DATA_DIR", default_value = "./clusterd-data")]
+    pub data_dir: PathBuf,
+    /// For apply: the environment's id, as `plan` prints it.
+    #[arg(long)]
+    pub confirm: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

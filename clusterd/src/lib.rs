@@ -14,6 +14,7 @@ pub mod generator;
 pub mod http;
 pub mod lead;
 pub mod node;
+mod recover;
 pub mod replica;
 pub mod server;
 
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(CliCommand::Config {
             command: ConfigCommand::Show(args),
         }) => show(args),
+        Some(CliCommand::Recover { command }) => recover::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

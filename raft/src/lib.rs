@@ -20,6 +20,7 @@ mod group;
 mod machine;
 mod network;
 mod peers;
+mod recover;
 mod rpc;
 mod runtime;
 mod snapshot;
@@ -32,6 +33,7 @@ pub use error::{GroupError, ProposeError, ReadError, SnapshotError};
 pub use group::{GroupStatus, Proposed, RaftGroup, remove_group};
 pub use machine::{Committed, SnapshotWriter, StateMachine};
 pub use peers::{LocalPeers, NoPeers, PeerError, Peers, Responder, RpcKind};
+pub use recover::{Remains, go_on_alone, remains};
 pub use types::Member;
 pub use wal::{LogPos, Wal, WalConfig, WalError};
 

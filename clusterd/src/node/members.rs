@@ -6,11 +6,11 @@
 
 use super::Neighbours;
 use crate::env::Env;
-use host::{Host, Instant};
+use host::Host;
 use mesh::Transport;
 use raft::{GroupStatus, Member};
 use repr::NodeId;
-use state::{NodeStatus, State};
+use state::{Node, NodeStatus, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,26 +39,36 @@ fn voters_wanted(nodes: usize) -> usize {
     }
 }
 
-/// The next change, if one is due. `nodes`: those that shall be members, and whether each may be a voter of the future (it is not draining and
-/// was not silent for the grace time).
-fn next_change(nodes: &BTreeMap<NodeId, bool>, status: &GroupStatus, me: NodeId) -> Option<Change> {
+/// What a node is good for in ENV's group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fitness {
+    /// It answers: it may become a voter.
+    Good,
+    /// It has been silent for less than the grace time: it stays a voter if it is one.
+    Doubtful,
+    /// It is draining, or was silent for longer: it stays a voter only until somebody can take its place.
+    Unfit,
+}
+
+/// The next change, if one is due. `nodes`: those that shall be members.
+fn next_change(
+    nodes: &BTreeMap<NodeId, Fitness>,
+    status: &GroupStatus,
+    me: NodeId,
+) -> Option<Change> {
     let member = |id: &NodeId| status.members.contains_key(&id.0);
     let voter = |id: &NodeId| status.voters.contains(&id.0);
     if let Some(new) = nodes.keys().find(|id| !member(id)) {
         return Some(Change::Learner(*new));
     }
-    let fit: Vec<NodeId> = nodes
-        .iter()
-        .filter(|(_, fit)| **fit)
-        .map(|(id, _)| *id)
-        .collect();
+    let good = |id: &NodeId| nodes[id] == Fitness::Good;
     let mut chosen: BTreeSet<u64> = BTreeSet::new();
-    // Those that vote already, the leader before all; then the others; those that are not fit only for want of better ones.
-    let by_rank = [
-        Box::new(|id: &NodeId| *id == me) as Box<dyn Fn(&NodeId) -> bool>,
-        Box::new(|id| voter(id) && fit.contains(id)),
-        Box::new(|id| fit.contains(id)),
-        Box::new(|id| voter(id)),
+    // Those that vote already, the leader before all; then others; those that are unfit only for want of better ones.
+    let by_rank: [&dyn Fn(&NodeId) -> bool; 4] = [
+        &|id| *id == me && nodes[id] != Fitness::Unfit,
+        &|id| voter(id) && nodes[id] != Fitness::Unfit,
+        &|id| good(id),
+        &|id| voter(id),
     ];
     let wanted = voters_wanted(nodes.len());
     for rank in by_rank {
@@ -67,6 +77,16 @@ fn next_change(nodes: &BTreeMap<NodeId, bool>, status: &GroupStatus, me: NodeId)
                 chosen.insert(id.0);
             }
         }
+    }
+    // An even number tolerates no more losses than the odd one below it.
+    if chosen.len().is_multiple_of(2)
+        && let Some(newest) = chosen
+            .iter()
+            .rev()
+            .find(|id| !status.voters.contains(id))
+            .copied()
+    {
+        chosen.remove(&newest);
     }
     if chosen != status.voters && !chosen.is_empty() {
         return Some(Change::Voters(chosen));
@@ -78,21 +98,21 @@ fn next_change(nodes: &BTreeMap<NodeId, bool>, status: &GroupStatus, me: NodeId)
 }
 
 /// The nodes that shall be members.
-fn wanted(state: &State, silent: impl Fn(NodeId) -> bool) -> BTreeMap<NodeId, bool> {
-    state
-        .nodes()
-        .values()
-        .filter(|node| match node.status {
-            NodeStatus::Active | NodeStatus::Draining => true,
-            NodeStatus::Removed => false,
-        })
-        .map(|node| {
-            (
-                node.id,
-                node.status == NodeStatus::Active && !silent(node.id),
-            )
-        })
-        .collect()
+fn wanted(
+    state: &State,
+    silent_for: impl Fn(NodeId) -> Option<Duration>,
+) -> BTreeMap<NodeId, Fitness> {
+    let fitness = |id| match silent_for(id) {
+        None => Fitness::Good,
+        Some(silence) if silence <= GRACE => Fitness::Doubtful,
+        Some(_) => Fitness::Unfit,
+    };
+    let member = |(id, node): (&NodeId, &Arc<Node>)| match node.status {
+        NodeStatus::Active => Some((*id, fitness(*id))),
+        NodeStatus::Draining => Some((*id, Fitness::Unfit)),
+        NodeStatus::Removed => None,
+    };
+    state.nodes().iter().filter_map(member).collect()
 }
 
 /// Keeps the membership in order while this node leads, and knows the way to each node always.
@@ -109,8 +129,11 @@ pub async fn run(
         let status = env.group().status().borrow().clone();
         if status.is_leader && !state.nodes().is_empty() {
             let now = host.clock.now();
-            let silent = silent_nodes(&neighbours, now);
-            let nodes = wanted(&state, |node| silent.contains(&node));
+            let known = neighbours.known();
+            let nodes = wanted(&state, |node| {
+                let since = known.get(&node)?.silent_since?;
+                Some(now.since(since))
+            });
             if let Some(change) = next_change(&nodes, &status, env.node()) {
                 tracing::info!(?change, "the membership of the environment's group changes");
                 carry_out(&env, &host, &state, change).await;
@@ -119,17 +142,6 @@ pub async fn run(
         drop(state);
         host.clock.sleep(LOOK_EVERY).await;
     }
-}
-
-/// Nodes that have not answered for the grace time.
-fn silent_nodes(neighbours: &Neighbours, now: Instant) -> BTreeSet<NodeId> {
-    let known = neighbours.known();
-    let silent = known.into_iter().filter(|(_, neighbour)| {
-        neighbour
-            .silent_since
-            .is_some_and(|since| now.since(since) > GRACE)
-    });
-    silent.map(|(id, _)| id).collect()
 }
 
 /// Tells the transport where the nodes are, and who is not welcome any more.
@@ -193,6 +205,7 @@ async fn carry_out(env: &Env, host: &Host, state: &State, change: Change) {
 
 #[cfg(test)]
 mod tests {
+    use super::Fitness::{Doubtful, Good, Unfit};
     use super::*;
 
     fn status(voters: &[u64], members: &[u64]) -> GroupStatus {
@@ -213,7 +226,7 @@ mod tests {
         }
     }
 
-    fn next(nodes: &[(u64, bool)], voters: &[u64], members: &[u64]) -> Option<Change> {
+    fn next(nodes: &[(u64, Fitness)], voters: &[u64], members: &[u64]) -> Option<Change> {
         let nodes = nodes.iter().map(|(id, fit)| (NodeId(*id), *fit)).collect();
         next_change(&nodes, &status(voters, members), NodeId(1))
     }
@@ -224,12 +237,12 @@ mod tests {
 
     #[test]
     fn an_environment_grows_one_change_at_a_time() {
-        let two = [(1, true), (2, true)];
+        let two = [(1, Good), (2, Good)];
         assert_eq!(next(&two, &[1], &[1]), Some(Change::Learner(NodeId(2))));
         assert_eq!(next(&two, &[1], &[1, 2]), None);
-        let three = [(1, true), (2, true), (3, true)];
+        let three = [(1, Good), (2, Good), (3, Good)];
         assert_eq!(next(&three, &[1], &[1, 2, 3]), voters(&[1, 2, 3]));
-        let six: Vec<_> = (1..=6).map(|id| (id, true)).collect();
+        let six: Vec<_> = (1..=6).map(|id| (id, Good)).collect();
         assert_eq!(
             next(&six, &[1, 2, 4], &[1, 2, 3, 4, 5, 6]),
             voters(&[1, 2, 3, 4, 5])
@@ -238,15 +251,21 @@ mod tests {
 
     #[test]
     fn a_silent_voter_is_replaced_only_if_somebody_is_there() {
-        let three = [(1, true), (2, false), (3, true)];
+        let three = [(1, Good), (2, Unfit), (3, Good)];
         assert_eq!(next(&three, &[1, 2, 3], &[1, 2, 3]), None);
-        let four = [(1, true), (2, false), (3, true), (4, true)];
+        let four = [(1, Good), (2, Unfit), (3, Good), (4, Good)];
         assert_eq!(next(&four, &[1, 2, 3], &[1, 2, 3, 4]), voters(&[1, 3, 4]));
     }
 
     #[test]
+    fn a_node_that_does_not_answer_gets_no_vote() {
+        let three = [(1, Good), (2, Good), (3, Doubtful)];
+        assert_eq!(next(&three, &[1], &[1, 2, 3]), None);
+    }
+
+    #[test]
     fn a_removed_node_first_loses_its_vote() {
-        let two = [(1, true), (3, true)];
+        let two = [(1, Good), (3, Good)];
         assert_eq!(next(&two, &[1, 2, 3], &[1, 2, 3]), voters(&[1]));
         assert_eq!(next(&two, &[1], &[1, 2, 3]), Some(Change::Leave(NodeId(2))));
     }

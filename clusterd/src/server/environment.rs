@@ -11,7 +11,7 @@ use mesh::Transport;
 use raft::{ENV_GROUP, GroupClass, GroupConfig, RaftGroup, Wal, WalConfig};
 use repr::NodeId;
 use state::command::{Command, Gateway};
-use state::{Authority, NodeOp, Outcome, State};
+use state::{Authority, NodeOp, NodeStatus, Outcome, State};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +124,10 @@ pub(super) async fn introduce(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     accepted(propose(env, host, &Command::Node(started)).await?)?;
+    if member.data_dir.identity().recovered {
+        remove_the_lost(env, host, gateway.node).await?;
+        member.data_dir.forget_recovery(host)?;
+    }
     // From here on writes are acknowledged: a directory that loses its log is not formed anew.
     member.data_dir.mark_formed(host)?;
     Ok(())
@@ -212,6 +216,21 @@ async fn admit_founders(
             wall_us: env.wall_us(),
         };
         accepted(propose(env, host, &Command::Node(admit)).await?)?;
+    }
+    Ok(())
+}
+
+/// After a recovery: the other nodes are gone for ever. Their old generation is refused by the mesh already.
+async fn remove_the_lost(env: &Env, host: &Host, own: NodeId) -> Result<()> {
+    let state = env.storage().view();
+    let others = state.nodes().values().filter(|node| node.id != own);
+    for lost in others.filter(|node| node.status != NodeStatus::Removed) {
+        tracing::warn!(node = %lost.id, "a node that was lost is removed from the environment");
+        let remove = NodeOp::SetStatus {
+            node: lost.id,
+            status: NodeStatus::Removed,
+        };
+        accepted(propose(env, host, &Command::Node(remove)).await?)?;
     }
     Ok(())
 }

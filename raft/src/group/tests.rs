@@ -584,3 +584,43 @@ async fn wait(condition: impl Fn() -> bool) {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_member_goes_on_alone_after_the_majority_is_lost() {
+    let mut three = Three::new(config).await;
+    for i in 0..20 {
+        three.propose(command(i)).await;
+    }
+    three.converged().await;
+    for id in 1..=3 {
+        three.kill(id).await;
+    }
+    let disk = three.disks[1].clone();
+    let hook = Fatals::default().hook();
+    let wal = Wal::open(&host_on(&disk), small_wal(), hook).unwrap();
+    let remains = crate::remains(&wal, ENV_GROUP).unwrap();
+    assert_eq!(remains.voters, BTreeSet::from([1, 2, 3]));
+    let addr = "alone".to_owned();
+    let pos = crate::go_on_alone(&wal, ENV_GROUP, 2, Member { addr })
+        .await
+        .unwrap();
+    assert!(pos.term > remains.term && Some(pos.index - 1) == remains.last.map(|p| p.index));
+    wal.close();
+    let node = start(&disk, config(2), Arc::new(NoPeers), &Fatals::default())
+        .await
+        .unwrap();
+    node.group.read_index().await.unwrap();
+    assert_eq!(node.toy.len(), 20);
+    assert_eq!(node.group.status().borrow().voters, BTreeSet::from([2]));
+    node.group.propose(command(20)).await.unwrap();
+    node.stop().await;
+    // There is nothing to go on with on an empty disk.
+    let empty = Wal::open(
+        &host_on(&SimDisk::new(9)),
+        small_wal(),
+        Fatals::default().hook(),
+    );
+    let addr = String::new();
+    let refused = crate::go_on_alone(&empty.unwrap(), ENV_GROUP, 2, Member { addr }).await;
+    assert!(refused.is_err());
+}
