@@ -21,6 +21,7 @@ mod explain;
 pub mod fair;
 mod introspection;
 pub mod lease;
+mod nodes;
 pub mod pgwire;
 pub mod portal;
 mod query;
@@ -34,6 +35,7 @@ pub mod transaction;
 use crate::config::Config;
 use crate::env::Env;
 use crate::lead::Clusters;
+use crate::node::Neighbours;
 use bytes::Bytes;
 use cache::PlanCache;
 use commit::Committer;
@@ -75,6 +77,8 @@ pub struct Adapter {
     pub read_points: Arc<ReadPoints>,
     pub committer: Committer,
     pub clusters: Arc<Clusters>,
+    /// How the other nodes fare.
+    pub neighbours: Arc<Neighbours>,
     pub plans: PlanCache,
     pub sessions: Sessions,
     pub leases: Leases,
@@ -113,6 +117,7 @@ impl Adapter {
         read_points: Arc<ReadPoints>,
         committer: Committer,
         clusters: Arc<Clusters>,
+        neighbours: Arc<Neighbours>,
         gateway: Gateway,
         stopping: watch::Receiver<bool>,
     ) -> (Arc<Adapter>, impl Future<Output = ()> + Send + 'static) {
@@ -126,6 +131,7 @@ impl Adapter {
             read_points,
             committer,
             clusters,
+            neighbours,
             plans: PlanCache::default(),
             leases: Leases::default(),
             metrics: Metrics {

@@ -107,6 +107,7 @@ impl Server {
             Arc::clone(&read_points),
             committer,
             clusters,
+            Arc::clone(&neighbours),
             gateway,
             stopping,
         );

@@ -28,10 +28,14 @@ pub enum Statement {
     CreateView(CreateView),
     CreateIndex(CreateIndex),
     CreateCluster(CreateCluster),
+    /// `ALTER CLUSTER name SET (...)`.
     AlterCluster {
         name: Ident,
         options: Vec<WithOption>,
     },
+    /// ALTER NODE and DROP NODE.
+    ChangeNode(ChangeNode),
+    CreateJoinToken(CreateJoinToken),
     CreateSource(CreateSource),
     CreateSchema(CreateSchema),
     CreateDatabase {
@@ -164,6 +168,27 @@ pub struct CreateCluster {
     pub name: Ident,
     pub if_not_exists: bool,
     pub options: Vec<WithOption>,
+}
+
+/// `ALTER NODE n DRAIN`, `ALTER NODE n UNDRAIN`, `DROP NODE n`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChangeNode {
+    pub node: u64,
+    pub change: NodeChange,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    Drain,
+    Undrain,
+    Drop { if_exists: bool },
+}
+
+/// `CREATE JOIN TOKEN [VALID FOR 'interval']`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateJoinToken {
+    /// The interval, and where it stands.
+    pub valid_for: Option<(String, usize)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -351,6 +376,7 @@ pub enum ShowKind {
     Databases,
     Clusters,
     ClusterReplicas,
+    Nodes,
     Sources,
     Objects,
     Roles,

@@ -1,7 +1,7 @@
 //! Relations that are part of the program, and the functions that look into the catalog.
 //!
 //! A built-in relation is a definition in `definitions` and, if it has rows, a function that makes them from the catalog when it is
-//! read: [`rows`]. Those that only a session or a node can fill (`pg_settings`, `pg_stat_activity`, `mz_frontiers`) are filled by
+//! read: [`rows`]. Those that only a session or a node can fill (`pg_settings`, `mz_frontiers`, most of `mz_internal`) are filled by
 //! their reader, with [`Table`].
 
 mod class;
@@ -12,6 +12,7 @@ mod environment;
 mod functions;
 mod information_schema;
 mod mz_catalog;
+mod mz_internal;
 mod object;
 mod proc;
 mod sql_text;
@@ -23,7 +24,7 @@ pub use table::Table;
 
 use crate::session::{INFORMATION_SCHEMA, MZ_CATALOG, MZ_INTERNAL, PG_CATALOG};
 use repr::{GlobalId, RelationDesc, Row, SqlType};
-use state::Catalog;
+use state::{Catalog, State};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -44,6 +45,8 @@ pub struct BuiltinRelation {
 pub struct BuiltinCtx<'a> {
     pub catalog: &'a Catalog,
     pub database: &'a str,
+    /// What is not of the catalog: nodes, placements, holds. Without it, relations about these are empty.
+    pub state: Option<&'a State>,
 }
 
 /// The OID of a built-in schema.
@@ -90,6 +93,7 @@ fn registry() -> &'static Registry {
             (PG_CATALOG, definitions::PG_CATALOG),
             (INFORMATION_SCHEMA, definitions::INFORMATION_SCHEMA),
             (MZ_CATALOG, definitions::MZ_CATALOG),
+            (MZ_INTERNAL, definitions::MZ_INTERNAL),
         ];
         let relations: Vec<BuiltinRelation> = schemas
             .into_iter()
@@ -164,6 +168,8 @@ pub fn rows(id: GlobalId, ctx: &BuiltinCtx<'_>) -> Option<Vec<Row>> {
         (PG_CATALOG, "pg_settings" | "pg_stat_activity") | (MZ_CATALOG, "mz_frontiers") => {
             return None;
         }
+        (MZ_INTERNAL, name) if !mz_internal::fill(name, ctx, &mut table) => return None,
+        (MZ_INTERNAL, _) => {}
         (PG_CATALOG, name) => pg_catalog(name, ctx, &mut table),
         (INFORMATION_SCHEMA, name) => information_schema::fill(name, ctx, &mut table),
         (_, name) => mz_catalog::fill(name, ctx, &mut table),

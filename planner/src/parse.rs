@@ -11,6 +11,7 @@ mod create;
 mod cursor;
 mod explain;
 mod lex;
+mod node;
 mod option;
 mod query;
 mod set;
@@ -196,6 +197,9 @@ impl<'s> Front<'s> {
 
     fn drop(&mut self) -> Parse<Statement> {
         self.expect("DROP")?;
+        if self.accept(&["NODE"]) {
+            return self.drop_node();
+        }
         let Some(kind) = self.object_kind() else {
             return self.unsupported_after("DROP");
         };
@@ -221,6 +225,9 @@ impl<'s> Front<'s> {
 
     fn alter(&mut self) -> Parse<Statement> {
         self.expect("ALTER")?;
+        if self.accept(&["NODE"]) {
+            return self.alter_node();
+        }
         let Some(kind) = self.object_kind() else {
             return self.unsupported_after("ALTER");
         };

@@ -3,11 +3,13 @@
 //! [`plan_statement`] is the only entry. A plan holds everything that the catalog decides; what depends on stored rows, on the
 //! transaction or on the connection is left to the caller.
 
+mod cluster;
 mod copy;
 mod create;
 mod dml;
 mod drop;
 mod index;
+mod node;
 mod other;
 mod show;
 mod stored;
@@ -18,8 +20,8 @@ pub use show::create_sql;
 pub use stored::{plan_stored_expr, plan_stored_query};
 
 use crate::ast::{
-    Discard, ExplainFormat, ExplainStage, FetchDirection, ObjectKind, SetValue, Statement,
-    TransactionMode, TransactionScope,
+    ChangeNode, Discard, ExplainFormat, ExplainStage, FetchDirection, ObjectKind, SetValue,
+    Statement, TransactionMode, TransactionScope,
 };
 use crate::error::{Notice, PlanError};
 use crate::parse::fold;
@@ -125,6 +127,19 @@ pub enum Plan {
         name: String,
     },
     CreateCluster(CreateClusterPlan),
+    AlterCluster(AlterClusterPlan),
+    /// `updates` are the items on the CLUSTER with their new texts.
+    RenameCluster {
+        id: ClusterId,
+        name: String,
+        updates: Vec<Item>,
+    },
+    /// DRAIN, UNDRAIN or DROP of a node.
+    ChangeNode(ChangeNode),
+    /// The answer is one row: the token.
+    CreateJoinToken {
+        valid_for_us: u64,
+    },
     Drop(DropPlan),
     /// `updates` are the renamed item and its indexes with their new texts.
     Rename {
@@ -304,6 +319,13 @@ pub struct CreateClusterPlan {
     pub replication_factor: Option<u32>,
 }
 
+/// What is `Some` is to be changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlterClusterPlan {
+    pub id: ClusterId,
+    pub replication_factor: Option<u32>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct DropPlan {
     pub kind: ObjectKind,
@@ -461,6 +483,7 @@ impl Plan {
             }
             Plan::Subscribe(subscribe) => Some(subscribe.output_desc()),
             Plan::Explain(_) => Some(text("QUERY PLAN")),
+            Plan::CreateJoinToken { .. } => Some(text("join_token")),
             Plan::ShowVariable { name } => Some(text(name)),
             Plan::ShowAll => Some(RelationDesc::from_columns(
                 ["name", "setting", "description"].map(|n| (n, SqlType::Text.nullable(true))),
@@ -473,6 +496,9 @@ impl Plan {
             | Plan::CreateSchema { .. }
             | Plan::CreateDatabase { .. }
             | Plan::CreateCluster(_)
+            | Plan::AlterCluster(_)
+            | Plan::RenameCluster { .. }
+            | Plan::ChangeNode(_)
             | Plan::Drop(_)
             | Plan::Rename { .. }
             | Plan::Truncate { .. }
@@ -535,7 +561,9 @@ impl<'a> StatementPlanner<'a> {
             Statement::CreateView(create) => self.create_view(create),
             Statement::CreateIndex(create) => self.create_index(create),
             Statement::CreateCluster(create) => self.create_cluster(create),
-            Statement::AlterCluster { name, .. } => self.alter_cluster(name),
+            Statement::AlterCluster { name, options } => self.alter_cluster(name, options),
+            Statement::ChangeNode(change) => self.change_node(change),
+            Statement::CreateJoinToken(create) => self.create_join_token(create),
             Statement::CreateSource(create) => self.create_source(create),
             Statement::CreateSchema(create) => self.create_schema(create),
             Statement::CreateDatabase {

@@ -300,6 +300,7 @@ impl Collections for Runner {
             let ctx = BuiltinCtx {
                 catalog: &self.catalog,
                 database: "clusterd",
+                state: None,
             };
             let rows = crate::builtin::rows(id, &ctx).unwrap_or_default();
             return Ok(Arc::new(rows.into_iter().map(|row| (row, 1)).collect()));
@@ -386,6 +387,7 @@ scripts!(
     statements_around_queries,
     psql_describes_the_catalog,
     drivers_look_types_up,
+    clusters_and_nodes_are_administered,
 );
 
 /// Deep or long statements end in an error, not in a stack overflow.

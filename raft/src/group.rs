@@ -53,6 +53,16 @@ pub struct GroupStatus {
     pub members: BTreeMap<u64, Member>,
 }
 
+/// How far this node's member of a group has come. Hints: each moves on its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Of the last entry in its log.
+    pub last: Option<u64>,
+    /// Of the last entry that it knows a quorum to have.
+    pub committed: Option<u64>,
+    pub applied: Option<u64>,
+}
+
 /// A proposal that was committed and applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposed<R> {
@@ -272,6 +282,17 @@ impl<SM: StateMachine> RaftGroup<SM> {
     /// The last entry applied here; changes with every run of entries.
     pub fn applied(&self) -> watch::Receiver<Option<LogPos>> {
         self.inner.shared.applied.subscribe()
+    }
+
+    /// How far the log has come here.
+    pub fn progress(&self) -> Progress {
+        let metrics = self.inner.raft.data_metrics();
+        let metrics = metrics.borrow_watched();
+        Progress {
+            last: metrics.last_log.map(|id| id.index),
+            committed: metrics.cluster_committed.map(|id| id.index),
+            applied: metrics.last_applied.map(|id| id.index),
+        }
     }
 
     /// Leader, term and members, and their changes.

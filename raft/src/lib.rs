@@ -30,7 +30,7 @@ pub mod wal;
 
 pub use config::{Election, GroupClass, GroupConfig};
 pub use error::{GroupError, ProposeError, ReadError, SnapshotError};
-pub use group::{GroupStatus, Proposed, RaftGroup, remove_group};
+pub use group::{GroupStatus, Progress, Proposed, RaftGroup, remove_group};
 pub use machine::{Committed, SnapshotWriter, StateMachine};
 pub use peers::{LocalPeers, NoPeers, PeerError, Peers, Responder, RpcKind};
 pub use recover::{Remains, go_on_alone, remains};

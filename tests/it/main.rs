@@ -11,6 +11,7 @@ mod errors;
 mod joins;
 mod limits;
 mod node;
+mod nodes;
 mod start;
 mod transactions;
 mod views;

@@ -1,5 +1,7 @@
 //! Statements that change the catalog: planned here, checked again and made durable by S.
 
+mod cluster;
+
 use crate::adapter::compile::ViewDefinitions;
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::execute::Failure;
@@ -12,9 +14,9 @@ use planner::ast::ObjectKind;
 use planner::optimize::{
     CatalogOracle, DataflowExec, ExportSpec, OptimizerCatalog, optimize_dataflow,
 };
-use planner::statement::{CreateClusterPlan, DropPlan};
-use repr::{ClusterId, ColumnType, DatabaseId, GlobalId, ReplicaId, SchemaId};
-use state::catalog::{Cluster, Database, Item, ItemKind, Plan as StoredPlan, Schema};
+use planner::statement::DropPlan;
+use repr::{ClusterId, ColumnType, DatabaseId, GlobalId, SchemaId};
+use state::catalog::{Database, Item, ItemKind, Plan as StoredPlan, Schema};
 use state::command::CatalogOp;
 use state::{Catalog, Txn};
 use std::collections::BTreeSet;
@@ -37,6 +39,7 @@ impl Session {
             Plan::CreateSchema { .. } => "CREATE SCHEMA",
             Plan::CreateDatabase { .. } => "CREATE DATABASE",
             Plan::CreateCluster(_) => "CREATE CLUSTER",
+            Plan::AlterCluster(_) | Plan::RenameCluster { .. } => "ALTER CLUSTER",
             Plan::Drop(drop) => drop_tag(drop.kind),
             Plan::Rename { kind, .. } => alter_tag(*kind),
             other => {
@@ -47,6 +50,7 @@ impl Session {
         };
         self.check_writable(tag)?;
         let ops = self.catalog_ops(plan, &catalog)?;
+        self.note_waiting_replicas(&ops, point);
         if self.txn.block != Block::Auto {
             self.apply_to_scratch(
                 point,
@@ -128,9 +132,11 @@ impl Session {
                     CatalogOp::CreateSchema(public),
                 ])
             }
-            Plan::CreateCluster(create) => Ok(vec![CatalogOp::CreateCluster(
-                self.new_cluster(create, catalog)?,
-            )]),
+            Plan::CreateCluster(create) => Ok(vec![self.create_cluster(create, catalog)]),
+            Plan::AlterCluster(alter) => self.alter_cluster(alter, catalog),
+            Plan::RenameCluster { id, name, updates } => {
+                cluster::rename(catalog, *id, name, updates)
+            }
             Plan::Drop(drop) => {
                 self.planner_notices(&drop.notices);
                 self.check_databases_unused(catalog, drop)?;
@@ -148,7 +154,7 @@ impl Session {
     }
 
     /// Refuses a statement that must be the first of its transaction, outside of BEGIN.
-    fn check_alone(&self, statement: &str) -> Result<()> {
+    pub(crate) fn check_alone(&self, statement: &str) -> Result<()> {
         let alone = match self.txn.block {
             Block::Auto => true,
             // What follows its message may be no more than a Sync that is under way.
@@ -181,23 +187,6 @@ impl Session {
             return Err(SqlError::new("55006", message).detail(detail));
         }
         Ok(())
-    }
-
-    fn new_cluster(&self, create: &CreateClusterPlan, catalog: &Catalog) -> Result<Cluster> {
-        if create.replication_factor.is_some_and(|n| n > 1) {
-            return Err(SqlError::unsupported(
-                "a REPLICATION FACTOR above 1 on a single node",
-                "Leave it out or set it to 1.",
-            ));
-        }
-        Ok(Cluster {
-            id: ClusterId(catalog.next_id),
-            name: create.name.clone(),
-            incarnation: 1,
-            workers: create.workers.unwrap_or(self.adapter.config.workers),
-            memory_limit_bytes: create.memory_limit_bytes,
-            replicas: vec![ReplicaId(catalog.next_id + 1)],
-        })
     }
 
     fn truncate(

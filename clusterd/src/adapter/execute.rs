@@ -416,6 +416,10 @@ impl Session {
             Plan::CopyTo(copy) => Ok(self.copy_to(copy, prepared, params, point).await?),
             Plan::Explain(explain) => Ok(self.explain(explain, params, point).await?),
             Plan::Declare(declare) => Ok(self.declare(declare, prepared, params, point).await?),
+            Plan::ChangeNode(change) => Ok(self.change_node(change, point).await?),
+            Plan::CreateJoinToken { valid_for_us } => {
+                Ok(self.create_join_token(*valid_for_us, plan, point).await?)
+            }
             Plan::Select(_) | Plan::Insert(_) | Plan::Update(_) | Plan::Delete(_) => {
                 Err(SqlError::internal("a query was not compiled").into())
             }
@@ -436,6 +440,8 @@ pub(crate) fn needs_read_point(statement: &Statement) -> bool {
         | Statement::CreateIndex(_)
         | Statement::CreateCluster(_)
         | Statement::AlterCluster { .. }
+        | Statement::ChangeNode(_)
+        | Statement::CreateJoinToken(_)
         | Statement::CreateSource(_)
         | Statement::CreateSchema(_)
         | Statement::CreateDatabase { .. }

@@ -1,5 +1,7 @@
 //! System relations: rows made from the catalog and from what this node knows, at the moment they are read.
 
+mod node;
+
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::query::TableView;
 use crate::adapter::session::Session;
@@ -100,6 +102,7 @@ impl Session {
         let ctx = BuiltinCtx {
             catalog,
             database: &self.database,
+            state: Some(&view.state),
         };
         let rows = match builtin::rows(id, &ctx) {
             Some(rows) => rows,
@@ -117,6 +120,9 @@ impl Session {
             "pg_settings" => self.setting_rows(&mut table),
             "pg_stat_activity" => self.activity_rows(catalog, &mut table),
             "mz_frontiers" => self.frontier_rows(catalog, view, &mut table),
+            "mz_node_liveness" => node::liveness(&self.adapter, &view.state, &mut table),
+            "mz_groups" => node::groups(&self.adapter, &mut table),
+            "mz_mesh_links" => node::mesh_links(&self.adapter, &mut table),
             _ => return Err(unknown()),
         }
         Ok(table.into_rows())

@@ -251,7 +251,7 @@ pub(super) const MZ_CATALOG: &str = "
 12201 r mz_clusters
     id int8, name text, workers int4, memory_limit_bytes int8?
 12202 r mz_cluster_replicas
-    id int8, cluster_id int8, name text
+    id int8, cluster_id int8, name text, node_id int8?
 12203 r mz_objects
     id text, oid oid, schema_id oid, name text, type text, owner_id oid, cluster_id int8?
 12204 r mz_materialized_views
@@ -262,4 +262,25 @@ pub(super) const MZ_CATALOG: &str = "
     id text, oid oid, schema_id oid, name text, type text, cluster_id int8, owner_id oid, create_sql text
 12207 r mz_frontiers
     object_id text, cluster_id int8?, read_frontier mz_timestamp?, write_frontier mz_timestamp?
+12208 r mz_nodes
+    id int8, mesh_addr text, sql_addr text, http_addr text, status text, incarnation int8, version text
+";
+
+pub(super) const MZ_INTERNAL: &str = "
+12251 r mz_cluster_voters
+    cluster_id int8, incarnation int8, node_id int8
+12252 r mz_input_holds
+    cluster_id int8, incarnation int8, object_id text, frontier mz_timestamp
+12253 r mz_leases
+    node_id int8, incarnation int8, frontier mz_timestamp
+12254 r mz_join_tokens
+    id text, expires_at timestamptz?, used_by int8?
+12255 r mz_node_liveness
+    node_id int8, role text, reachable bool, silent_seconds float8?, round_trip_seconds float8?, applied_index int8?
+12256 r mz_groups
+    name text, cluster_id int8?, incarnation int8, leader int8?, term int8, voters _int8, members _int8, last_index int8?,
+    committed_index int8?, applied_index int8?
+12257 r mz_mesh_links
+    node_id int8, lane text, connected bool, round_trip_seconds float8?, bytes_sent int8, bytes_received int8, requests_sent int8,
+    requests_failed int8, requests_received int8, connects int8, in_flight int8, queued_bytes int8, last_error text?
 ";

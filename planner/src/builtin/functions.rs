@@ -98,6 +98,7 @@ impl CatalogFunctions {
         BuiltinCtx {
             catalog: &self.catalog,
             database: &self.database,
+            state: None,
         }
     }
 

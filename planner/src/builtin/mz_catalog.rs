@@ -4,6 +4,7 @@ use super::BuiltinCtx;
 use super::object::{Kind, oid};
 use super::table::Table;
 use repr::{ClusterId, Datum};
+use state::Node;
 use state::catalog::{Item, ItemKind};
 
 pub(super) fn fill(name: &str, ctx: &BuiltinCtx<'_>, table: &mut Table) {
@@ -14,12 +15,13 @@ pub(super) fn fill(name: &str, ctx: &BuiltinCtx<'_>, table: &mut Table) {
         "mz_materialized_views" => materialized_views(ctx, table),
         "mz_indexes" => indexes(ctx, table),
         "mz_sources" => sources(ctx, table),
+        "mz_nodes" => nodes(ctx, table),
         _ => {}
     }
 }
 
 /// An id or a number of bytes; both stay far below 2^63.
-fn number(n: u64) -> Datum<'static> {
+pub(super) fn number(n: u64) -> Datum<'static> {
     Datum::Int64(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
@@ -42,14 +44,41 @@ fn clusters(ctx: &BuiltinCtx<'_>, table: &mut Table) {
 
 fn cluster_replicas(ctx: &BuiltinCtx<'_>, table: &mut Table) {
     for cluster in ctx.catalog.clusters.values() {
+        let placement = ctx.state.and_then(|s| s.placements().get(&cluster.id));
         for (replica, position) in cluster.replicas.iter().zip(1..) {
             let name = format!("r{position}");
+            let node = placement.and_then(|placement| placement.replicas.get(replica));
             table.add(&[
                 ("id", number(replica.0)),
                 ("cluster_id", number(cluster.id.0)),
                 ("name", Datum::String(&name)),
+                ("node_id", node.map_or(Datum::Null, |node| number(node.0))),
             ]);
         }
+    }
+}
+
+fn nodes(ctx: &BuiltinCtx<'_>, table: &mut Table) {
+    for node in ctx.state.iter().flat_map(|state| state.nodes().values()) {
+        let Node {
+            id,
+            mesh_addr,
+            sql_addr,
+            http_addr,
+            public_key: _,
+            status,
+            incarnation,
+            version,
+        } = &**node;
+        table.add(&[
+            ("id", number(id.0)),
+            ("mesh_addr", Datum::String(mesh_addr)),
+            ("sql_addr", Datum::String(sql_addr)),
+            ("http_addr", Datum::String(http_addr)),
+            ("status", Datum::String(status.name())),
+            ("incarnation", number(*incarnation)),
+            ("version", Datum::String(version)),
+        ]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `pg_class` lists: relations and indexes of one database, built-in ones included.
 
 use super::{BuiltinCtx, BuiltinRelation, all, schema_oid};
-use crate::session::{INFORMATION_SCHEMA, MZ_CATALOG, PG_CATALOG};
+use crate::session::{INFORMATION_SCHEMA, MZ_CATALOG, MZ_INTERNAL, PG_CATALOG};
 use repr::{ColumnType, SqlType};
 use state::Catalog;
 use state::catalog::{Index, Item, ItemKind, KeyConstraint, Schema, Table};
@@ -64,9 +64,9 @@ impl<'a> BuiltinCtx<'a> {
             .filter(move |s| Some(s.database) == database)
     }
 
-    /// (OID, name, owner) of all schemas; mz_internal, which holds nothing yet, is left out.
+    /// (OID, name, owner) of all schemas.
     pub(super) fn namespaces(&self) -> Vec<(u32, &'a str, u32)> {
-        let builtin = [PG_CATALOG, INFORMATION_SCHEMA, MZ_CATALOG];
+        let builtin = [PG_CATALOG, INFORMATION_SCHEMA, MZ_CATALOG, MZ_INTERNAL];
         let builtin = builtin
             .into_iter()
             .filter_map(|name| Some((schema_oid(name)?, name, SYSTEM_OWNER)));

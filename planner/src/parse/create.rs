@@ -33,6 +33,7 @@ impl Front<'_> {
             }
             "INDEX" => self.create_index(),
             "CLUSTER" => self.create_cluster(),
+            "JOIN" => self.create_join_token(),
             "SOURCE" => self.create_source(),
             "SCHEMA" => self.create_schema(),
             "DATABASE" => {

@@ -36,7 +36,7 @@ impl Front<'_> {
     }
 
     fn show_kind(&mut self) -> Option<ShowKind> {
-        let kinds: [(&[&str], ShowKind); 13] = [
+        let kinds: [(&[&str], ShowKind); 14] = [
             (&["TABLES"], ShowKind::Tables),
             (&["VIEWS"], ShowKind::Views),
             (&["MATERIALIZED", "VIEWS"], ShowKind::MaterializedViews),
@@ -47,6 +47,7 @@ impl Front<'_> {
             (&["DATABASES"], ShowKind::Databases),
             (&["CLUSTERS"], ShowKind::Clusters),
             (&["CLUSTER", "REPLICAS"], ShowKind::ClusterReplicas),
+            (&["NODES"], ShowKind::Nodes),
             (&["SOURCES"], ShowKind::Sources),
             (&["OBJECTS"], ShowKind::Objects),
             (&["ROLES"], ShowKind::Roles),

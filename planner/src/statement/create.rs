@@ -1,8 +1,8 @@
-//! CREATE SCHEMA, DATABASE, CLUSTER, SOURCE.
+//! CREATE SCHEMA, DATABASE, SOURCE.
 
-use super::{CreateClusterPlan, CreateItemPlan, ParamTypes, Plan, StatementPlanner};
+use super::{CreateItemPlan, ParamTypes, Plan, StatementPlanner};
 use crate::ast::sql::Ident;
-use crate::ast::{CreateCluster, CreateSchema, CreateSource, OptionValue, WithOption, position};
+use crate::ast::{CreateSchema, CreateSource, OptionValue, WithOption};
 use crate::error::{Notice, PlanError};
 use crate::hir::HirScalar;
 use crate::names::{Name, is_system_schema};
@@ -59,43 +59,6 @@ impl StatementPlanner<'_> {
             return taken("database", &name, "42P04", if_not_exists, "CREATE DATABASE");
         }
         Ok(Plan::CreateDatabase { name })
-    }
-
-    pub(super) fn create_cluster(&self, create: &CreateCluster) -> Result<Plan, PlanError> {
-        let name = fold(&create.name);
-        if self.session.catalog.cluster_by_name(&name).is_some() {
-            return taken(
-                "cluster",
-                &name,
-                "42710",
-                create.if_not_exists,
-                "CREATE CLUSTER",
-            );
-        }
-        let mut plan = CreateClusterPlan {
-            name,
-            workers: None,
-            memory_limit_bytes: None,
-            replication_factor: None,
-        };
-        for option in &create.options {
-            match option.name.as_str() {
-                "workers" => plan.workers = Some(positive(option)?),
-                "replication factor" => plan.replication_factor = Some(count(option)?),
-                "memory limit" => plan.memory_limit_bytes = Some(bytes(option)?),
-                // Sizes of other systems name machines; here a cluster has workers.
-                "size" => plan.workers = plan.workers.or(positive(option).ok()),
-                other => {
-                    let message = format!("unrecognized CLUSTER option \"{other}\"");
-                    return Err(PlanError::new("42601", message)
-                        .at(position(create.name.span))
-                        .with_hint(
-                            "The options are WORKERS, MEMORY LIMIT and REPLICATION FACTOR.",
-                        ));
-                }
-            }
-        }
-        Ok(Plan::CreateCluster(plan))
     }
 
     pub(super) fn create_source(&self, create: &CreateSource) -> Result<Plan, PlanError> {
@@ -161,18 +124,12 @@ impl StatementPlanner<'_> {
 
     /// An interval of at least a millisecond, in microseconds.
     fn interval_us(&self, option: &WithOption) -> Result<u64, PlanError> {
-        let wrong = || {
-            let name = option.name.to_uppercase();
-            PlanError::new(
-                "22023",
-                format!("{name} must be an interval of at least 1 millisecond"),
-            )
-        };
-        let text = option
-            .value
-            .as_ref()
-            .and_then(OptionValue::as_str)
-            .ok_or_else(wrong)?;
+        let text = option.value.as_ref().and_then(OptionValue::as_str);
+        self.duration_us(&option.name.to_uppercase(), text.unwrap_or_default())
+    }
+
+    /// An interval of at least a millisecond, in microseconds. `what` is to be given so.
+    pub(super) fn duration_us(&self, what: &str, text: &str) -> Result<u64, PlanError> {
         let planner = QueryPlanner::new(self.session, ParamTypes::forbidden());
         let literal = HirScalar::literal(Datum::String(text), SqlType::Unknown);
         let interval = planner.coercer().coerce(
@@ -186,13 +143,16 @@ impl StatementPlanner<'_> {
         };
         match u64::try_from(us) {
             Ok(us) if us >= 1000 => Ok(us),
-            _ => Err(wrong()),
+            _ => Err(PlanError::new(
+                "22023",
+                format!("{what} must be an interval of at least 1 millisecond"),
+            )),
         }
     }
 }
 
 /// The name exists: an error, or nothing to do.
-fn taken(
+pub(super) fn taken(
     kind: &str,
     name: &str,
     sqlstate: &'static str,
@@ -209,7 +169,7 @@ fn taken(
     }
 }
 
-fn count(option: &WithOption) -> Result<u32, PlanError> {
+pub(super) fn count(option: &WithOption) -> Result<u32, PlanError> {
     let value = option.value.as_ref().and_then(OptionValue::as_str);
     value.and_then(|v| v.parse().ok()).ok_or_else(|| {
         PlanError::new(
@@ -217,47 +177,4 @@ fn count(option: &WithOption) -> Result<u32, PlanError> {
             format!("{} must be a whole number", option.name.to_uppercase()),
         )
     })
-}
-
-fn positive(option: &WithOption) -> Result<u32, PlanError> {
-    match count(option)? {
-        0 => Err(PlanError::new(
-            "22023",
-            format!("{} must be at least 1", option.name.to_uppercase()),
-        )),
-        n => Ok(n),
-    }
-}
-
-/// A number of bytes, with a unit: `1GB`.
-fn bytes(option: &WithOption) -> Result<u64, PlanError> {
-    let wrong = || {
-        PlanError::new(
-            "22023",
-            format!(
-                "{} must be a size such as '1GB'",
-                option.name.to_uppercase()
-            ),
-        )
-    };
-    let text = option
-        .value
-        .as_ref()
-        .and_then(OptionValue::as_str)
-        .ok_or_else(wrong)?
-        .trim();
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let factor: u64 = match unit.trim().to_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" | "k" | "kib" => 1 << 10,
-        "mb" | "m" | "mib" => 1 << 20,
-        "gb" | "g" | "gib" => 1 << 30,
-        "tb" | "t" | "tib" => 1 << 40,
-        _ => return Err(wrong()),
-    };
-    let n: u64 = digits.parse().map_err(|_| wrong())?;
-    n.checked_mul(factor).filter(|n| *n > 0).ok_or_else(wrong)
 }

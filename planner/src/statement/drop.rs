@@ -3,7 +3,6 @@
 use super::other::item_kind;
 use super::show::cluster_of;
 use super::{DropPlan, Plan, StatementPlanner};
-use crate::ast::sql::Ident;
 use crate::ast::{Drop, ObjectKind, Rename, Truncate};
 use crate::error::{Notice, PlanError};
 use crate::names::Name;
@@ -59,6 +58,7 @@ impl StatementPlanner<'_> {
                     }
                 }
                 ObjectKind::Cluster => {
+                    self.check_superuser("drop a cluster")?;
                     let found = self.session.catalog.cluster_by_name(&name.name);
                     let cluster = found_or_skipped(found, drop, &name, &mut plan)?;
                     plan.clusters.extend(cluster.map(|cluster| cluster.id));
@@ -251,9 +251,19 @@ impl StatementPlanner<'_> {
     pub(super) fn rename(&self, rename: &Rename) -> Result<Plan, PlanError> {
         let name = Name::new(&rename.name)?;
         let to = fold(&rename.to);
+        if rename.kind == ObjectKind::Cluster {
+            let there = self.session.catalog.cluster_by_name(&name.name).is_some();
+            if rename.if_exists && !there {
+                return Ok(Plan::NoOp {
+                    tag: "ALTER CLUSTER".to_owned(),
+                    notices: vec![skipping(rename.kind, &name.name)],
+                });
+            }
+            return self.rename_cluster(&name, to);
+        }
         if matches!(
             rename.kind,
-            ObjectKind::Schema | ObjectKind::Database | ObjectKind::Cluster | ObjectKind::Role
+            ObjectKind::Schema | ObjectKind::Database | ObjectKind::Role
         ) {
             self.check_exists(rename.kind, &name)?;
             let what = format!("ALTER {} ... RENAME", rename.kind.name().to_uppercase());
@@ -330,17 +340,6 @@ impl StatementPlanner<'_> {
             | ObjectKind::Index
             | ObjectKind::Source => Ok(()),
         }
-    }
-
-    /// What a CLUSTER is made of is decided when it is created.
-    pub(super) fn alter_cluster(&self, name: &Ident) -> Result<Plan, PlanError> {
-        let cluster = self.session.cluster(Some(&fold(name)))?;
-        Err(
-            PlanError::unsupported("ALTER CLUSTER ... SET").with_hint(format!(
-                "Create a cluster with these options, and the views of \"{}\" there, then DROP it.",
-                cluster.name
-            )),
-        )
     }
 
     pub(super) fn truncate(&self, truncate: &Truncate) -> Result<Plan, PlanError> {

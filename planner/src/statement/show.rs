@@ -1,4 +1,7 @@
-//! SHOW: lists of objects are queries over constants made from the catalog.
+//! SHOW: lists of objects are queries over constants made from the catalog; lists of what is not in the catalog are queries of system
+//! relations.
+
+mod relations;
 
 use super::{ParamTypes, Plan, SelectPlan, StatementPlanner};
 use crate::ast::{ObjectKind, Show, ShowFilter, ShowKind, ShowObjects};
@@ -43,10 +46,13 @@ impl StatementPlanner<'_> {
                 };
                 self.list_plan(list, None, params)
             }
-            Show::Objects(objects) => {
-                let list = self.list(objects)?;
-                self.list_plan(list, objects.filter.as_ref(), params)
-            }
+            Show::Objects(objects) => match relations::listing_of(objects.kind) {
+                Some(listing) => self.query_list(&listing, objects.filter.as_ref(), params),
+                None => {
+                    let list = self.list(objects)?;
+                    self.list_plan(list, objects.filter.as_ref(), params)
+                }
+            },
         }
     }
 
@@ -170,23 +176,9 @@ impl StatementPlanner<'_> {
                     })
                     .collect(),
             },
-            ShowKind::ClusterReplicas => List {
-                columns: vec![text("cluster"), text("replica"), text("size")],
-                rows: catalog
-                    .clusters
-                    .values()
-                    .flat_map(|c| {
-                        (1..=c.replicas.len()).map(|n| {
-                            let size = format!("{} workers", c.workers);
-                            vec![
-                                Cell::Text(c.name.clone()),
-                                Cell::Text(format!("r{n}")),
-                                Cell::Text(size),
-                            ]
-                        })
-                    })
-                    .collect(),
-            },
+            ShowKind::ClusterReplicas | ShowKind::Nodes => {
+                return Err(PlanError::new("XX000", "not a list of the catalog"));
+            }
         })
     }
 
