@@ -31,6 +31,13 @@ mod site;
 mod subscription;
 mod wire;
 
+#[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests have deadlines of their own"
+)]
+mod tests;
+
 use crate::adapter::error::{Result, SqlError};
 use crate::env::Env;
 use crate::node::{Groups, MeshPeers};

@@ -1,0 +1,367 @@
+//! Three nodes in one process, over a network in memory: SQL at each of them, and what happens when one is not heard of any more.
+
+use super::{Clusters, Foundation};
+use crate::adapter::commit::Committer;
+use crate::adapter::read_point::ReadPoints;
+use crate::adapter::session::{Output, Session};
+use crate::adapter::{Adapter, SessionStart};
+use crate::config::StartArgs;
+use crate::env::{Env, Machine};
+use crate::node::{Groups, MeshPeers, Neighbours, placement};
+use crate::server::fatal_hook;
+use host::Host;
+use mesh::{SimNet, Transport};
+use raft::{ENV_GROUP, Election, GroupClass, GroupConfig, Member, RaftGroup, Wal, WalConfig};
+use repr::{Datum, NodeId, Row};
+use state::command::{Command, Gateway};
+use state::{NodeOp, Outcome};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Node {
+    id: NodeId,
+    clusters: Arc<Clusters>,
+    adapter: Arc<Adapter>,
+    _stop: watch::Sender<bool>,
+}
+
+struct Nodes {
+    net: SimNet,
+    nodes: Vec<Node>,
+    _dir: tempfile::TempDir,
+}
+
+fn start() -> SessionStart {
+    SessionStart {
+        user: "clusterd".to_owned(),
+        ..SessionStart::default()
+    }
+}
+
+async fn open_env(
+    host: &Host,
+    dir: &Path,
+    transport: &Arc<dyn Transport>,
+    groups: &Groups,
+) -> (Arc<Wal>, Arc<Env>) {
+    let wal = Wal::open(host, WalConfig::new(dir.join("wal")), fatal_hook()).expect("a log");
+    let node = transport.node();
+    let mut config = GroupConfig::new(
+        ENV_GROUP,
+        node.0,
+        GroupClass::Env,
+        dir.join("snapshots/env"),
+    );
+    config.election = Election::Dev;
+    let (machine, _, storage) = Machine::new();
+    let marks = machine.marks();
+    let peers = MeshPeers::new(Arc::clone(transport));
+    let group = RaftGroup::start(config, host, Arc::clone(&wal), machine, peers, fatal_hook());
+    let group = group.await.expect("a group");
+    groups.join(ENV_GROUP, group.responder());
+    let env = Env::new(
+        group,
+        storage,
+        marks,
+        host.clone(),
+        Arc::clone(transport),
+        Election::Dev,
+    );
+    (wal, env)
+}
+
+/// The parts of a node, as in `server`, without ports.
+fn put_together(
+    host: &Host,
+    dir: &Path,
+    transport: Arc<dyn Transport>,
+    groups: Arc<Groups>,
+    wal: Arc<Wal>,
+    env: Arc<Env>,
+) -> Node {
+    let id = transport.node();
+    let (stop, stopping) = watch::channel(false);
+    let clusters = Clusters::start(Foundation {
+        env: Arc::clone(&env),
+        host: host.clone(),
+        wal,
+        snapshots: dir.join("snapshots"),
+        election: Election::Dev,
+        transport: Arc::clone(&transport),
+        groups,
+    });
+    let neighbours = Neighbours::new(
+        Arc::clone(&env),
+        host.clone(),
+        transport,
+        stopping.clone(),
+        fatal_hook(),
+    );
+    let read_points = ReadPoints::new(Arc::clone(&env));
+    let (committer, commit_task) = Committer::new(Arc::clone(&env));
+    let gateway = Gateway {
+        node: id,
+        incarnation: 1,
+    };
+    let args = StartArgs {
+        data_dir: Some(dir.to_owned()),
+        ..StartArgs::default()
+    };
+    let (adapter, forget) = Adapter::new(
+        args.resolve().expect("a configuration"),
+        host.clone(),
+        Arc::clone(&env),
+        Arc::clone(&read_points),
+        committer,
+        Arc::clone(&clusters),
+        gateway,
+        stopping,
+    );
+    let spawn = |name, future| drop(host.spawn.spawn(name, future));
+    spawn("read-points", Box::pin(read_points.run()));
+    spawn("group-commit", Box::pin(commit_task));
+    spawn("forget-sessions", Box::pin(forget));
+    spawn("close", Box::pin(Arc::clone(&env).close_when_idle()));
+    spawn("neighbours", Box::pin(Arc::clone(&neighbours).run()));
+    spawn(
+        "placement",
+        Box::pin(placement::run(Arc::clone(&env), host.clone(), neighbours)),
+    );
+    Node {
+        id,
+        clusters,
+        adapter,
+        _stop: stop,
+    }
+}
+
+impl Nodes {
+    /// Three nodes, all voters of ENV, and a replica of the first CLUSTER on each.
+    async fn form() -> Nodes {
+        let host = Host::real();
+        let net = SimNet::new(host.clone());
+        let dir = tempfile::tempdir().expect("a directory");
+        let ids = [1, 2, 3].map(NodeId);
+        let mut opened = vec![];
+        for id in ids {
+            let transport: Arc<dyn Transport> = Arc::new(net.start(id, 1));
+            let groups = Arc::new(Groups::default());
+            let own = dir.path().join(id.0.to_string());
+            let (wal, env) = open_env(&host, &own, &transport, &groups).await;
+            groups.serve(&*transport);
+            env.serve();
+            opened.push((own, transport, groups, wal, env));
+        }
+        let voters: BTreeMap<u64, Member> = ids
+            .iter()
+            .map(|id| {
+                (
+                    id.0,
+                    Member {
+                        addr: String::new(),
+                    },
+                )
+            })
+            .collect();
+        for (_, _, _, _, env) in &opened {
+            env.group().found(voters.clone()).await.expect("founded");
+        }
+        let first = &opened[0].4;
+        until("ENV has a leader", async || {
+            first.read_index().await.is_ok()
+        })
+        .await;
+        let propose = async |command| {
+            let outcomes = first.propose(&command).await.expect("committed");
+            let refused = |outcome: &Outcome| matches!(outcome, Outcome::Invalid { .. });
+            assert!(!outcomes.iter().any(refused), "{command:?}: {outcomes:?}");
+        };
+        propose(Command::Init {
+            environment: 7,
+            generation: 1,
+            wall_us: first.wall_us(),
+            superusers: vec!["clusterd".to_owned()],
+        })
+        .await;
+        for node in ids {
+            let mesh_addr = format!("n{node}");
+            let admit = NodeOp::Admit {
+                node,
+                public_key: vec![node.0 as u8],
+                mesh_addr,
+                token_hash: None,
+                wall_us: first.wall_us(),
+            };
+            propose(Command::Node(admit)).await;
+        }
+        for node in ids {
+            let mesh_addr = format!("n{node}");
+
+            propose(Command::GatewayStarted {
+                gateway: Gateway {
+                    node,
+                    incarnation: 1,
+                },
+            })
+            .await;
+            let started = NodeOp::Started {
+                node,
+                incarnation: 1,
+                mesh_addr,
+                sql_addr: String::new(),
+                http_addr: String::new(),
+                version: String::new(),
+            };
+            propose(Command::Node(started)).await;
+        }
+        let nodes = opened
+            .into_iter()
+            .map(|(own, transport, groups, wal, env)| {
+                put_together(&host, &own, transport, groups, wal, env)
+            });
+        let nodes = Nodes {
+            net,
+            nodes: nodes.collect(),
+            _dir: dir,
+        };
+        until("each node has a replica", async || {
+            nodes.replicas_ready(3).await
+        })
+        .await;
+        nodes
+    }
+
+    async fn replicas_ready(&self, count: usize) -> bool {
+        let info = self.nodes[0]
+            .clusters
+            .info(state::state::DEFAULT_CLUSTER)
+            .await;
+        info.is_some_and(|info| info.replicas.iter().filter(|r| r.ready).count() == count)
+    }
+
+    /// The node that leads the first CLUSTER, and the others.
+    async fn leader(&self, asked: &Node) -> (&Node, Vec<&Node>) {
+        let mut leader = None;
+        until("the first cluster has a leader", async || {
+            leader = asked.clusters.info(state::state::DEFAULT_CLUSTER).await;
+            leader.is_some()
+        })
+        .await;
+        let id = leader.expect("just found").leader;
+        let (leads, others): (Vec<_>, Vec<_>) = self.nodes.iter().partition(|node| node.id == id);
+        (leads[0], others)
+    }
+}
+
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn rows(outputs: Vec<Output>) -> Vec<Row> {
+    outputs
+        .into_iter()
+        .flat_map(|output| match output {
+            Output::Rows(rows) => rows.remaining().to_vec(),
+            Output::Complete(_) | Output::Empty => vec![],
+            Output::CopyIn(_) | Output::CopyOut(_) | Output::Subscribe(_) => {
+                panic!("rows are expected")
+            }
+        })
+        .collect()
+}
+
+async fn sql(node: &Node, text: &str) -> Vec<Row> {
+    match node.adapter.sql(start(), text).await {
+        Ok(outputs) => rows(outputs),
+        Err(error) => panic!("node {}: {text}: {error:?}", node.id),
+    }
+}
+
+async fn number(node: &Node, text: &str) -> i64 {
+    match sql(node, text).await[0].iter().next() {
+        Some(Datum::Int64(n)) => n,
+        other => panic!("{text} answered {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_is_read_through_every_node_and_survives_its_leader() {
+    let nodes = Nodes::form().await;
+    let [first, second, third] = &nodes.nodes[..] else {
+        panic!("three")
+    };
+    sql(first, "create table t (k int primary key, v int)").await;
+    sql(
+        second,
+        "create materialized view m as select count(*) as n, sum(v) as s from t",
+    )
+    .await;
+    sql(third, "create default index on m").await;
+    for (k, node) in nodes.nodes.iter().enumerate() {
+        sql(node, &format!("insert into t values ({k}, 1)")).await;
+        for reader in &nodes.nodes {
+            assert_eq!(number(reader, "select n from m").await, k as i64 + 1);
+            // A dataflow of its own, wherever the leader is.
+            assert_eq!(
+                number(reader, "select count(*) from t a join m on a.v < m.n + 1").await,
+                k as i64 + 1
+            );
+        }
+    }
+    let created = first.clusters.shared.created.get();
+    let (leader, others) = nodes.leader(first).await;
+    let mut subscriber = Session::start(Arc::clone(&others[0].adapter), start())
+        .await
+        .expect("a session");
+    let declared = subscriber
+        .run_script("begin; declare c cursor for subscribe (select n from m)")
+        .await;
+    drop(declared.expect("declared"));
+    let snapshot = rows(subscriber.run_script("fetch 1 c").await.expect("fetched"));
+    assert_eq!(snapshot.len(), 1);
+    nodes.net.crash(leader.id);
+    // No error, whoever is asked: only time passes.
+    assert_eq!(number(others[0], "select n from m").await, 3);
+    sql(others[1], "insert into t values (3, 1)").await;
+    for reader in &others {
+        assert_eq!(number(reader, "select n from m").await, 4);
+        assert_eq!(
+            number(reader, "select count(*) from t a join m on a.v < m.n + 1").await,
+            4
+        );
+    }
+    let changes = rows(
+        subscriber
+            .run_script("fetch 2 c with (timeout = '20s')")
+            .await
+            .expect("fetched"),
+    );
+    let changes: Vec<(i64, i64)> = changes
+        .iter()
+        .map(|row| {
+            let datums: Vec<Datum<'_>> = row.iter().collect();
+            match datums[..] {
+                [Datum::MzTimestamp(_), Datum::Int64(diff), Datum::Int64(n)] => (n, diff),
+                ref other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    let mut sorted = changes.clone();
+    sorted.sort();
+    assert_eq!(sorted, [(3, -1), (4, 1)], "no gap, nothing twice");
+    assert_ne!(nodes.leader(others[0]).await.0.id, leader.id);
+    assert_eq!(
+        first.clusters.shared.created.get(),
+        created,
+        "nobody builds a dataflow anew"
+    );
+}
