@@ -5,6 +5,7 @@
 //! What this is not: the engine without SQL; `floor/` is that, as a package of its own.
 
 mod busy;
+mod etcd;
 mod measure;
 mod memory;
 mod postgres;
@@ -32,6 +33,8 @@ enum Command {
     Recovery(recovery::Options),
     /// Busy time of every shared task while 128 connections read and a few write 500 rows a second.
     Busy(busy::Options),
+    /// Durable writes, linearizable reads and the gap after a leader's death, beside etcd 3.4; three nodes each.
+    Etcd(etcd::Options),
 }
 
 #[tokio::main]
@@ -51,5 +54,6 @@ async fn run(command: Command) -> Result<()> {
         Command::Memory(options) => memory::run(&options).await,
         Command::Recovery(options) => recovery::run(&options).await,
         Command::Busy(options) => busy::run(&options).await,
+        Command::Etcd(options) => etcd::run(&options).await,
     }
 }
