@@ -185,7 +185,7 @@ impl StartArgs {
             log_filter: self
                 .log_filter
                 .or(file.log_filter)
-                .unwrap_or_else(|| "info,openraft=warn".to_owned()),
+                .unwrap_or_else(|| "info,openraft=error".to_owned()),
             insecure: self.insecure || file.insecure,
             fault_injection: self.fault_injection || file.fault_injection,
         };

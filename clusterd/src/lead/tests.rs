@@ -119,6 +119,7 @@ fn put_together(
         Arc::clone(&read_points),
         committer,
         Arc::clone(&clusters),
+        Arc::clone(&neighbours),
         gateway,
         stopping,
     );
