@@ -165,6 +165,8 @@ impl Lead {
             catalog_version,
         } = query;
         self.wait_for(*catalog_version).await?;
+        // The gateway may have seen more of the tables than this node.
+        self.shared.env.wait_for_time(*ts).await?;
         let mut dataflow = Dataflow::clone(dataflow);
         dataflow.as_of = Some(*ts);
         dataflow.until = Some(ts + 1);
@@ -195,6 +197,8 @@ impl Lead {
         catalog_version: u64,
     ) -> Try<(Receiver, Transient)> {
         self.wait_for(catalog_version).await?;
+        let as_of = dataflow.as_of.unwrap_or(0);
+        self.shared.env.wait_for_time(as_of).await?;
         let (sender, receiver) = SubscribeQueue::new();
         let owner = Owner::Subscribe(sender);
         let transient = self.create(dataflow.clone(), owner).await?;

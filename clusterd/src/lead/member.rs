@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 /// A node that is no voter any more, and has not heard of a leader for this long, was removed by the others without hearing of it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// How long a new leader waits for ENV.
+const PRESENT_WITHIN: Duration = Duration::from_secs(1);
 /// Pause before the group is asked again whether this node leads.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -99,6 +101,19 @@ pub(super) fn remove(shared: &Shared, group: Incarnation) {
     }
 }
 
+/// Brings S here up to what anybody has seen. A leader that knew less of the catalog than the one before would have replicas drop what was created since, only to build it
+/// again. Without ENV it does what it can.
+async fn see_the_present(shared: &Shared) {
+    let seen = tokio::select! {
+        biased;
+        seen = shared.env.read_index() => seen.is_ok(),
+        () = shared.host.clock.sleep(PRESENT_WITHIN) => false,
+    };
+    if !seen {
+        tracing::warn!("a cluster is led without a word from the environment's leader");
+    }
+}
+
 async fn lead_when_elected(
     site: Arc<Site>,
     group: ClusterGroup,
@@ -118,7 +133,10 @@ async fn lead_when_elected(
             term = group.lead() => term,
         };
         match term {
-            Ok(term) => driver::lead(&site, &group, term, &tap, &mut stop).await,
+            Ok(term) => {
+                see_the_present(&site.shared).await;
+                driver::lead(&site, &group, term, &tap, &mut stop).await;
+            }
             Err(error) => {
                 tracing::debug!(cluster = %site.name, %error, "elected, but not in office")
             }

@@ -13,7 +13,7 @@ use protocol::cluster::{
     self, CALL_BYTES_MAX, ClusterInfoCall, ComputeCall, PeekAnswer, PeekCall, ReplicaMessage,
     RowsCall, SubscribeCall, SubscribeMessage,
 };
-use protocol::{Kind, Lane, Numbered, PeekResponse, PeekRows, Refusal, Response};
+use protocol::{Command, Kind, Lane, Numbered, PeekResponse, PeekRows, Refusal, Response};
 use repr::codec::CodecError;
 use repr::{ClusterId, NodeId};
 use std::sync::Arc;
@@ -284,6 +284,16 @@ impl Clusters {
         Err(Miss::Moved(None))
     }
 
+    /// A dataflow begins with what the tables hold at a time that the leader has seen, and this node may not have seen yet.
+    async fn catch_up(&self, command: &Command) {
+        if let Command::CreateDataflow { dataflow, .. } = command
+            && let Some(as_of) = dataflow.as_of
+            && let Err(error) = self.shared.env.wait_for_time(as_of).await
+        {
+            tracing::debug!(%error, "the tables do not come up to a dataflow's beginning");
+        }
+    }
+
     /// A leader comes to a replica of this node.
     async fn obey(self: Arc<Self>, body: Bytes, stream: Stream) {
         let call: ComputeCall = match cluster::decode(CALL_BYTES_MAX, &body) {
@@ -323,6 +333,7 @@ impl Clusters {
         let mut orders = MessageReceiver::new(receiver);
         let read = async {
             while let Some(Ok(numbered)) = orders.next::<Numbered>().await {
+                self.catch_up(&numbered.command).await;
                 if !session.send(numbered) {
                     return;
                 }
