@@ -44,7 +44,7 @@ use crate::node::{Groups, MeshPeers};
 use group::Incarnation;
 use host::Host;
 use host::metrics::{Histogram, IntCounter, SECONDS_BUCKETS, counter, histogram};
-pub use info::{describe, frontiers_of};
+pub use info::{GroupInfo, describe, frontiers_of};
 use kept::KeptRows;
 use mesh::Transport;
 use parking_lot::RwLock;

@@ -55,7 +55,15 @@ fn one_node_is_an_environment() {
         assert_eq!(count(&sql, "show nodes where status = 'draining'").await, 0);
         assert_eq!(count(&sql, "show nodes like '127.0.0.1:%'").await, 1);
 
-        soon(&sql, "show cluster replicas", "quickstart|r1|1 workers|1").await;
+        soon(&sql, "show cluster replicas", "quickstart|r1|1 workers|1|t").await;
+        let leaders = "select c.name, l.node_id, l.incarnation, l.term > 0 \
+             from mz_internal.mz_cluster_leaders l join mz_clusters c on c.id = l.cluster_id";
+        assert_eq!(column(&sql, leaders).await, "quickstart|1|1|t");
+        let groups = "select name, leader, incarnation, members::text from mz_internal.mz_groups order by cluster_id";
+        assert_eq!(
+            column(&sql, groups).await,
+            "quickstart|1|1|{1} env|1|NULL|{1}"
+        );
         let voters = "select c.name, v.node_id from mz_internal.mz_cluster_voters v join mz_clusters c on c.id = v.cluster_id";
         assert_eq!(column(&sql, voters).await, "quickstart|1");
         let env = "select leader, voters::text, members::text, committed_index <= last_index, applied_index > 0, term > 0 \

@@ -88,7 +88,8 @@ impl CatalogFns for Watched {
 
 /// Whether what leaders of CLUSTERs know is in a relation, so that they have to be asked before it is read.
 pub(crate) fn asks_leaders(id: GlobalId) -> bool {
-    builtin::by_id(id).is_some_and(|relation| relation.name == "mz_frontiers")
+    let from_leaders = ["mz_frontiers", "mz_cluster_leaders", "mz_replica_statuses"];
+    builtin::by_id(id).is_some_and(|relation| from_leaders.contains(&relation.name))
 }
 
 impl Session {
@@ -121,7 +122,9 @@ impl Session {
             "pg_stat_activity" => self.activity_rows(catalog, &mut table),
             "mz_frontiers" => self.frontier_rows(catalog, view, &mut table),
             "mz_node_liveness" => node::liveness(&self.adapter, &view.state, &mut table),
-            "mz_groups" => node::groups(&self.adapter, &mut table),
+            "mz_groups" => node::groups(&self.adapter, catalog, &mut table),
+            "mz_cluster_leaders" => node::cluster_leaders(&self.adapter, &mut table),
+            "mz_replica_statuses" => node::replica_statuses(&self.adapter, &mut table),
             "mz_mesh_links" => node::mesh_links(&self.adapter, &mut table),
             _ => return Err(unknown()),
         }

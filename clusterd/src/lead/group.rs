@@ -6,8 +6,8 @@ use controller::log::{Entry, LogState};
 use host::Host;
 use parking_lot::Mutex;
 use raft::{
-    Committed, GroupClass, GroupConfig, GroupError, GroupId, GroupStatus, Member, RaftGroup,
-    SnapshotWriter, StateMachine, Wal,
+    Committed, GroupClass, GroupConfig, GroupError, GroupId, GroupStatus, Member, Progress,
+    RaftGroup, SnapshotWriter, StateMachine, Wal,
 };
 use repr::{ClusterId, GlobalId, NodeId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -200,6 +200,10 @@ impl ClusterGroup {
 
     pub fn status(&self) -> watch::Receiver<GroupStatus> {
         self.group.status()
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.group.progress()
     }
 
     /// Waits until this node leads and everything committed before is applied; the term.

@@ -7,6 +7,7 @@ use host::BoxFuture;
 use mesh::Message;
 use protocol::cluster::{self, CALL_BYTES_MAX, ClusterInfo, ClusterInfoCall};
 use protocol::{Kind, Lane};
+use raft::{GroupStatus, Progress};
 use repr::{ClusterId, GlobalId, Timestamp};
 use std::time::Duration;
 
@@ -41,6 +42,42 @@ impl Clusters {
             }));
         }
         all
+    }
+}
+
+/// This node's member of a CLUSTER's group.
+pub struct GroupInfo {
+    pub cluster: ClusterId,
+    pub incarnation: u64,
+    pub status: GroupStatus,
+    pub progress: Progress,
+}
+
+impl Clusters {
+    /// What the leaders of the CLUSTERs last said.
+    pub fn said(&self) -> Vec<(ClusterId, ClusterInfo)> {
+        let sites = self.all_sites();
+        let said = sites.iter().filter_map(|site| {
+            let info = site.said.lock().clone()?;
+            Some((site.cluster, info))
+        });
+        said.collect()
+    }
+
+    /// The groups that this node is a member of.
+    pub fn groups(&self) -> Vec<GroupInfo> {
+        let sites = self.all_sites();
+        let groups = sites.iter().filter_map(|site| {
+            let group = site.group()?;
+            let status = group.status().borrow().clone();
+            Some(GroupInfo {
+                cluster: site.cluster,
+                incarnation: group.incarnation().number,
+                status,
+                progress: group.progress(),
+            })
+        });
+        groups.collect()
     }
 }
 

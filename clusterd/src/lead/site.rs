@@ -75,7 +75,8 @@ impl Wanted {
             replicas: cluster
                 .replicas
                 .iter()
-                .filter(|_| alone)
+                // A node runs no two replicas of a CLUSTER: the others wait to be placed.
+                .take(usize::from(alone))
                 .map(here)
                 .collect(),
             group: alone.then(|| WantedGroup {

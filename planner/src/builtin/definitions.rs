@@ -278,9 +278,13 @@ pub(super) const MZ_INTERNAL: &str = "
 12255 r mz_node_liveness
     node_id int8, role text, reachable bool, silent_seconds float8?, round_trip_seconds float8?, applied_index int8?
 12256 r mz_groups
-    name text, cluster_id int8?, incarnation int8, leader int8?, term int8, voters _int8, members _int8, last_index int8?,
+    name text, cluster_id int8?, incarnation int8?, leader int8?, term int8, voters _int8, members _int8, last_index int8?,
     committed_index int8?, applied_index int8?
 12257 r mz_mesh_links
     node_id int8, lane text, connected bool, round_trip_seconds float8?, bytes_sent int8, bytes_received int8, requests_sent int8,
     requests_failed int8, requests_received int8, connects int8, in_flight int8, queued_bytes int8, last_error text?
+12258 r mz_cluster_leaders
+    cluster_id int8, node_id int8, incarnation int8, term int8
+12259 r mz_replica_statuses
+    replica_id int8, cluster_id int8, node_id int8, ready bool
 ";

@@ -1,11 +1,12 @@
 //! What only the node that is asked knows: whom it reaches, which groups it is a member of, how its links fare.
 
 use crate::adapter::Adapter;
+use crate::lead::GroupInfo;
 use crate::node::Neighbour;
 use planner::builtin::Table;
 use raft::{GroupStatus, Progress};
 use repr::{Datum, NodeId, RowArena};
-use state::{NodeStatus, State};
+use state::{Catalog, NodeStatus, State};
 use std::time::Duration;
 
 /// An id, an index or a count; all stay far below 2^63.
@@ -78,10 +79,52 @@ fn role(status: &GroupStatus, node: NodeId) -> &'static str {
 }
 
 /// The Raft groups that this node is a member of.
-pub(super) fn groups(adapter: &Adapter, table: &mut Table) {
+pub(super) fn groups(adapter: &Adapter, catalog: &Catalog, table: &mut Table) {
     let group = adapter.env.group();
     let status = group.status().borrow().clone();
     group_row("env", &status, group.progress(), &[], table);
+    for group in adapter.clusters.groups() {
+        let GroupInfo {
+            cluster,
+            incarnation,
+            status,
+            progress,
+        } = group;
+        let Some(named) = catalog.clusters.get(&cluster) else {
+            continue;
+        };
+        let others = [
+            ("cluster_id", number(cluster.0)),
+            ("incarnation", number(incarnation)),
+        ];
+        group_row(&named.name, &status, progress, &others, table);
+    }
+}
+
+/// Who leads each CLUSTER, as the leaders say. One that cannot be reached is shown as it was known last.
+pub(super) fn cluster_leaders(adapter: &Adapter, table: &mut Table) {
+    for (cluster, info) in adapter.clusters.said() {
+        table.add(&[
+            ("cluster_id", number(cluster.0)),
+            ("node_id", number(info.leader.0)),
+            ("incarnation", number(info.epoch.incarnation)),
+            ("term", number(info.epoch.term)),
+        ]);
+    }
+}
+
+/// The replicas that each CLUSTER's leader has.
+pub(super) fn replica_statuses(adapter: &Adapter, table: &mut Table) {
+    for (cluster, info) in adapter.clusters.said() {
+        for replica in info.replicas {
+            table.add(&[
+                ("replica_id", number(replica.replica.0)),
+                ("cluster_id", number(cluster.0)),
+                ("node_id", number(replica.node.0)),
+                ("ready", Datum::Bool(replica.ready)),
+            ]);
+        }
+    }
 }
 
 fn group_row(

@@ -16,8 +16,9 @@ pub(super) struct Listing {
 pub(super) fn listing_of(kind: ShowKind) -> Option<Listing> {
     match kind {
         ShowKind::ClusterReplicas => Some(Listing {
-            query: "SELECT c.name AS cluster, r.name AS replica, c.workers::text || ' workers' AS size, r.node_id AS node \
-             FROM mz_catalog.mz_cluster_replicas r JOIN mz_catalog.mz_clusters c ON r.cluster_id = c.id",
+            query: "SELECT c.name AS cluster, r.name AS replica, c.workers::text || ' workers' AS size, r.node_id AS node, s.ready \
+             FROM mz_catalog.mz_cluster_replicas r JOIN mz_catalog.mz_clusters c ON r.cluster_id = c.id \
+             LEFT JOIN mz_internal.mz_replica_statuses s ON s.replica_id = r.id",
             like: "c.name",
         }),
         ShowKind::Nodes => Some(Listing {
