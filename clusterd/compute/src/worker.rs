@@ -122,11 +122,17 @@ impl ComputeWorker {
         if !hydrating && self.peeks.nothing_new() && self.mailbox.prepare_to_park() {
             self.report_frontiers(true);
             // Returns at once if operators have work; then it does that work.
-            self.timely.step_or_park(Some(PARK_MAX));
+            self.timely.step_or_park(self.park_max());
             self.mailbox.unparked();
         } else {
             self.report_frontiers(false);
         }
+    }
+
+    /// Without dataflows there is no upkeep: only an order, a peek or a commit wakes the worker.
+    fn park_max(&self) -> Option<Duration> {
+        let idle = self.dataflows.is_empty() && self.retired.is_empty();
+        (!idle).then_some(PARK_MAX)
     }
 
     /// Takes waiting orders, and advances the inputs once to what the last of them says. Whether tables changed.
