@@ -10,23 +10,25 @@ use crate::config::Config;
 use crate::http;
 use crate::lead::{Clusters, Foundation};
 use crate::node::{Groups, Neighbours, leases, members, placement};
-use anyhow::{Result, anyhow};
-use bootstrap::{DataDir, Member};
+use anyhow::{Context, Result, anyhow};
+use bootstrap::{DataDir, Desk, Invitation, Member, Say};
 use host::Host;
 use mesh::{
-    EnvironmentId, FaultTransport, Faults, NodeName, QuicConfig, QuicTransport, StartError, Timing,
-    Transport,
+    EnvironmentId, FaultTransport, Faults, NodeName, QuicConfig, QuicTransport, Timing, Transport,
 };
 use raft::{Election, Wal};
 use state::command::Gateway;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+mod admission;
 mod environment;
+
+use admission::EnvAdmission;
 
 /// Sessions get this long to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -53,15 +55,22 @@ impl Server {
     pub async fn start(config: Config) -> Result<(Server, Banner)> {
         let host = Host::real();
         // Ports first: a port in use is the most frequent mistake, and finding it must not cost a recovery.
-        let sql = bind("--sql-addr", config.sql_addr).await?;
-        let http_listener = bind("--http-addr", config.http_addr).await?;
-        let mut member = Member::open(
-            &host,
-            &config.data_dir,
-            &config.advertised(config.mesh_addr),
-        )?;
-        let transport = start_mesh(&config, &host, &member)?;
-        let advertised = config.advertised(transport.local_address());
+        let mesh_socket = bind_mesh(&config)?;
+        let mut ports = Some(bind_ports(&config).await?);
+        let advertised = config.advertised(mesh_socket.local_addr()?);
+        if !config.join.is_empty() {
+            // While this node waits for others, clients shall hear at once that it does not serve.
+            ports = None;
+        }
+        let mut member = join(&config, &host, &mesh_socket, &advertised).await?;
+        let (sql, http_listener) = match ports {
+            Some(ports) => ports,
+            None => bind_ports(&config).await?,
+        };
+        let transport = start_mesh(&config, &host, &member, mesh_socket)?;
+        // Other founders may need this node before ENV has a majority.
+        let desk = Desk::new(&host, &member.data_dir)?;
+        transport.serve_joins(desk.clone());
         let (transport, faults) = with_faults(&config, &host, transport);
         let node = member.data_dir.identity().node_id();
         let gateway = Gateway {
@@ -79,6 +88,10 @@ impl Server {
             http_addr: http_listener.local_addr()?.to_string(),
         };
         environment::introduce(&env, &host, &mut member, place).await?;
+        desk.open(Arc::new(EnvAdmission {
+            env: Arc::clone(&env),
+            generation: member.data_dir.identity().generation,
+        }));
         let Member { data_dir, .. } = member;
 
         let (stop, stopping) = watch::channel(false);
@@ -203,8 +216,36 @@ impl Server {
     }
 }
 
+/// Opens the data directory; if it is empty and the user says so, with the help of other nodes.
+async fn join(
+    config: &Config,
+    host: &Host,
+    socket: &UdpSocket,
+    advertised: &str,
+) -> Result<Member> {
+    let invitation = Invitation {
+        addresses: config.join.clone(),
+        expect: config.bootstrap_expect,
+        token: config.join_token.clone(),
+        advertise: advertised.to_owned(),
+    };
+    let say: Say = Arc::new(|text: &str| eprintln!("clusterd: {text}"));
+    Ok(Member::join(host, &config.data_dir, socket, invitation, say).await?)
+}
+
 /// Opens this node's UDP port.
-fn start_mesh(config: &Config, host: &Host, member: &Member) -> Result<Arc<QuicTransport>> {
+fn bind_mesh(config: &Config) -> Result<UdpSocket> {
+    let addr = config.mesh_addr;
+    UdpSocket::bind(addr).map_err(|error| cannot_bind("--mesh-addr", addr, error))
+}
+
+/// Starts to talk to other nodes.
+fn start_mesh(
+    config: &Config,
+    host: &Host,
+    member: &Member,
+    socket: UdpSocket,
+) -> Result<Arc<QuicTransport>> {
     let identity = member.data_dir.identity();
     let name = NodeName {
         environment: EnvironmentId(identity.environment_id()),
@@ -222,13 +263,8 @@ fn start_mesh(config: &Config, host: &Host, member: &Member) -> Result<Arc<QuicT
         Election::Dev => Timing::dev(),
         Election::Wan => Timing::wan(),
     };
-    let transport = QuicTransport::start(quic, host.clone()).map_err(|error| {
-        let addr = config.mesh_addr;
-        match is_in_use(&error) {
-            true => in_use("--mesh-addr", addr),
-            false => anyhow!(error).context(format!("cannot listen on --mesh-addr {addr}")),
-        }
-    })?;
+    let transport = QuicTransport::start_on(socket, quic, host.clone())
+        .with_context(|| format!("cannot listen on --mesh-addr {}", config.mesh_addr))?;
     Ok(Arc::new(transport))
 }
 
@@ -246,26 +282,24 @@ fn with_faults(
     (Arc::new(faulty), Some(faults))
 }
 
-fn is_in_use(error: &StartError) -> bool {
-    match error {
-        StartError::Bind { source, .. } => source.kind() == std::io::ErrorKind::AddrInUse,
-        _ => false,
+async fn bind_ports(config: &Config) -> Result<(TcpListener, TcpListener)> {
+    let sql = bind("--sql-addr", config.sql_addr).await?;
+    let http = bind("--http-addr", config.http_addr).await?;
+    Ok((sql, http))
+}
+
+async fn bind(flag: &str, addr: SocketAddr) -> Result<TcpListener> {
+    let bound = TcpListener::bind(addr).await;
+    bound.map_err(|error| cannot_bind(flag, addr, error))
+}
+
+fn cannot_bind(flag: &str, addr: SocketAddr, error: std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow!(
+            "{flag} {addr} is in use by another process: stop it, or choose another port with {flag}"
+        ),
+        _ => anyhow!(error).context(format!("cannot listen on {flag} {addr}")),
     }
-}
-
-fn in_use(flag: &str, addr: SocketAddr) -> anyhow::Error {
-    anyhow!(
-        "{flag} {addr} is in use by another process: stop it, or choose another port with {flag}"
-    )
-}
-
-async fn bind(flag: &str, addr: std::net::SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => in_use(flag, addr),
-            _ => anyhow!(error).context(format!("cannot listen on {flag} {addr}")),
-        })
 }
 
 /// An fsync that failed, or a broken invariant, ends the process: what the disk holds is no longer known.

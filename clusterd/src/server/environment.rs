@@ -11,6 +11,7 @@ use mesh::Transport;
 use raft::{ENV_GROUP, GroupClass, GroupConfig, RaftGroup, Wal, WalConfig};
 use repr::NodeId;
 use state::command::{Command, Gateway};
+use state::state::FIRST_NODE;
 use state::{Authority, NodeOp, NodeStatus, Outcome, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -251,10 +252,16 @@ async fn propose(env: &Env, host: &Host, command: &Command) -> Result<Vec<Outcom
     }
 }
 
-/// The node that made the environment tells ENV whom it has certified; the other founders may be here before that.
+/// The node that made the environment tells ENV whom it has certified, before it starts itself; the other founders may be here before that. None of them starts until all of
+/// them are nodes: afterwards ENV lets nobody in without a token.
 async fn await_admission(env: &Env, node: NodeId) -> Result<()> {
+    let admitted = |state: &State| {
+        let founder = state.nodes().get(&FIRST_NODE);
+        let formed = node == FIRST_NODE || founder.is_some_and(|node| node.incarnation > 0);
+        formed && state.nodes().contains_key(&node)
+    };
     let mut applied = env.storage().watch_applied();
-    while !env.storage().view().nodes().contains_key(&node) {
+    while !admitted(&env.storage().view()) {
         applied.changed().await.context("waiting to be admitted")?;
     }
     Ok(())
