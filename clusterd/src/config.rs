@@ -1,5 +1,6 @@
 //! The configuration of one process: flags > environment > file > defaults, validated once.
 
+use crate::cli::{DemoArgs, NodeCommand, TokenCommand};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,18 @@ pub struct Cli {
 pub enum CliCommand {
     /// Start a node (the default).
     Start(StartArgs),
+    /// Start several nodes on this machine, with something to look at.
+    Demo(DemoArgs),
+    /// Make tokens that let nodes into an environment.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// The nodes of an environment.
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
     /// Show what the configuration is made of.
     Config {
         #[command(subcommand)]

@@ -8,6 +8,7 @@
 //! The life of one request is told in [`adapter`]; the map of the whole project in `docs/architecture.md`.
 
 pub mod adapter;
+pub mod cli;
 pub mod config;
 pub mod env;
 pub mod generator;
@@ -40,6 +41,9 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         None => start(cli.start),
         Some(CliCommand::Start(args)) => start(args),
+        Some(CliCommand::Demo(args)) => cli::run_demo(args),
+        Some(CliCommand::Token { command }) => cli::run_token(command),
+        Some(CliCommand::Node { command }) => cli::run_node(command),
         Some(CliCommand::Config {
             command: ConfigCommand::Show(args),
         }) => show(args),

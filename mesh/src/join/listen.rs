@@ -1,7 +1,7 @@
 //! The mesh port of a node that has no certificate yet.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::ca::{self, NodeKey};
 use crate::quic::{CLOSED_STOPPING, tls};
 
 /// Closing waits this long for the others to hear of it.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Listens for other nodes that have no certificate either, and dials them. [`JoinListener::close`] frees the port for the transport.
 pub struct JoinListener {
@@ -90,7 +90,7 @@ impl JoinListener {
         JoinConnection::dial(&self.endpoint, client, address, &self.host, self.version).await
     }
 
-    /// Ends all connections. The port is free when the listener is dropped then.
+    /// Ends all connections, and leaves the socket to its other holders.
     pub async fn close(&self) {
         self.endpoint
             .close(CLOSED_STOPPING, b"it goes on; try again");
@@ -99,6 +99,18 @@ impl JoinListener {
             () = self.endpoint.wait_idle() => {}
             () = self.host.clock.sleep(CLOSE_TIMEOUT) => {}
         }
+        self.leave_socket();
+    }
+
+    /// A closed endpoint goes on receiving until its connections are forgotten, which takes seconds: it would refuse those who mean the transport on the same port.
+    fn leave_socket(&self) {
+        // The endpoint listens to the last two sockets that it was given.
+        for _ in 0..2 {
+            let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+            if let Err(error) = elsewhere.and_then(|socket| self.endpoint.rebind(socket)) {
+                tracing::warn!(%error, "the mesh port stays shared for some seconds");
+            }
+        }
     }
 }
 
@@ -106,6 +118,7 @@ impl Drop for JoinListener {
     fn drop(&mut self) {
         self.accepting.abort();
         self.endpoint.close(CLOSED_STOPPING, b"stopping");
+        self.leave_socket();
     }
 }
 
