@@ -5,8 +5,10 @@ pub mod faults;
 use crate::adapter::error::SqlError;
 use crate::adapter::session::{Output, RowSet};
 use crate::adapter::{Adapter, SessionStart};
-use axum::extract::{DefaultBodyLimit, State};
+use crate::server::Serving;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -21,18 +23,33 @@ const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A node that cannot get a read point within this time is not ready.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
-pub fn router(adapter: Arc<Adapter>) -> Router {
+/// The adapter, for requests that need one: 503 while there is none yet.
+struct Ready(Arc<Adapter>);
+
+impl FromRequestParts<Serving> for Ready {
+    type Rejection = (StatusCode, &'static str);
+
+    async fn from_request_parts(
+        _parts: &mut Parts,
+        serving: &Serving,
+    ) -> Result<Ready, Self::Rejection> {
+        let starting = (StatusCode::SERVICE_UNAVAILABLE, "starting\n");
+        serving.get().cloned().map(Ready).ok_or(starting)
+    }
+}
+
+pub(crate) fn router(serving: Serving) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/sql", post(sql))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(adapter)
+        .with_state(serving)
 }
 
 /// 200 when strict statements can be served here, 503 otherwise.
-async fn readyz(State(adapter): State<Arc<Adapter>>) -> Response {
+async fn readyz(Ready(adapter): Ready) -> Response {
     if *adapter.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
@@ -51,9 +68,11 @@ async fn readyz(State(adapter): State<Arc<Adapter>>) -> Response {
     }
 }
 
-async fn metrics(State(adapter): State<Arc<Adapter>>) -> Response {
-    adapter.clusters.report();
-    mesh::metrics::publish(&adapter.env.transport().stats());
+async fn metrics(State(serving): State<Serving>) -> Response {
+    if let Some(adapter) = serving.get() {
+        adapter.clusters.report();
+        mesh::metrics::publish(&adapter.env.transport().stats());
+    }
     (
         [("content-type", "text/plain; version=0.0.4")],
         host::metrics::render(),
@@ -74,7 +93,7 @@ fn default_user() -> String {
 }
 
 /// Runs the statements of `query` in a session of their own: `{"results": [{"tag", "columns", "rows"}]}`, values as text.
-async fn sql(State(adapter): State<Arc<Adapter>>, Json(request): Json<SqlRequest>) -> Response {
+async fn sql(Ready(adapter): Ready, Json(request): Json<SqlRequest>) -> Response {
     let start = SessionStart {
         user: request.user,
         database: request.database,

@@ -5,9 +5,8 @@
 
 use crate::adapter::commit::Committer;
 use crate::adapter::read_point::ReadPoints;
-use crate::adapter::{Adapter, lease, pgwire};
+use crate::adapter::{Adapter, lease};
 use crate::config::Config;
-use crate::http;
 use crate::lead::{Clusters, Foundation};
 use crate::node::{Groups, Neighbours, leases, members, placement};
 use anyhow::{Context, Result, anyhow};
@@ -27,6 +26,10 @@ use tokio::sync::watch;
 
 mod admission;
 mod environment;
+mod front;
+
+use front::Front;
+pub(crate) use front::Serving;
 
 use admission::EnvAdmission;
 
@@ -56,22 +59,17 @@ impl Server {
         let host = Host::real();
         // Ports first: a port in use is the most frequent mistake, and finding it must not cost a recovery.
         let mesh_socket = bind_mesh(&config)?;
-        let mut ports = Some(bind_ports(&config).await?);
+        let (sql, http) = bind_ports(&config).await?;
+        let (stop, stopping) = watch::channel(false);
+        let faults = config.fault_injection.then(|| Arc::new(Faults::new()));
+        let front = Front::open(&host, sql, http, faults.clone(), stopping.clone())?;
         let advertised = config.advertised(mesh_socket.local_addr()?);
-        if !config.join.is_empty() {
-            // While this node waits for others, clients shall hear at once that it does not serve.
-            ports = None;
-        }
         let mut member = join(&config, &host, &mesh_socket, &advertised).await?;
-        let (sql, http_listener) = match ports {
-            Some(ports) => ports,
-            None => bind_ports(&config).await?,
-        };
         let transport = start_mesh(&config, &host, &member, mesh_socket)?;
         // Other founders may need this node before ENV has a majority.
         let desk = Desk::new(&host, &member.data_dir)?;
         transport.serve_joins(desk.clone());
-        let (transport, faults) = with_faults(&config, &host, transport);
+        let transport = with_faults(&host, transport, faults);
         let node = member.data_dir.identity().node_id();
         let gateway = Gateway {
             node,
@@ -84,8 +82,8 @@ impl Server {
         let place = environment::Place {
             gateway,
             mesh_addr: advertised,
-            sql_addr: sql.local_addr()?.to_string(),
-            http_addr: http_listener.local_addr()?.to_string(),
+            sql_addr: front.sql.to_string(),
+            http_addr: front.http.to_string(),
         };
         environment::introduce(&env, &host, &mut member, place).await?;
         desk.open(Arc::new(EnvAdmission {
@@ -94,7 +92,6 @@ impl Server {
         }));
         let Member { data_dir, .. } = member;
 
-        let (stop, stopping) = watch::channel(false);
         let read_points = ReadPoints::new(Arc::clone(&env));
         let (committer, commit_task) = Committer::new(Arc::clone(&env));
         let clusters = Clusters::start(Foundation {
@@ -158,24 +155,11 @@ impl Server {
 
         let banner = Banner {
             data_dir: config.data_dir.clone(),
-            sql: sql.local_addr()?,
-            http: http_listener.local_addr()?,
+            sql: front.sql,
+            http: front.http,
             user: "clusterd".to_owned(),
         };
-        spawn("accept-sql", Box::pin(accept(Arc::clone(&adapter), sql)));
-        let mut router = http::router(Arc::clone(&adapter));
-        if let Some(faults) = faults {
-            tracing::warn!(
-                "fault injection is on: whoever reaches the HTTP port can cut this node off"
-            );
-            router = router.merge(http::faults::router(faults));
-        }
-        let serve = async move {
-            if let Err(error) = axum::serve(http_listener, router).await {
-                tracing::error!(%error, "the HTTP port stopped");
-            }
-        };
-        spawn("http", Box::pin(serve));
+        front.serve(Arc::clone(&adapter));
         Ok((
             Server {
                 adapter,
@@ -268,18 +252,16 @@ fn start_mesh(
     Ok(Arc::new(transport))
 }
 
-/// The transport, and what makes it misbehave if that is asked for.
+/// The transport, misbehaving if that is asked for.
 fn with_faults(
-    config: &Config,
     host: &Host,
     transport: Arc<QuicTransport>,
-) -> (Arc<dyn Transport>, Option<Arc<Faults>>) {
-    if !config.fault_injection {
-        return (transport, None);
+    faults: Option<Arc<Faults>>,
+) -> Arc<dyn Transport> {
+    match faults {
+        None => transport,
+        Some(faults) => Arc::new(FaultTransport::new(transport, faults, host.clone())),
     }
-    let faults = Arc::new(Faults::new());
-    let faulty = FaultTransport::new(transport, Arc::clone(&faults), host.clone());
-    (Arc::new(faulty), Some(faults))
 }
 
 async fn bind_ports(config: &Config) -> Result<(TcpListener, TcpListener)> {
@@ -316,27 +298,5 @@ fn election(config: &Config) -> Election {
         "dev" => Election::Dev,
         "wan" => Election::Wan,
         _ => Election::Lan,
-    }
-}
-
-async fn accept(adapter: Arc<Adapter>, listener: TcpListener) {
-    let mut stopping = adapter.stopping.clone();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let session = pgwire::serve(Arc::clone(&adapter), stream);
-                drop(adapter.host.spawn.spawn("session", Box::pin(session)));
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: those in use go on.
-                tracing::warn!(%error, "a connection could not be accepted");
-                adapter.host.clock.sleep(Duration::from_millis(100)).await;
-            }
-        }
     }
 }

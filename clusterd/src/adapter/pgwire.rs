@@ -48,19 +48,25 @@ enum Ended {
     Closed,
 }
 
-/// Serves one accepted socket until it closes.
-pub async fn serve(adapter: Arc<Adapter>, mut stream: TcpStream) {
+/// Serves one accepted socket until it closes. Without an adapter the node is starting still.
+pub async fn serve(adapter: Option<Arc<Adapter>>, mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let startup = tokio::time::timeout(STARTUP_TIMEOUT, startup::read_startup(&mut stream)).await;
     let parameters = match startup {
         Ok(Ok(startup::Startup::Session(parameters))) => parameters,
         Ok(Ok(startup::Startup::Cancel { pid, secret })) => {
-            return adapter.cancel(pid, &secret).await;
+            if let Some(adapter) = adapter {
+                adapter.cancel(pid, &secret).await;
+            }
+            return;
         }
         Ok(Err(startup::StartupError::Refused { sqlstate, message })) => {
             return refuse(stream, SqlError::fatal(sqlstate, message)).await;
         }
         Ok(Err(startup::StartupError::Closed(_))) | Err(_) => return,
+    };
+    let Some(adapter) = adapter else {
+        return refuse(stream, starting()).await;
     };
     let start = match session_start(&parameters) {
         Ok(start) => start,
@@ -74,6 +80,12 @@ pub async fn serve(adapter: Arc<Adapter>, mut stream: TcpStream) {
         }
     };
     Connection::new(stream, session).run(parameters).await;
+}
+
+fn starting() -> SqlError {
+    SqlError::fatal("57P03", "the database system is starting up").hint(
+        "This node reads its log, or waits for a majority of its environment's voters. Try again, or another node.",
+    )
 }
 
 async fn refuse(stream: TcpStream, error: SqlError) {
