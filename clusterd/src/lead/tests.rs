@@ -10,7 +10,7 @@ use crate::env::{Env, Machine};
 use crate::node::{Groups, MeshPeers, Neighbours, placement};
 use crate::server::fatal_hook;
 use host::Host;
-use mesh::{SimNet, Transport};
+use mesh::{FaultTransport, Faults, SimNet, Transport};
 use raft::{ENV_GROUP, Election, GroupClass, GroupConfig, Member, RaftGroup, Wal, WalConfig};
 use repr::{ClusterId, Datum, NodeId, Row};
 use state::command::{Command, Gateway};
@@ -28,6 +28,7 @@ struct Node {
     id: NodeId,
     clusters: Arc<Clusters>,
     adapter: Arc<Adapter>,
+    faults: Arc<Faults>,
     _stop: watch::Sender<bool>,
 }
 
@@ -81,6 +82,7 @@ fn put_together(
     host: &Host,
     dir: &Path,
     transport: Arc<dyn Transport>,
+    faults: Arc<Faults>,
     groups: Arc<Groups>,
     wal: Arc<Wal>,
     env: Arc<Env>,
@@ -138,6 +140,7 @@ fn put_together(
         id,
         clusters,
         adapter,
+        faults,
         _stop: stop,
     }
 }
@@ -151,13 +154,16 @@ impl Nodes {
         let ids = [1, 2, 3].map(NodeId);
         let mut opened = vec![];
         for id in ids {
-            let transport: Arc<dyn Transport> = Arc::new(net.start(id, 1));
+            let faults = Arc::new(Faults::new());
+            let transport = Arc::new(net.start(id, 1));
+            let transport = FaultTransport::new(transport, Arc::clone(&faults), host.clone());
+            let transport: Arc<dyn Transport> = Arc::new(transport);
             let groups = Arc::new(Groups::default());
             let own = dir.path().join(id.0.to_string());
             let (wal, env) = open_env(&host, &own, &transport, &groups).await;
             groups.serve(&*transport);
             env.serve();
-            opened.push((own, transport, groups, wal, env));
+            opened.push((own, transport, faults, groups, wal, env));
         }
         let voters: BTreeMap<u64, Member> = ids
             .iter()
@@ -170,10 +176,10 @@ impl Nodes {
                 )
             })
             .collect();
-        for (_, _, _, _, env) in &opened {
+        for (.., env) in &opened {
             env.group().found(voters.clone()).await.expect("founded");
         }
-        let first = &opened[0].4;
+        let first = &opened[0].5;
         until("ENV has a leader", async || {
             first.read_index().await.is_ok()
         })
@@ -223,8 +229,8 @@ impl Nodes {
         }
         let nodes = opened
             .into_iter()
-            .map(|(own, transport, groups, wal, env)| {
-                put_together(&host, &own, transport, groups, wal, env)
+            .map(|(own, transport, faults, groups, wal, env)| {
+                put_together(&host, &own, transport, faults, groups, wal, env)
             });
         let nodes = Nodes {
             net,
@@ -444,4 +450,45 @@ async fn a_cluster_with_one_replica_is_read_from_everywhere_and_handed_over() {
         nodes.nodes.iter().all(|node| files(node, cluster) == 0)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_from_the_environment_alone_gives_way() {
+    let nodes = Nodes::form().await;
+    let first = &nodes.nodes[0];
+    sql(first, "create table t (k int)").await;
+    let env_leader = || first.adapter.env.leader().expect("ENV has a leader");
+    let elsewhere = async || {
+        let (leader, _) = nodes.leader(DEFAULT_CLUSTER, first).await;
+        if leader.id == env_leader() {
+            leader.clusters.hand_over().await;
+        }
+        leader.id != env_leader()
+    };
+    until("different nodes lead", elsewhere).await;
+    let (leader, others) = nodes.leader(DEFAULT_CLUSTER, first).await;
+    let (env, bridge): (Vec<&Node>, Vec<&Node>) =
+        others.into_iter().partition(|node| node.id == env_leader());
+    let (env, bridge) = (env[0], bridge[0]);
+    leader.faults.cut(env.id, None);
+    env.faults.cut(leader.id, None);
+    let began = Instant::now();
+    sql(bridge, "insert into t values (1)").await;
+    sql(
+        bridge,
+        "create materialized view m as select count(*) as n from t",
+    )
+    .await;
+    for reader in [bridge, env] {
+        assert_eq!(number(reader, "select n from m").await, 1);
+        // Needs a leader that sees what was just written.
+        let own = "select count(*) from t a join t b on a.k = b.k";
+        assert_eq!(number(reader, own).await, 1);
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_ne!(nodes.leader(DEFAULT_CLUSTER, bridge).await.0.id, leader.id);
 }
