@@ -12,6 +12,7 @@ mod joins;
 mod limits;
 mod node;
 mod nodes;
+mod placement;
 mod recovery;
 mod start;
 mod transactions;
