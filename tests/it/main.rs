@@ -8,6 +8,7 @@ mod copy;
 mod disk;
 mod durability;
 mod errors;
+mod failover;
 mod joins;
 mod limits;
 mod node;
