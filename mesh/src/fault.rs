@@ -4,9 +4,9 @@
 //! time from anywhere, also as text ([`Faults::execute`]), so that a running process can be told to. Each node decides for both of its directions: cutting
 //! what comes in from a peer and what goes out to it are separate rules, which makes one-way partitions.
 //!
-//! What is lost behaves as on a cut wire: a call ends at its deadline, a message vanishes, a stream breaks after a silence. Random delays make
-//! messages overtake each other, also between lanes. A stream keeps its order: what is lost of it once is late, as QUIC would send it
-//! again. Messages of a node to itself never misbehave.
+//! What is lost behaves as over QUIC: a one-way message vanishes; what is lost once of a call or a stream is sent again and late; a cut that lasts ends
+//! both as the loss of a connection would. (A cut that only the other side has ordered is not seen here: calls end at their deadline.) Random delays make
+//! messages overtake each other, also between lanes. A stream keeps its order. Messages of a node to itself never misbehave.
 
 mod rules;
 mod stream;
@@ -25,6 +25,11 @@ use crate::{
 
 use rules::Fate;
 pub use rules::{Direction, Fault, FaultCommandError, Faults, Scope};
+
+/// What needs a connection ends when its peer has been cut off for this long, as a QUIC connection would.
+const SILENCE: Duration = Duration::from_millis(750);
+/// What is lost of a call or a stream is sent again after this.
+const SENT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct FaultTransport {
@@ -70,13 +75,51 @@ impl Seam {
         }
     }
 
-    /// Waits out something's way; resolves never if it does not arrive.
+    /// Waits out something's way. While it is cut nothing passes.
     async fn pass(&self, direction: Direction, peer: NodeId, lane: Lane) {
-        let fate = self.fate(direction, peer, lane);
-        if fate.lost {
-            return std::future::pending().await;
-        }
+        let fate = self.arrive(direction, peer, lane).await;
         self.delay(fate.delay).await;
+    }
+
+    /// Waits until something that is sent again when it is lost gets through; what else happens to it.
+    async fn arrive(&self, direction: Direction, peer: NodeId, lane: Lane) -> Fate {
+        loop {
+            let fate = self.fate(direction, peer, lane);
+            if !fate.lost {
+                return fate;
+            }
+            self.healed(&mut self.faults.watch(), peer, lane).await;
+            self.delay(SENT_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Resolves when the peer was cut off for so long that a connection would be given up.
+    async fn cut_for_long(&self, peer: NodeId, lane: Lane) {
+        let mut changed = self.faults.watch();
+        loop {
+            match peer != self.me && self.faults.is_cut(peer, lane) {
+                true => tokio::select! {
+                    biased;
+                    () = self.healed(&mut changed, peer, lane) => {}
+                    () = self.host.clock.sleep(SILENCE) => return,
+                },
+                false => {
+                    // The rules are part of `self`, so there is somebody to change them.
+                    let _ = changed.changed().await;
+                }
+            }
+        }
+    }
+
+    async fn healed(
+        &self,
+        changed: &mut tokio::sync::watch::Receiver<()>,
+        peer: NodeId,
+        lane: Lane,
+    ) {
+        while self.faults.is_cut(peer, lane) {
+            let _ = changed.changed().await;
+        }
     }
 }
 
@@ -92,13 +135,10 @@ impl Transport for FaultTransport {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Bytes, CallError>> {
         let (seam, inner) = (self.seam.clone(), self.inner.clone());
-        let clock = seam.host.clock.clone();
+        let (clock, wire) = (seam.host.clock.clone(), seam.clone());
         let lane = message.lane;
         let answered = async move {
-            let fate = seam.fate(Direction::Out, to, lane);
-            if fate.lost {
-                return std::future::pending().await;
-            }
+            let fate = seam.arrive(Direction::Out, to, lane).await;
             seam.delay(fate.delay).await;
             if fate.twice {
                 let again = inner.call(to, message.clone(), timeout);
@@ -118,6 +158,7 @@ impl Transport for FaultTransport {
             tokio::select! {
                 biased;
                 answer = answered => answer,
+                () = wire.cut_for_long(to, lane) => Err(lost(to)),
                 () = clock.sleep(timeout) => Err(CallError::Deadline { to }),
             }
         })
@@ -153,7 +194,7 @@ impl Transport for FaultTransport {
         timeout: Duration,
     ) -> BoxFuture<'static, Result<Stream, CallError>> {
         let (seam, inner) = (self.seam.clone(), self.inner.clone());
-        let clock = seam.host.clock.clone();
+        let (clock, wire) = (seam.host.clock.clone(), seam.clone());
         let lane = message.lane;
         let opened = async move {
             seam.pass(Direction::Out, to, lane).await;
@@ -164,6 +205,7 @@ impl Transport for FaultTransport {
             tokio::select! {
                 biased;
                 opened = opened => opened,
+                () = wire.cut_for_long(to, lane) => Err(lost(to)),
                 () = clock.sleep(timeout) => Err(CallError::Deadline { to }),
             }
         })
@@ -212,6 +254,11 @@ impl Transport for FaultTransport {
     }
 }
 
+fn lost(to: NodeId) -> CallError {
+    let reason = "nothing is heard from it".to_owned();
+    CallError::Lost { to, reason }
+}
+
 /// A request that came in, and its answer on the way out.
 async fn serve(
     seam: Seam,
@@ -219,13 +266,13 @@ async fn serve(
     request: Request,
 ) -> Result<Bytes, Refusal> {
     let (peer, lane) = (request.from.node, request.lane);
-    let fate = seam.fate(Direction::In, peer, lane);
+    let fate = match request.deadline {
+        // The caller gives up by itself when a cut lasts.
+        Some(_) => seam.arrive(Direction::In, peer, lane).await,
+        None => seam.fate(Direction::In, peer, lane),
+    };
     if fate.lost {
-        match request.deadline {
-            // The caller gives up by itself.
-            Some(_) => return std::future::pending().await,
-            None => return Err(Refusal::Abandoned),
-        }
+        return Err(Refusal::Abandoned);
     }
     seam.delay(fate.delay).await;
     if fate.twice {

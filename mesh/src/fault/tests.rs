@@ -69,10 +69,11 @@ async fn a_one_way_cut_loses_requests_one_way_and_answers_the_other() {
         one, two, handled, ..
     } = world();
     let late = |to| Err(CallError::Deadline { to: NodeId(to) });
+    let lost = |to| Err(super::lost(NodeId(to)));
     let ok = Ok(Bytes::from_static(b"x"));
     // Nothing leaves node 1: its requests do not arrive, and its answers neither.
     one.faults().cut(NodeId(2), Some(Direction::Out));
-    assert_eq!(echo(&one, Lane::Peek).await, late(2));
+    assert_eq!(echo(&one, Lane::Peek).await, lost(2));
     assert_eq!(handled.load(Relaxed), 0);
     assert_eq!(echo(&two, Lane::Peek).await, late(1));
     assert_eq!(handled.load(Relaxed), 1);
@@ -82,7 +83,7 @@ async fn a_one_way_cut_loses_requests_one_way_and_answers_the_other() {
     two.faults().cut(NodeId(1), Some(Direction::In));
     assert_eq!(echo(&one, Lane::Peek).await, late(2));
     assert_eq!(handled.load(Relaxed), 2);
-    assert_eq!(echo(&two, Lane::Peek).await, late(1));
+    assert_eq!(echo(&two, Lane::Peek).await, lost(1));
     assert_eq!(handled.load(Relaxed), 3);
     // A node always reaches itself.
     let to_itself = Message::new(Lane::Peek, Kind(1), Bytes::from_static(b"x"));
@@ -105,7 +106,7 @@ async fn a_fault_of_one_lane_leaves_the_others_alone() {
     assert!(ok && slow >= Duration::from_millis(400), "{slow:?}");
     let (ok, fast) = took(Lane::Peek).await;
     assert!(ok && fast < Duration::from_millis(20), "{fast:?}");
-    assert_eq!(took(Lane::Bulk).await, (false, SECOND));
+    assert_eq!(took(Lane::Bulk).await, (false, SILENCE));
 }
 
 #[tokio::test]
@@ -132,6 +133,28 @@ async fn messages_come_twice_or_not_at_all_as_often_as_asked() {
     one.faults().execute("set lost=0.5").unwrap();
     let arrived = flood().await;
     assert!((400..600).contains(&arrived), "{arrived}");
+}
+
+#[tokio::test]
+async fn what_is_lost_of_a_call_is_late_and_a_healed_cut_ends_no_call() {
+    let World {
+        host, one, handled, ..
+    } = world();
+    one.faults().execute("set lost=0.3").unwrap();
+    for _ in 0..50 {
+        assert!(echo(&one, Lane::Control).await.is_ok());
+    }
+    assert_eq!(handled.load(Relaxed), 50);
+    one.faults().execute("clear").unwrap();
+    one.faults().cut(NodeId(2), None);
+    let start = host.clock.now();
+    let heal = async {
+        host.clock.sleep(SILENCE / 2).await;
+        one.faults().clear(None);
+    };
+    let (answer, ()) = tokio::join!(echo(&one, Lane::Control), heal);
+    assert!(answer.is_ok());
+    assert!(host.clock.now().since(start) >= SILENCE / 2);
 }
 
 #[tokio::test]
