@@ -11,6 +11,7 @@ mod errors;
 mod failover;
 mod joins;
 mod limits;
+mod mesh;
 mod node;
 mod nodes;
 mod placement;
