@@ -5,8 +5,11 @@
 //!
 //! Every run prints its seed and the arguments that replay it, and ends with exit status 0 only if everything was checked and held.
 
+mod cancel;
+mod failover;
 mod flip;
 mod kill9;
+mod mesh;
 mod random;
 
 use std::process::ExitCode;
@@ -26,6 +29,12 @@ enum Command {
     Kill9(kill9::Options),
     /// Single flipped bits in durable files; each is refused with file and offset, or the data is exactly right.
     Flip(flip::Options),
+    /// Statements that wait for another node end when they are cancelled, when their time is over, or when nobody answers.
+    Cancel(cancel::Options),
+    /// How long clients of other nodes wait when a leader dies or stops.
+    Failover(failover::Options),
+    /// Several nodes under faults, clients that change nodes with every operation, histories judged.
+    Mesh(mesh::Options),
     /// Random queries: the view, the interpreter and PostgreSQL must agree.
     Random(random::Options),
 }
@@ -45,6 +54,9 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Kill9(options) => kill9::run(&options).await,
         Command::Flip(options) => flip::run(&options).await,
+        Command::Cancel(options) => cancel::run(&options).await,
+        Command::Failover(options) => failover::run(&options).await,
+        Command::Mesh(options) => mesh::run(&options).await,
         Command::Random(options) => random::run(&options).await,
     }
 }
