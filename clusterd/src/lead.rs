@@ -24,6 +24,7 @@ mod link;
 mod lookup;
 mod member;
 mod miss;
+mod present;
 mod queue;
 mod rows;
 mod serve;
@@ -117,6 +118,8 @@ pub(crate) struct Shared {
     created: IntCounter,
     takeovers: IntCounter,
     kept: KeptRows,
+    /// ENV's leader answered when it was last asked.
+    sees_env: AtomicBool,
 }
 
 /// What the CLUSTERs need of the node that they run on.
@@ -162,6 +165,7 @@ impl Shared {
                 "How often this node became the leader of a CLUSTER.",
             ),
             kept: KeptRows::default(),
+            sees_env: AtomicBool::new(true),
             env,
             host,
             wal,
@@ -194,6 +198,8 @@ impl Clusters {
         });
         serve::serve(&clusters);
         drop(spawn.spawn("clusters", Box::pin(Arc::clone(&clusters).follow())));
+        let watch = Arc::clone(&clusters).watch_env();
+        drop(spawn.spawn("clusters-env", Box::pin(watch)));
         clusters
     }
 

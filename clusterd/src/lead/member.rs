@@ -101,19 +101,6 @@ pub(super) fn remove(shared: &Shared, group: Incarnation) {
     }
 }
 
-/// Brings S here up to what anybody has seen. A leader that knew less of the catalog than the one before would have replicas drop what was created since, only to build it
-/// again. Without ENV it does what it can.
-async fn see_the_present(shared: &Shared) {
-    let seen = tokio::select! {
-        biased;
-        seen = shared.env.read_index() => seen.is_ok(),
-        () = shared.host.clock.sleep(PRESENT_WITHIN) => false,
-    };
-    if !seen {
-        tracing::warn!("a cluster is led without a word from the environment's leader");
-    }
-}
-
 async fn lead_when_elected(
     site: Arc<Site>,
     group: ClusterGroup,
@@ -134,7 +121,10 @@ async fn lead_when_elected(
         };
         match term {
             Ok(term) => {
-                see_the_present(&site.shared).await;
+                // A leader that knew less of the catalog than the one before would have replicas drop what was created since, only to build it again.
+                if !site.shared.see_the_present(PRESENT_WITHIN).await {
+                    tracing::warn!(cluster = %site.name, "led without a word from the environment's leader");
+                }
                 driver::lead(&site, &group, term, &tap, &mut stop).await;
             }
             Err(error) => {

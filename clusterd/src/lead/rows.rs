@@ -16,8 +16,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a call waits before it is made again: a read may have to wait for a view to be built. A node that does not answer any more is noticed by the mesh.
-const CALL_WITHIN: Duration = Duration::from_secs(30);
+/// A read may take long: a view may have to be built first, a query to be computed. Its statement's own time-out ends it, and so does the silence of the node that is asked.
+const CALL_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// How often a node that has not answered yet is asked whether it is there, and how long it may take to say so.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long the stream of a large answer may take to open.
 const FETCH_WITHIN: Duration = Duration::from_secs(5);
 /// Blocks known by their bytes. Prepared statements send the same one again and again.
@@ -90,7 +92,13 @@ pub(crate) enum Answered {
 /// Has another node carry out a read.
 pub(crate) async fn ask(shared: &Shared, node: NodeId, call: &PeekCall) -> Answered {
     let message = Message::new(Lane::Peek, Kind::PEEK, cluster::encode(call));
-    match shared.transport.call(node, message, CALL_WITHIN).await {
+    let call = shared.transport.call(node, message, CALL_WITHIN);
+    let answer = tokio::select! {
+        biased;
+        answer = call => answer,
+        () = silence(shared, node) => Err(CallError::Deadline { to: node }),
+    };
+    match answer {
         Ok(bytes) => answered(shared, node, &bytes).await,
         Err(CallError::TooLong { bytes, limit, .. }) => Answered::Failed(SqlError::new(
             "54000",
@@ -105,6 +113,18 @@ pub(crate) async fn ask(shared: &Shared, node: NodeId, call: &PeekCall) -> Answe
         Err(error) => {
             tracing::debug!(%error, %node, "a read was not answered");
             Answered::Nothing
+        }
+    }
+}
+
+/// Resolves when the node does not answer at all. The mesh notices a connection that is lost; a network may also lose only what is asked.
+async fn silence(shared: &Shared, node: NodeId) {
+    let (transport, clock) = (&*shared.transport, &*shared.host.clock);
+    loop {
+        clock.sleep(PROBE_EVERY).await;
+        let there = mesh::ping(transport, clock, node, Lane::Peek, PROBE_EVERY);
+        if there.await.is_err() {
+            return;
         }
     }
 }

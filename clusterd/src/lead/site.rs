@@ -372,6 +372,16 @@ impl Site {
             .for_each(|group| member::remove(&self.shared, group));
     }
 
+    /// Whether this node leads and another could.
+    pub fn may_hand_over(&self) -> bool {
+        let group = self.group.read();
+        let status = group.as_ref().map(|group| group.status());
+        status.is_some_and(|status| {
+            let status = status.borrow();
+            status.is_leader && status.voters.len() > 1
+        })
+    }
+
     /// Gives leadership away, if it is here, and waits until somebody else has it.
     pub async fn hand_over(&self) {
         let Some(group) = self.group() else { return };

@@ -1,6 +1,6 @@
 //! Three nodes in one process, over a network in memory: SQL at each of them, and what happens when one is not heard of any more.
 
-use super::{Clusters, Foundation};
+use super::{Clusters, Foundation, Shared, group};
 use crate::adapter::commit::Committer;
 use crate::adapter::read_point::ReadPoints;
 use crate::adapter::session::{Output, Session};
@@ -10,10 +10,11 @@ use crate::env::{Env, Machine};
 use crate::node::{Groups, MeshPeers, Neighbours, placement};
 use crate::server::fatal_hook;
 use host::Host;
-use mesh::{SimNet, Transport};
+use mesh::{FaultTransport, Faults, SimNet, Transport};
 use raft::{ENV_GROUP, Election, GroupClass, GroupConfig, Member, RaftGroup, Wal, WalConfig};
-use repr::{Datum, NodeId, Row};
+use repr::{ClusterId, Datum, NodeId, Row};
 use state::command::{Command, Gateway};
+use state::state::DEFAULT_CLUSTER;
 use state::{NodeOp, Outcome};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,6 +28,7 @@ struct Node {
     id: NodeId,
     clusters: Arc<Clusters>,
     adapter: Arc<Adapter>,
+    faults: Arc<Faults>,
     _stop: watch::Sender<bool>,
 }
 
@@ -80,6 +82,7 @@ fn put_together(
     host: &Host,
     dir: &Path,
     transport: Arc<dyn Transport>,
+    faults: Arc<Faults>,
     groups: Arc<Groups>,
     wal: Arc<Wal>,
     env: Arc<Env>,
@@ -137,6 +140,7 @@ fn put_together(
         id,
         clusters,
         adapter,
+        faults,
         _stop: stop,
     }
 }
@@ -150,13 +154,16 @@ impl Nodes {
         let ids = [1, 2, 3].map(NodeId);
         let mut opened = vec![];
         for id in ids {
-            let transport: Arc<dyn Transport> = Arc::new(net.start(id, 1));
+            let faults = Arc::new(Faults::new());
+            let transport = Arc::new(net.start(id, 1));
+            let transport = FaultTransport::new(transport, Arc::clone(&faults), host.clone());
+            let transport: Arc<dyn Transport> = Arc::new(transport);
             let groups = Arc::new(Groups::default());
             let own = dir.path().join(id.0.to_string());
             let (wal, env) = open_env(&host, &own, &transport, &groups).await;
             groups.serve(&*transport);
             env.serve();
-            opened.push((own, transport, groups, wal, env));
+            opened.push((own, transport, faults, groups, wal, env));
         }
         let voters: BTreeMap<u64, Member> = ids
             .iter()
@@ -169,10 +176,10 @@ impl Nodes {
                 )
             })
             .collect();
-        for (_, _, _, _, env) in &opened {
+        for (.., env) in &opened {
             env.group().found(voters.clone()).await.expect("founded");
         }
-        let first = &opened[0].4;
+        let first = &opened[0].5;
         until("ENV has a leader", async || {
             first.read_index().await.is_ok()
         })
@@ -222,8 +229,8 @@ impl Nodes {
         }
         let nodes = opened
             .into_iter()
-            .map(|(own, transport, groups, wal, env)| {
-                put_together(&host, &own, transport, groups, wal, env)
+            .map(|(own, transport, faults, groups, wal, env)| {
+                put_together(&host, &own, transport, faults, groups, wal, env)
             });
         let nodes = Nodes {
             net,
@@ -238,18 +245,15 @@ impl Nodes {
     }
 
     async fn replicas_ready(&self, count: usize) -> bool {
-        let info = self.nodes[0]
-            .clusters
-            .info(state::state::DEFAULT_CLUSTER)
-            .await;
+        let info = self.nodes[0].clusters.info(DEFAULT_CLUSTER).await;
         info.is_some_and(|info| info.replicas.iter().filter(|r| r.ready).count() == count)
     }
 
-    /// The node that leads the first CLUSTER, and the others.
-    async fn leader(&self, asked: &Node) -> (&Node, Vec<&Node>) {
+    /// The node that leads a CLUSTER, as `asked` sees it, and the others.
+    async fn leader(&self, cluster: ClusterId, asked: &Node) -> (&Node, Vec<&Node>) {
         let mut leader = None;
-        until("the first cluster has a leader", async || {
-            leader = asked.clusters.info(state::state::DEFAULT_CLUSTER).await;
+        until("the cluster has a leader", async || {
+            leader = asked.clusters.info(cluster).await;
             leader.is_some()
         })
         .await;
@@ -319,7 +323,7 @@ async fn a_view_is_read_through_every_node_and_survives_its_leader() {
         }
     }
     let created = first.clusters.shared.created.get();
-    let (leader, others) = nodes.leader(first).await;
+    let (leader, others) = nodes.leader(DEFAULT_CLUSTER, first).await;
     let mut subscriber = Session::start(Arc::clone(&others[0].adapter), start())
         .await
         .expect("a session");
@@ -359,10 +363,132 @@ async fn a_view_is_read_through_every_node_and_survives_its_leader() {
     let mut sorted = changes.clone();
     sorted.sort();
     assert_eq!(sorted, [(3, -1), (4, 1)], "no gap, nothing twice");
-    assert_ne!(nodes.leader(others[0]).await.0.id, leader.id);
+    assert_ne!(
+        nodes.leader(DEFAULT_CLUSTER, others[0]).await.0.id,
+        leader.id
+    );
     assert_eq!(
         first.clusters.shared.created.get(),
         created,
         "nobody builds a dataflow anew"
     );
+}
+
+/// What a CLUSTER has on the disk of a node.
+fn files(node: &Node, cluster: ClusterId) -> usize {
+    let Shared {
+        host,
+        wal,
+        snapshots,
+        ..
+    } = &*node.clusters.shared;
+    let stored = group::stored(host, wal, snapshots);
+    stored
+        .iter()
+        .filter(|group| group.cluster == cluster)
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_with_one_replica_is_read_from_everywhere_and_handed_over() {
+    let nodes = Nodes::form().await;
+    let first = &nodes.nodes[0];
+    sql(first, "create cluster c (replication factor 1)").await;
+    sql(first, "create table t (k int, v text)").await;
+    let large = "insert into t select n, repeat('x', 1000) from generate_series(1, 4000) as n";
+    sql(first, large).await;
+    sql(
+        first,
+        "create materialized view m in cluster c as select k, v from t",
+    )
+    .await;
+    let cluster = nodes.nodes[0].adapter.env.storage().view();
+    let cluster = cluster.catalog().cluster_by_name("c").expect("created").id;
+    for reader in &nodes.nodes {
+        // More than one message holds, and from replica to leader to gateway.
+        assert_eq!(sql(reader, "select * from m").await.len(), 4000);
+        let own = "set cluster = c; select count(*) from m a join m b on a.k = b.k";
+        assert_eq!(number(reader, own).await, 4000);
+    }
+    let created = first.clusters.shared.created.get();
+    let (leader, others) = nodes.leader(cluster, first).await;
+    let mut subscriber = Session::start(Arc::clone(&others[0].adapter), start())
+        .await
+        .expect("a session");
+    let declared =
+        "set cluster = c; begin; declare c cursor for subscribe (select count(*) from m)";
+    drop(subscriber.run_script(declared).await.expect("declared"));
+    let snapshot = subscriber.run_script("fetch 1 c").await;
+    assert_eq!(rows(snapshot.expect("fetched")).len(), 1);
+    leader.clusters.hand_over().await;
+    let (heir, _) = nodes.leader(cluster, others[0]).await;
+    assert_ne!(heir.id, leader.id);
+    sql(leader, "delete from t where k > 3000").await;
+    for reader in &nodes.nodes {
+        let count = "select count(*) from m";
+        assert_eq!(number(reader, count).await, 3000);
+    }
+    let changes = subscriber
+        .run_script("fetch 2 c with (timeout = '20s')")
+        .await;
+    assert_eq!(rows(changes.expect("fetched")).len(), 2);
+    assert_eq!(first.clusters.shared.created.get(), created);
+    drop(subscriber.run_script("commit").await.expect("committed"));
+
+    until("nobody holds anything", async || {
+        let held = |node: &Node| {
+            let sites = node.clusters.all_sites();
+            let leads = sites.iter().filter_map(|site| site.leading());
+            leads.map(|lead| lead.holds.outstanding()).sum::<usize>()
+        };
+        nodes.nodes.iter().map(held).sum::<usize>() == 0
+    })
+    .await;
+    assert!(nodes.nodes.iter().any(|node| files(node, cluster) > 0));
+    sql(first, "drop cluster c cascade").await;
+    until("nothing of it stays", async || {
+        nodes.nodes.iter().all(|node| files(node, cluster) == 0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_from_the_environment_alone_gives_way() {
+    let nodes = Nodes::form().await;
+    let first = &nodes.nodes[0];
+    sql(first, "create table t (k int)").await;
+    let env_leader = || first.adapter.env.leader().expect("ENV has a leader");
+    let elsewhere = async || {
+        let (leader, _) = nodes.leader(DEFAULT_CLUSTER, first).await;
+        if leader.id == env_leader() {
+            leader.clusters.hand_over().await;
+        }
+        leader.id != env_leader()
+    };
+    until("different nodes lead", elsewhere).await;
+    let (leader, others) = nodes.leader(DEFAULT_CLUSTER, first).await;
+    let (env, bridge): (Vec<&Node>, Vec<&Node>) =
+        others.into_iter().partition(|node| node.id == env_leader());
+    let (env, bridge) = (env[0], bridge[0]);
+    leader.faults.cut(env.id, None);
+    env.faults.cut(leader.id, None);
+    let began = Instant::now();
+    sql(bridge, "insert into t values (1)").await;
+    sql(
+        bridge,
+        "create materialized view m as select count(*) as n from t",
+    )
+    .await;
+    for reader in [bridge, env] {
+        assert_eq!(number(reader, "select n from m").await, 1);
+        // Needs a leader that sees what was just written.
+        let own = "select count(*) from t a join t b on a.k = b.k";
+        assert_eq!(number(reader, own).await, 1);
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_ne!(nodes.leader(DEFAULT_CLUSTER, bridge).await.0.id, leader.id);
 }
