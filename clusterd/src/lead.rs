@@ -78,6 +78,8 @@ pub struct PeekRequest {
     pub bytes_max: u64,
     /// The catalog version the read was planned at: the controller must have seen it.
     pub catalog_version: u64,
+    /// It was asked for what can be had without leaders (`serializable`): any replica may answer, and nobody is waited for.
+    pub relaxed: bool,
 }
 
 /// A query that needs a dataflow of its own.
@@ -88,6 +90,8 @@ pub struct TransientQuery {
     pub arity: usize,
     pub bytes_max: u64,
     pub catalog_version: u64,
+    /// As [`PeekRequest::relaxed`]: a leader that cannot be reached is not waited for.
+    pub relaxed: bool,
 }
 
 /// All CLUSTERs.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use harness::mesh::Mesh;
 use harness::sql::error_text;
 use harness::wire::{Raw, cstr};
-use harness::{Sql, Target};
+use harness::{Launch, Sql, Target};
 
 use crate::node::{binary, column, run};
 
@@ -25,7 +25,7 @@ async fn read_on(target: Target, query: &str, stop: &AtomicBool) -> (u64, Durati
     while !stop.load(Ordering::Acquire) {
         let began = Instant::now();
         let count = sql.one(query).await;
-        let count = count.unwrap_or_else(|error| panic!("{query}: {error}"));
+        let count = count.unwrap_or_else(|error| panic!("{query}: {}", error_text(&error)));
         longest = longest.max(began.elapsed());
         let count: i64 = count.parse().expect("a number");
         assert!(
@@ -89,7 +89,9 @@ async fn write(sql: &Sql, k: i64) {
 fn readers_and_subscribers_of_other_nodes_do_not_notice_that_a_leader_dies() {
     run(async {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut mesh = Mesh::form(&binary(), dir.path(), 3)
+        // Machines that run tests stall longer than a data centre's do.
+        let patient = |launch: Launch| launch.arg("--election").arg("dev");
+        let mut mesh = Mesh::form_with(&binary(), dir.path(), 3, patient)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         let sql = mesh.sql(0).await.expect("a session");

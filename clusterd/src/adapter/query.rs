@@ -203,6 +203,7 @@ impl Session {
                     limit: limit.and_then(|l| l.checked_add(bound.finishing.offset)),
                     bytes_max: RESULT_BYTES_MAX,
                     catalog_version: point.state.catalog().version,
+                    relaxed: self.settings.relaxed_reads(),
                 };
                 self.adapter
                     .clusters
@@ -222,6 +223,7 @@ impl Session {
                     arity,
                     bytes_max: RESULT_BYTES_MAX,
                     catalog_version: point.state.catalog().version,
+                    relaxed: self.settings.relaxed_reads(),
                 };
                 self.adapter
                     .clusters

@@ -2,12 +2,14 @@
 
 use super::lookup::Lead;
 use super::miss::{Miss, Try};
-use super::rows::{ask, read_of};
+use super::rows::{Answered, ask, read_of};
 use super::site::Site;
 use super::subscription::SubscribeHandle;
 use super::{Clusters, PeekRequest, Rows, TransientQuery};
 use crate::adapter::error::{Result, SqlError};
-use host::Instant;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use host::{BoxFuture, Instant};
 use plan::Dataflow;
 use protocol::cluster::PeekCall;
 use repr::{ClusterId, NodeId};
@@ -17,6 +19,8 @@ use std::time::Duration;
 
 /// A statement whose CLUSTER has no leader that can be reached gives up after this long, if it has no time-out of its own that is shorter.
 const NO_LEADER_MAX: Duration = Duration::from_secs(60);
+/// The same for one that does not insist on a leader.
+const NO_LEADER_RELAXED: Duration = Duration::from_secs(2);
 /// Pause after everybody was asked in vain.
 const ROUND: Duration = Duration::from_millis(20);
 /// How long an elected leader here may take to begin.
@@ -33,7 +37,8 @@ pub(super) enum Leader {
 /// One statement's way to the leader.
 pub(super) struct Search<'a> {
     site: &'a Site,
-    began: Instant,
+    /// When it is given up.
+    until: Instant,
     /// Asked in vain in this round.
     asked: BTreeSet<NodeId>,
     /// Named by the last one that was asked.
@@ -42,9 +47,13 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub fn new(site: &'a Site) -> Search<'a> {
+        Search::within(site, NO_LEADER_MAX)
+    }
+
+    fn within(site: &'a Site, longest: Duration) -> Search<'a> {
         Search {
             site,
-            began: site.shared.host.clock.now(),
+            until: site.shared.host.clock.now() + longest,
             asked: BTreeSet::new(),
             named: None,
         }
@@ -88,8 +97,7 @@ impl<'a> Search<'a> {
 
     /// Nobody leads at the moment: an election, or a leader that has yet to be placed.
     async fn end_round(&mut self) -> Result<()> {
-        let now = self.site.shared.host.clock.now();
-        if now.since(self.began) >= NO_LEADER_MAX {
+        if self.site.shared.host.clock.now() >= self.until {
             let name = &self.site.name;
             return Err(SqlError::new(
                 "57P03",
@@ -205,12 +213,48 @@ impl Site {
     }
 
     async fn peek_at_leader(&self, request: &PeekRequest) -> Result<Rows> {
+        if request.relaxed
+            && let Some(answer) = self.peek_elsewhere(request).await
+        {
+            return answer;
+        }
         self.at_leader(Asked::Peek(request)).await
+    }
+
+    /// From a replica on another node, past the leader. `None`: none that can be reached has it.
+    async fn peek_elsewhere(&self, request: &PeekRequest) -> Option<Result<Rows>> {
+        let nodes: BTreeSet<NodeId> = {
+            let wanted = self.wanted();
+            let nodes: Vec<NodeId> = wanted.borrow().replicas.values().copied().collect();
+            let me = self.shared.node;
+            nodes.into_iter().filter(|node| *node != me).collect()
+        };
+        let call = PeekCall::Direct {
+            cluster: self.cluster,
+            plan_hash: request.plan_hash,
+            read: read_of(request),
+        };
+        let mut asked: FuturesUnordered<BoxFuture<'_, Answered>> = nodes
+            .into_iter()
+            .map(|node| -> BoxFuture<'_, Answered> { Box::pin(ask(&self.shared, node, &call)) })
+            .collect();
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Answered::Rows(rows) => return Some(Ok(rows)),
+                Answered::Failed(error) => return Some(Err(error)),
+                Answered::Refused(_) | Answered::NotLeader(_) | Answered::Nothing => {}
+            }
+        }
+        None
     }
 
     /// Asks whoever leads, until somebody who does has answered.
     async fn at_leader(&self, asked: Asked<'_>) -> Result<Rows> {
-        let mut search = Search::new(self);
+        let longest = match asked.is_relaxed() {
+            true => NO_LEADER_RELAXED,
+            false => NO_LEADER_MAX,
+        };
+        let mut search = Search::within(self, longest);
         loop {
             let (node, answer) = match search.next().await? {
                 Leader::Here(lead) => (None, asked.here(&lead).await),
@@ -244,6 +288,13 @@ enum Asked<'a> {
 }
 
 impl Asked<'_> {
+    fn is_relaxed(self) -> bool {
+        match self {
+            Asked::Peek(request) => request.relaxed,
+            Asked::Query(query) => query.relaxed,
+        }
+    }
+
     async fn here(self, lead: &Lead) -> Try<Rows> {
         match self {
             Asked::Peek(request) => lead.peek(request).await,

@@ -163,6 +163,7 @@ impl Lead {
             arity,
             bytes_max,
             catalog_version,
+            relaxed: _,
         } = query;
         self.wait_for(*catalog_version).await?;
         // The gateway may have seen more of the tables than this node.
@@ -181,6 +182,7 @@ impl Lead {
             limit: None,
             bytes_max: *bytes_max,
             catalog_version: *catalog_version,
+            relaxed: false,
         };
         // The worker that could not build the dataflow refuses its peek at once; why comes by way of the controller.
         tokio::select! {

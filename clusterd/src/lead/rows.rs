@@ -75,6 +75,7 @@ impl Blocks {
             limit,
             bytes_max,
             catalog_version: 0,
+            relaxed: false,
         })
     }
 }
@@ -187,6 +188,7 @@ mod tests {
             limit: None,
             bytes_max: 4,
             catalog_version: 0,
+            relaxed: false,
         };
         let first = blocks.request(read_of(&request)).unwrap();
         let second = blocks.request(read_of(&request)).unwrap();

@@ -124,6 +124,7 @@ impl Clusters {
                     arity: usize::try_from(arity).unwrap_or(usize::MAX),
                     bytes_max,
                     catalog_version,
+                    relaxed: false,
                 };
                 let rows = match self.lead_of(cluster).await {
                     Err(miss) => Err(miss),

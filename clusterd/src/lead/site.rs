@@ -435,6 +435,7 @@ pub(super) fn peek(id: PeekId, epoch: Epoch, after: u64, request: &PeekRequest) 
         limit,
         bytes_max,
         catalog_version: _,
+        relaxed: _,
     } = request;
     Peek {
         id,

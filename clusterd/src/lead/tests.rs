@@ -10,7 +10,8 @@ use crate::env::{Env, Machine};
 use crate::node::{Groups, MeshPeers, Neighbours, placement};
 use crate::server::fatal_hook;
 use host::Host;
-use mesh::{FaultTransport, Faults, SimNet, Transport};
+use mesh::{Fault, FaultTransport, Faults, Scope, SimNet, Transport};
+use protocol::Lane;
 use raft::{ENV_GROUP, Election, GroupClass, GroupConfig, Member, RaftGroup, Wal, WalConfig};
 use repr::{ClusterId, Datum, NodeId, Row};
 use state::command::{Command, Gateway};
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,7 +33,11 @@ struct Node {
     _stop: watch::Sender<bool>,
 }
 
+/// One test at a time: they count what is built in the whole process.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 struct Nodes {
+    _alone: MutexGuard<'static, ()>,
     net: SimNet,
     nodes: Vec<Node>,
     _dir: tempfile::TempDir,
@@ -148,6 +153,7 @@ fn put_together(
 impl Nodes {
     /// Three nodes, all voters of ENV, and a replica of the first CLUSTER on each.
     async fn form() -> Nodes {
+        let _alone = ALONE.lock().await;
         let host = Host::real();
         let net = SimNet::new(host.clone());
         let dir = tempfile::tempdir().expect("a directory");
@@ -233,6 +239,7 @@ impl Nodes {
                 put_together(&host, &own, transport, faults, groups, wal, env)
             });
         let nodes = Nodes {
+            _alone,
             net,
             nodes: nodes.collect(),
             _dir: dir,
@@ -491,4 +498,46 @@ async fn a_leader_that_is_cut_off_from_the_environment_alone_gives_way() {
         began.elapsed()
     );
     assert_ne!(nodes.leader(DEFAULT_CLUSTER, bridge).await.0.id, leader.id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relaxed_read_needs_neither_the_environment_nor_a_leader() {
+    let nodes = Nodes::form().await;
+    let first = &nodes.nodes[0];
+    sql(first, "create cluster c (replication factor 1)").await;
+    sql(first, "create table t (k int)").await;
+    sql(first, "insert into t values (1), (2)").await;
+    sql(
+        first,
+        "create materialized view m in cluster c as select k from t",
+    )
+    .await;
+    for reader in &nodes.nodes {
+        assert_eq!(number(reader, "select count(*) from m").await, 2);
+    }
+    let cluster = first.adapter.env.storage().view();
+    let cluster = cluster.catalog().cluster_by_name("c").expect("created").id;
+    let mut info = None;
+    until("it is led", async || {
+        info = first.clusters.info(cluster).await;
+        info.is_some()
+    })
+    .await;
+    let info = info.expect("just seen");
+    let elsewhere = |node: &&Node| node.id != info.leader && node.id != info.replicas[0].node;
+    let gateway = nodes.nodes.iter().find(elsewhere).expect("three nodes");
+    let mut session = Session::start(Arc::clone(&gateway.adapter), start())
+        .await
+        .expect("a session");
+    let relaxed = "set default_transaction_isolation = 'serializable'";
+    drop(session.run_script(relaxed).await.expect("set"));
+    for lane in [Lane::Raft, Lane::Control, Lane::Bulk] {
+        let scope = Scope {
+            lane: Some(lane),
+            ..Scope::default()
+        };
+        gateway.faults.set(scope, Fault::cut());
+    }
+    let read = session.run_script("select k from m").await;
+    assert_eq!(rows(read.expect("read")).len(), 2);
 }
