@@ -16,6 +16,8 @@ use roles::Roles;
 
 /// How long all nodes together may take until each says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long threads may take to stand still after SIGSTOP.
+const STOPPED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why several processes did not become one environment, or one of them did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -211,9 +213,15 @@ impl Mesh {
         }
     }
 
-    /// Stops the process for the scheduler (SIGSTOP): its connections stay, nothing moves.
+    /// Stops the process for the scheduler (SIGSTOP) and waits until every thread stands still: its connections stay, nothing moves.
     pub fn pause(&self, place: usize) {
         self.nodes[place].signal(libc::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.nodes[place].pid());
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        // A thread on another core runs on for a moment, long enough to answer.
+        while !all_stopped(Path::new(&tasks)) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
     }
 
     /// Ends [`Mesh::pause`].
@@ -297,6 +305,19 @@ impl Mesh {
         });
         ends.collect()
     }
+}
+
+/// Whether no thread below this directory of /proc can run.
+fn all_stopped(tasks: &Path) -> bool {
+    let Ok(tasks) = std::fs::read_dir(tasks) else {
+        return true;
+    };
+    let mut stats = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        // The name before it is in parentheses and may hold anything.
+        stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
+    });
+    stats.all(|stat| stat.starts_with(['T', 't', 'Z', 'X']))
 }
 
 /// The data directory of the node at `place`.
