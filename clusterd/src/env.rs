@@ -6,6 +6,9 @@
 mod leader;
 mod serve;
 
+pub use leader::Applied;
+
+use crate::adapter::commit::Committer;
 use crate::adapter::error::{Result, SqlError};
 use crate::node::Clocks;
 use host::Host;
@@ -18,8 +21,8 @@ use state::command::CatalogOp;
 use state::{Command, Outcome, State, Txn};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use storage::Storage;
 
@@ -174,6 +177,8 @@ pub struct Env {
     /// How far this node's clock is behind or ahead of the others': see [`crate::node::clocks`].
     clocks: Clocks,
     marks: Marks,
+    /// Where the transactions of other gateways queue while this node leads.
+    committer: OnceLock<Committer>,
 }
 
 impl Env {
@@ -194,6 +199,7 @@ impl Env {
             abandoned: AtomicBool::new(false),
             clocks: Clocks::default(),
             marks,
+            committer: OnceLock::new(),
         })
     }
 

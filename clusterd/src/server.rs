@@ -78,6 +78,9 @@ impl Server {
         let groups = Arc::new(Groups::default());
         let (wal, env) = environment::open(&config, &host, &member, &transport, &groups).await?;
         groups.serve(&*transport);
+        let (committer, commit_task) = Committer::new(Arc::clone(&env));
+        drop(host.spawn.spawn("group-commit", Box::pin(commit_task)));
+        env.share_commits(committer.clone());
         env.serve();
         let place = environment::Place {
             gateway,
@@ -93,7 +96,6 @@ impl Server {
         let Member { data_dir, .. } = member;
 
         let read_points = ReadPoints::new(Arc::clone(&env));
-        let (committer, commit_task) = Committer::new(Arc::clone(&env));
         let clusters = Clusters::start(Foundation {
             env: Arc::clone(&env),
             host: host.clone(),
@@ -123,7 +125,6 @@ impl Server {
         );
         let spawn = |name, future| drop(host.spawn.spawn(name, future));
         spawn("read-points", Box::pin(read_points.run()));
-        spawn("group-commit", Box::pin(commit_task));
         spawn("forget-sessions", Box::pin(forget_task));
         spawn("close", Box::pin(Arc::clone(&env).close_when_idle()));
         spawn("report", Box::pin(Arc::clone(&env).report()));

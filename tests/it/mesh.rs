@@ -41,7 +41,8 @@ fn what_one_node_acknowledged_is_there_on_the_others_at_once() {
             run(1, format!("insert into {table} values (1), (2)")).await;
             let rows = format!("select count(*) from {table}");
             assert_eq!(column(at(2), &rows).await, "2");
-            let view = format!("create materialized view v{round} as select sum(k) as s from {table}");
+            let view =
+                format!("create materialized view v{round} as select sum(k) as s from {table}");
             run(2, view).await;
             let sum = format!("select s from v{round}");
             assert_eq!(column(at(0), &sum).await, "3");

@@ -2,13 +2,18 @@
 //!
 //! Transactions queue while the previous entry is in flight; then all that wait become one [`state::Command::Batch`]. One quorum round and one fsync pay for
 //! timestamp, transactions and data. Each transaction gets its own outcome back.
+//!
+//! Clients that are answered together do not come back together: the first of them would start an entry of its own, and all others wait for a round until the next. So a second
+//! entry may go out before the first is back, once half of those who write lately wait for it.
 
 use crate::adapter::error::{Result, SqlError};
-use crate::env::Env;
+use crate::env::{Applied, Env};
+use futures::stream::{FuturesUnordered, StreamExt};
 use host::metrics::{
     BYTES_BUCKETS, BusyMeter, COUNT_BUCKETS, Histogram, IntGauge, SECONDS_BUCKETS, gauge, histogram,
 };
 use state::{Batch, Command, Outcome, Txn};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,13 +21,83 @@ use tokio::sync::{mpsc, oneshot};
 const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 /// Transactions of one entry.
 const BATCH_TXNS_MAX: usize = 4096;
+/// A second entry in flight has at least so many.
+const SECOND_TXNS_MIN: usize = 4;
 /// Transactions that may wait; senders then wait for room.
 const QUEUE_MAX: usize = 16 * 1024;
 
+/// Transactions that go into one entry, with what is to be told of them.
 struct Pending {
-    txn: Txn,
+    work: Work,
     bytes: usize,
-    reply: oneshot::Sender<Result<Outcome>>,
+}
+
+enum Work {
+    /// Of a session here.
+    One(Txn, oneshot::Sender<Result<Outcome>>),
+    /// Of another gateway, whose leader this node is.
+    Many(Vec<Txn>, oneshot::Sender<Result<Applied>>),
+}
+
+/// Who waits for how many of an entry's outcomes, in order.
+enum Reply {
+    /// A session goes on with what it has changed of the catalog: it is told once this node has applied it.
+    Catalog(oneshot::Sender<Result<Outcome>>),
+    /// What it has written it will see at its next read point.
+    One(oneshot::Sender<Result<Outcome>>),
+    Many(usize, oneshot::Sender<Result<Applied>>),
+}
+
+impl Work {
+    fn len(&self) -> usize {
+        match self {
+            Work::One(..) => 1,
+            Work::Many(txns, _) => txns.len(),
+        }
+    }
+
+    fn fail(self, error: SqlError) {
+        // A session or gateway that has gone does not need its outcome.
+        match self {
+            Work::One(_, reply) => drop(reply.send(Err(error))),
+            Work::Many(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl Reply {
+    /// Takes its share of the outcomes; true if that was there.
+    fn send(self, index: u64, outcomes: &mut impl Iterator<Item = Outcome>) -> bool {
+        match self {
+            Reply::One(reply) | Reply::Catalog(reply) => match outcomes.next() {
+                Some(outcome) => {
+                    let _ = reply.send(Ok(outcome));
+                    true
+                }
+                None => {
+                    let _ = reply.send(Err(SqlError::unknown_outcome()));
+                    false
+                }
+            },
+            Reply::Many(count, reply) => {
+                let outcomes: Vec<Outcome> = outcomes.take(count).collect();
+                let complete = outcomes.len() == count;
+                let answer = match complete {
+                    true => Ok(Applied { index, outcomes }),
+                    false => Err(SqlError::unknown_outcome()),
+                };
+                let _ = reply.send(answer);
+                complete
+            }
+        }
+    }
+
+    fn fail(self, error: SqlError) {
+        match self {
+            Reply::One(reply) | Reply::Catalog(reply) => drop(reply.send(Err(error))),
+            Reply::Many(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
 }
 
 /// The sending side; cheap to clone.
@@ -73,40 +148,54 @@ impl Committer {
     pub async fn commit(&self, txn: Txn) -> Result<Outcome> {
         let bytes = txn_bytes(&txn);
         let (reply, answer) = oneshot::channel();
-        self.waiting.inc();
-        if self
-            .queue
-            .send(Pending { txn, bytes, reply })
-            .await
-            .is_err()
-        {
-            self.waiting.dec();
-            return Err(SqlError::shutdown());
-        }
+        self.send(Work::One(txn, reply), bytes).await?;
         answer
             .await
             .unwrap_or_else(|_| Err(SqlError::unknown_outcome()))
+    }
+
+    /// Commits another gateway's transactions, together and in this order, which take `bytes` in an entry.
+    pub async fn commit_many(&self, txns: Vec<Txn>, bytes: usize) -> Result<Applied> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Work::Many(txns, reply), bytes).await?;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(SqlError::unknown_outcome()))
+    }
+
+    async fn send(&self, work: Work, bytes: usize) -> Result<()> {
+        self.waiting.inc();
+        let sent = self.queue.send(Pending { work, bytes }).await;
+        sent.map_err(|_| {
+            self.waiting.dec();
+            SqlError::shutdown()
+        })
     }
 }
 
 struct Server {
     env: Arc<Env>,
     queue: mpsc::Receiver<Pending>,
-    /// Taken from the queue, but too large for the entry before.
-    held_back: Option<Pending>,
+    /// Taken from the queue, in no entry yet.
+    gathered: VecDeque<Pending>,
+    /// Transactions of entries in flight.
+    in_flight: usize,
+    /// How many transactions were on their way or waiting when an entry came back last: about as many clients write.
+    writers: usize,
     waiting: IntGauge,
+    metrics: Metrics,
+}
+
+#[derive(Clone)]
+struct Metrics {
     batch_txns: Histogram,
     batch_bytes: Histogram,
     seconds: Histogram,
 }
 
-impl Server {
-    fn new(env: Arc<Env>, queue: mpsc::Receiver<Pending>, waiting: IntGauge) -> Self {
-        Server {
-            env,
-            queue,
-            held_back: None,
-            waiting,
+impl Metrics {
+    fn new() -> Metrics {
+        Metrics {
             batch_txns: histogram(
                 "clusterd_commit_batch_txns",
                 "Transactions per log entry.",
@@ -124,89 +213,155 @@ impl Server {
             ),
         }
     }
+}
 
-    async fn run(mut self) {
-        let meter = BusyMeter::named("group_commit");
-        meter
-            .meter(async move {
-                while let Some(first) = self.next().await {
-                    let batch = self.gather(first);
-                    let batch = self.admit(batch);
-                    if !batch.is_empty() {
-                        self.commit(batch).await;
-                    }
-                }
-            })
-            .await;
-    }
-
-    async fn next(&mut self) -> Option<Pending> {
-        match self.held_back.take() {
-            Some(pending) => Some(pending),
-            None => self.queue.recv().await,
+impl Server {
+    fn new(env: Arc<Env>, queue: mpsc::Receiver<Pending>, waiting: IntGauge) -> Self {
+        Server {
+            env,
+            queue,
+            gathered: VecDeque::new(),
+            in_flight: 0,
+            writers: 0,
+            waiting,
+            metrics: Metrics::new(),
         }
     }
 
-    /// Everybody who waits now, as far as one entry holds.
-    fn gather(&mut self, first: Pending) -> Vec<Pending> {
-        let mut bytes = first.bytes;
-        let mut batch = vec![first];
-        while batch.len() < BATCH_TXNS_MAX
-            && let Ok(pending) = self.queue.try_recv()
-        {
-            if bytes + pending.bytes > ENTRY_BYTES_MAX {
-                self.held_back = Some(pending);
+    async fn run(self) {
+        let meter = BusyMeter::named("group_commit");
+        meter.meter(self.serve()).await;
+    }
+
+    async fn serve(mut self) {
+        let mut entries = FuturesUnordered::new();
+        let mut arrived = Vec::new();
+        let mut open = true;
+        while open || !entries.is_empty() || !self.gathered.is_empty() {
+            while self.may_send(entries.len()) {
+                let entry = self.next_batch();
+                if !entry.txns.is_empty() {
+                    self.in_flight += entry.txns.len();
+                    let (env, metrics) = (Arc::clone(&self.env), self.metrics.clone());
+                    entries.push(commit(env, metrics, entry));
+                }
+            }
+            let room = BATCH_TXNS_MAX.saturating_sub(self.gathered.len());
+            tokio::select! {
+                biased;
+                Some(txns) = entries.next(), if !entries.is_empty() => {
+                    self.writers = self.in_flight + self.waiting_txns();
+                    self.in_flight -= txns;
+                }
+                count = self.queue.recv_many(&mut arrived, room), if open && room > 0 => {
+                    open = count > 0;
+                    self.gathered.extend(arrived.drain(..));
+                }
+            }
+        }
+    }
+
+    /// Whether an entry may go out while so many are in flight.
+    fn may_send(&self, entries: usize) -> bool {
+        match entries {
+            0 => !self.gathered.is_empty(),
+            1 => self.waiting_txns() >= SECOND_TXNS_MIN.max(self.writers / 2),
+            _ => false,
+        }
+    }
+
+    fn waiting_txns(&self) -> usize {
+        self.gathered.iter().map(|pending| pending.work.len()).sum()
+    }
+
+    /// Everybody who waits now, as far as one entry holds and the disk has room.
+    fn next_batch(&mut self) -> Entry {
+        let (mut count, mut txns, mut bytes) = (0, 0, 0);
+        for pending in self.gathered.iter().take(BATCH_TXNS_MAX) {
+            if count > 0 && bytes + pending.bytes > ENTRY_BYTES_MAX {
                 break;
             }
+            count += 1;
+            txns += pending.work.len();
             bytes += pending.bytes;
-            batch.push(pending);
         }
-        self.waiting.sub(batch.len() as i64);
-        self.batch_txns.observe(batch.len() as f64);
-        self.batch_bytes.observe(bytes as f64);
-        batch
+        self.waiting.sub(count as i64);
+        self.metrics.batch_txns.observe(txns as f64);
+        self.metrics.batch_bytes.observe(bytes as f64);
+        let mut entry = Entry {
+            txns: Vec::with_capacity(txns),
+            replies: Vec::with_capacity(count),
+        };
+        for pending in self.gathered.drain(..count) {
+            entry.add(&self.env, pending.work);
+        }
+        entry
     }
+}
 
+/// What becomes one entry of the log.
+struct Entry {
+    txns: Vec<Txn>,
+    replies: Vec<Reply>,
+}
+
+impl Entry {
     /// On a disk that is nearly full those that would grow the data are refused one by one: a DELETE must not fail for the INSERT beside it.
-    fn admit(&self, batch: Vec<Pending>) -> Vec<Pending> {
-        let mut admitted = Vec::with_capacity(batch.len());
-        for pending in batch {
-            match self.env.admits(&pending.txn) {
-                Ok(()) => admitted.push(pending),
-                Err(error) => drop(pending.reply.send(Err(error))),
+    fn add(&mut self, env: &Env, work: Work) {
+        let admitted = match &work {
+            Work::One(txn, _) => env.admits(txn),
+            Work::Many(txns, _) => txns.iter().try_for_each(|txn| env.admits(txn)),
+        };
+        if let Err(error) = admitted {
+            return work.fail(error);
+        }
+        match work {
+            Work::One(txn, reply) => {
+                self.replies.push(match txn.catalog_ops.is_empty() {
+                    true => Reply::One(reply),
+                    false => Reply::Catalog(reply),
+                });
+                self.txns.push(txn);
+            }
+            Work::Many(txns, reply) => {
+                self.replies.push(Reply::Many(txns.len(), reply));
+                self.txns.extend(txns);
             }
         }
-        admitted
     }
+}
 
-    async fn commit(&mut self, batch: Vec<Pending>) {
-        let timer = self.seconds.start_timer();
-        let (txns, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|p| (p.txn, p.reply)).unzip();
-        let command = Command::Batch(Batch {
-            wall_us: self.env.wall_us(),
-            txns,
-        });
-        match self.env.propose(&command).await {
-            // Nobody can tell whose outcome is missing.
-            Ok(outcomes) if outcomes.len() != replies.len() => {
-                let (got, sent) = (outcomes.len(), replies.len());
-                tracing::error!(got, sent, "the log did not answer each transaction");
-                for reply in replies {
-                    let _ = reply.send(Err(SqlError::unknown_outcome()));
-                }
+/// Carries an entry into the log; says how many transactions were in it.
+async fn commit(env: Arc<Env>, metrics: Metrics, entry: Entry) -> usize {
+    let Entry { txns, replies } = entry;
+    let count = txns.len();
+    let timer = metrics.seconds.start_timer();
+    let command = Command::Batch(Batch {
+        wall_us: env.wall_us(),
+        txns,
+    });
+    match env.propose_at(&command).await {
+        Ok(Applied { index, outcomes }) => {
+            let of_catalog = |reply: &Reply| matches!(reply, Reply::Catalog(_));
+            if replies.iter().any(of_catalog)
+                && let Err(error) = env.wait_applied(index).await
+            {
+                tracing::debug!(%error, "the node stops before it has applied what it committed");
             }
-            Ok(outcomes) => {
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    // A session that has gone does not need its outcome.
-                    let _ = reply.send(Ok(outcome));
-                }
+            let got = outcomes.len();
+            let mut outcomes = outcomes.into_iter();
+            let mut complete = got == count;
+            for reply in replies {
+                complete &= reply.send(index, &mut outcomes);
             }
-            Err(error) => {
-                for reply in replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
+            if !complete {
+                tracing::error!(got, sent = count, "the log did not answer each transaction");
             }
         }
-        timer.observe_duration();
+        Err(error) => replies
+            .into_iter()
+            .for_each(|reply| reply.fail(error.clone())),
     }
+    timer.observe_duration();
+    count
 }

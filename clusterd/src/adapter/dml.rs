@@ -366,7 +366,10 @@ impl Session {
         let outcome = sent.map_err(Failure::Final)?;
         drop(committing);
         let failed = match outcome {
-            Outcome::Committed { .. } => None,
+            Outcome::Committed { ts } => {
+                self.last_commit = ts;
+                None
+            }
             Outcome::Conflict { shard } => Some(Failure::Conflict(shard)),
             Outcome::CatalogMoved => Some(Failure::CatalogMoved),
             other => {

@@ -284,6 +284,8 @@ impl Session {
             return Ok(point.clone());
         }
         let point = if self.settings.relaxed_reads() {
+            // A session sees its own writes, even if this node hears of them last.
+            self.adapter.env.wait_for_time(self.last_commit).await?;
             self.local_read_point()
         } else {
             self.adapter.read_points.join().await?

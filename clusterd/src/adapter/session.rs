@@ -28,7 +28,7 @@ use planner::optimize::Execution;
 use planner::{ParamTypes, Parsed, SessionView};
 use repr::TimeZone;
 use repr::format::{ByteaOutput, DateOrder, FormatCtx};
-use repr::{RelationDesc, Row, RowArena, SqlType};
+use repr::{RelationDesc, Row, RowArena, SqlType, Timestamp};
 use state::Catalog;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -137,6 +137,8 @@ pub struct Session {
     pub(crate) derived_at: Option<u64>,
     pub(crate) txn: Transaction,
     pub(crate) token_seq: u64,
+    /// When the session's last commit was.
+    pub(crate) last_commit: Timestamp,
     statements: BTreeMap<String, Arc<Prepared>>,
     portals: Portals,
     pub(crate) cursors: HashMap<String, Cursor>,
@@ -220,6 +222,7 @@ impl Session {
             context: 0,
             derived_at: None,
             token_seq: 0,
+            last_commit: 0,
             statements: BTreeMap::new(),
             portals: Portals::default(),
             cursors: HashMap::new(),

@@ -20,6 +20,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Pause before a request is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(3);
 
+/// An entry of the log that its leader has applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub index: u64,
+    /// One per transaction.
+    pub outcomes: Vec<Outcome>,
+}
+
 /// Why one attempt brought nothing.
 struct Failed {
     reason: String,
@@ -101,6 +109,14 @@ impl Env {
 
     /// Puts a command into the log and waits until it is applied here. What has an effect each time it is applied must carry tokens.
     pub async fn propose(&self, command: &Command) -> Result<Vec<Outcome>> {
+        let applied = self.propose_at(command).await?;
+        self.wait_applied(applied.index).await?;
+        Ok(applied.outcomes)
+    }
+
+    /// Puts a command into the log and waits until its leader has applied it: it is committed, and its outcomes will never be others. This node applies it a little later, see
+    /// [`Env::wait_applied`]; a read point asked for from now on includes it.
+    pub async fn propose_at(&self, command: &Command) -> Result<Applied> {
         if self.group.disk_low() && grows(command) {
             return Err(disk_full());
         }
@@ -124,11 +140,14 @@ impl Env {
         }
     }
 
-    async fn try_propose(&self, command: Bytes) -> Attempt<Vec<Outcome>> {
+    async fn try_propose(&self, command: Bytes) -> Attempt<Applied> {
         match self.leader_elsewhere()? {
             None => match self.while_confirmed(self.group.propose(command)).await {
                 None => Err(Failed::perhaps("no quorum confirms the entry")),
-                Some(Ok(done)) => Ok(Ok(done.response)),
+                Some(Ok(done)) => Ok(Ok(Applied {
+                    index: done.pos.index,
+                    outcomes: done.response,
+                })),
                 Some(Err(ProposeError::TooLarge { bytes, limit })) => {
                     Ok(Err(too_large(bytes as u64, limit as u64)))
                 }
@@ -140,7 +159,7 @@ impl Env {
                 let bytes = self.ask(leader, Kind::PROPOSE, command).await?;
                 match ProposeAnswer::decode(&bytes).map_err(Failed::perhaps)? {
                     ProposeAnswer::Applied { index, outcomes } => {
-                        Ok(self.wait_applied(index).await.map(|()| outcomes))
+                        Ok(Ok(Applied { index, outcomes }))
                     }
                     ProposeAnswer::NotLeader { .. } => {
                         Err(Failed::not_done("its leader has changed"))
@@ -207,7 +226,12 @@ impl Env {
         let message = Message::new(Lane::Control, kind, body);
         let call = self.transport.call(leader, message, ANSWER_WITHIN);
         let mut status = self.group.status();
-        let deposed = status.wait_for(|status| status.leader.is_some_and(|l| l != leader.0));
+        let term = status.borrow().term;
+        // The same node may lead again, in a later term, and know nothing of the request.
+        let deposed = status.wait_for(|status| {
+            status.term > term && status.leader.is_some()
+                || status.leader.is_some_and(|l| l != leader.0)
+        });
         tokio::select! {
             biased;
             answer = call => Ok(answer?),
@@ -215,7 +239,8 @@ impl Env {
         }
     }
 
-    async fn wait_applied(&self, index: u64) -> Result<()> {
+    /// Waits until this node has applied the entry.
+    pub async fn wait_applied(&self, index: u64) -> Result<()> {
         let applied = self.group.wait_applied(index).await;
         applied.map(drop).map_err(|_| SqlError::shutdown())
     }

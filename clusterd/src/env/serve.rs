@@ -1,18 +1,26 @@
 //! Answering the other nodes while this one leads ENV.
 
+use super::leader::Applied;
 use super::{Env, grows};
+use crate::adapter::commit::Committer;
 use bytes::Bytes;
 use host::BoxFuture;
 use mesh::{Refusal, Request};
 use protocol::{Kind, Lane, ProposeAnswer, ReadPointAnswer};
 use raft::{ProposeError, ReadError};
 use repr::NodeId;
-use state::Command;
+use state::{Command, Txn};
 use std::sync::Arc;
 
 type Answer = BoxFuture<'static, Result<Bytes, Refusal>>;
 
 impl Env {
+    /// From now on the transactions of other gateways share entries with those of this node's sessions.
+    pub fn share_commits(&self, committer: Committer) {
+        // There is one committer in a process.
+        let _ = self.committer.set(committer);
+    }
+
     /// Lets the other nodes' proposals and readers in.
     pub fn serve(self: &Arc<Self>) {
         let env = Arc::clone(self);
@@ -44,12 +52,20 @@ impl Env {
         if self.group.disk_low() && grows(&command) {
             return Ok(ProposeAnswer::DiskFull);
         }
-        drop(command);
+        Ok(match (command, self.committer.get()) {
+            (Command::Batch(batch), Some(committer)) => {
+                answer_batch(committer, batch.txns, body.len()).await
+            }
+            (_, _) => self.answer_command(body).await,
+        })
+    }
+
+    async fn answer_command(&self, body: Bytes) -> ProposeAnswer {
         let Some(done) = self.while_confirmed(self.group.propose(body)).await else {
             let reason = "no quorum confirms the entry".to_owned();
-            return Ok(ProposeAnswer::Unknown { reason });
+            return ProposeAnswer::Unknown { reason };
         };
-        Ok(match done {
+        match done {
             Ok(done) => ProposeAnswer::Applied {
                 index: done.pos.index,
                 outcomes: done.response,
@@ -63,7 +79,7 @@ impl Env {
             },
             Err(ProposeError::Unknown { reason }) => ProposeAnswer::Unknown { reason },
             Err(ProposeError::Closed) => ProposeAnswer::Stopping,
-        })
+        }
     }
 
     async fn answer_reader(&self) -> ReadPointAnswer {
@@ -76,5 +92,18 @@ impl Env {
             Err(ReadError::NoQuorum) => ReadPointAnswer::NoQuorum,
             Err(ReadError::Closed { .. }) => ReadPointAnswer::Stopping,
         }
+    }
+}
+
+/// Another gateway's transactions. If this node loses the lead meanwhile they go on to the next leader from here; the gateway may ask there too, with the same tokens.
+async fn answer_batch(committer: &Committer, txns: Vec<Txn>, bytes: usize) -> ProposeAnswer {
+    match committer.commit_many(txns, bytes).await {
+        Ok(Applied { index, outcomes }) => ProposeAnswer::Applied { index, outcomes },
+        // Both are definite: nothing was proposed.
+        Err(error) if error.sqlstate == "53100" => ProposeAnswer::DiskFull,
+        Err(error) if error.sqlstate == "57P03" => ProposeAnswer::NotLeader { leader: None },
+        Err(error) => ProposeAnswer::Unknown {
+            reason: error.to_string(),
+        },
     }
 }
