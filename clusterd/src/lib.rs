@@ -1,7 +1,8 @@
 //! clusterd: a streaming SQL database in one binary.
 //!
 //! What this is: the process. [`server`] puts the parts together; [`adapter`] is the gateway that speaks the Postgres protocol; [`mod@env`] plugs the state machine S into its Raft
-//! group; [`lead`] drives one controller per CLUSTER that this node leads, and the replicas beside it; [`http`] serves metrics.
+//! group; [`lead`] drives one controller per CLUSTER that this node leads, and the replicas beside it; [`http`] serves metrics; [`cli`] has the commands
+//! that are clients of a node.
 //!
 //! What this is not: planning (crate `planner`), durability (`raft`, `state`), maintenance of views (`compute`), decisions about replicas (`controller`): each is a room of its own.
 //!

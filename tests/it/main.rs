@@ -9,6 +9,7 @@ mod disk;
 mod durability;
 mod errors;
 mod failover;
+mod formation;
 mod joins;
 mod limits;
 mod mesh;

@@ -23,7 +23,7 @@ const FORM_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two looks at a node.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The nodes have this long to end by themselves.
-const STOP_WITHIN: Duration = Duration::from_secs(15);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is there to be looked at. Statements that find their object there already change nothing.
 const SHOWN: [&str; 2] = [

@@ -265,7 +265,7 @@ fn new_token(binary: &Path) -> Result<String, MeshError> {
 }
 
 /// A loopback address where nothing listens, neither TCP nor UDP.
-fn free_udp_addr() -> SocketAddr {
+pub fn free_udp_addr() -> SocketAddr {
     loop {
         let addr = free_addr();
         if UdpSocket::bind(addr).is_ok() {

@@ -90,6 +90,12 @@ impl Launch {
         self
     }
 
+    /// Adds several command line arguments.
+    pub fn args(mut self, args: &[&str]) -> Launch {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
     /// Sets one environment variable of the process.
     pub fn env(mut self, name: &str, value: &str) -> Launch {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -247,6 +253,11 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The arguments that were added to its recipe.
+    pub fn launch_args(&self) -> &[String] {
+        &self.launch.args
     }
 
     pub fn data_dir(&self) -> &Path {
