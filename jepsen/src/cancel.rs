@@ -218,9 +218,15 @@ fn alone(mesh: &Mesh, home: usize) -> Result<()> {
             within(&ended, ENDS_WITHIN, states, statement)?;
         }
         session.state("begin isolation level serializable")?;
-        let ended = session.timed("select count(*) from t")?;
-        within(&ended, ENDS_WITHIN, &["00000"], "a serializable read")?;
-        session.state("commit")?;
+        for read in ["select v from t where k = 5", "select s from totals"] {
+            let ended = session.timed(read)?;
+            within(&ended, ENDS_WITHIN, &["00000"], "a serializable read")?;
+        }
+        // It needs a dataflow, and that the CLUSTER's leader.
+        let ended = session.timed("select v % 7, count(*) from t group by 1")?;
+        let states = ["00000", "57P03"];
+        within(&ended, ENDS_WITHIN, &states, "a serializable query")?;
+        session.state("rollback")?;
         let mut fresh = Session::open(mesh.node(home).sql_addr())?;
         let ended = fresh.timed("select count(*) from t")?;
         within(&ended, ENDS_WITHIN, &["57P03"], "a read of a new session")
