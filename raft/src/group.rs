@@ -29,7 +29,7 @@ use crate::snapshot::SnapshotDir;
 use crate::store::GroupStore;
 use crate::types::{Member, Payload, Response, Types, log_pos};
 use crate::wal::{LogPos, Wal};
-use crate::{FatalHook, GroupConfig, GroupId, runtime};
+use crate::{FatalHook, GroupConfig, GroupId, planted, runtime};
 
 /// Unit of the limit on proposals in flight.
 const PERMIT_BYTES: usize = 1024;
@@ -251,6 +251,12 @@ impl<SM: StateMachine> RaftGroup<SM> {
             .read_nanos
             .store(now.as_nanos(), Ordering::Relaxed);
         let deadline = inner.leader_deadline();
+        if planted::is("h1")
+            && self.is_leader()
+            && let Some(pos) = *inner.shared.applied.borrow()
+        {
+            return Ok(pos);
+        }
         loop {
             match inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
                 Ok(read) => return Ok(log_pos(read.read_log_id().log_id())),

@@ -20,6 +20,7 @@ mod group;
 mod machine;
 mod network;
 mod peers;
+pub mod planted;
 mod recover;
 mod rpc;
 mod runtime;
@@ -34,8 +35,9 @@ pub use group::{GroupStatus, Progress, Proposed, RaftGroup, remove_group};
 pub use machine::{Committed, SnapshotWriter, StateMachine};
 pub use peers::{LocalPeers, NoPeers, PeerError, Peers, Responder, RpcKind};
 pub use recover::{Remains, go_on_alone, remains};
+pub use runtime::simulate_this_thread;
 pub use types::Member;
-pub use wal::{LogPos, Wal, WalConfig, WalError};
+pub use wal::{LogPos, Wal, WalConfig, WalError, WrittenBy};
 
 use std::sync::Arc;
 

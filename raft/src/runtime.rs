@@ -1,4 +1,6 @@
-//! tokio as openraft's runtime, with the busy time of its tasks metered.
+//! tokio as openraft's runtime, with the busy time of its tasks metered. Time and chance can be simulated: see [`time`].
+
+mod time;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -9,6 +11,8 @@ use openraft::OptionalSend;
 use openraft_rt_tokio::TokioRuntime;
 
 use crate::config::GroupClass;
+pub use time::simulate_this_thread;
+use time::{Elapsed, GroupInstant, GroupRng, Sleep, Timeout};
 
 thread_local! {
     /// The class of the group that is being started on this thread: openraft starts its core and apply tasks
@@ -48,12 +52,11 @@ impl openraft::AsyncRuntime for MeteredRuntime {
     type JoinError = <TokioRuntime as openraft::AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> =
         <TokioRuntime as openraft::AsyncRuntime>::JoinHandle<T>;
-    type Sleep = <TokioRuntime as openraft::AsyncRuntime>::Sleep;
-    type Instant = <TokioRuntime as openraft::AsyncRuntime>::Instant;
-    type TimeoutError = <TokioRuntime as openraft::AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> =
-        <TokioRuntime as openraft::AsyncRuntime>::Timeout<R, T>;
-    type ThreadLocalRng = <TokioRuntime as openraft::AsyncRuntime>::ThreadLocalRng;
+    type Sleep = Sleep;
+    type Instant = GroupInstant;
+    type TimeoutError = Elapsed;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> = Timeout<T>;
+    type ThreadLocalRng = GroupRng;
     type Mpsc = <TokioRuntime as openraft::AsyncRuntime>::Mpsc;
     type Watch = <TokioRuntime as openraft::AsyncRuntime>::Watch;
     type Oneshot = <TokioRuntime as openraft::AsyncRuntime>::Oneshot;
@@ -68,26 +71,26 @@ impl openraft::AsyncRuntime for MeteredRuntime {
         TokioRuntime::spawn(metered)
     }
 
-    fn sleep(duration: Duration) -> Self::Sleep {
-        TokioRuntime::sleep(duration)
+    fn sleep(duration: Duration) -> Sleep {
+        time::sleep(duration)
     }
 
-    fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        TokioRuntime::sleep_until(deadline)
+    fn sleep_until(deadline: GroupInstant) -> Sleep {
+        time::sleep(deadline - GroupInstant::now())
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(
         duration: Duration,
         future: F,
-    ) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout(duration, future)
+    ) -> Timeout<F> {
+        Timeout::new(duration, future)
     }
 
     fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
-        deadline: Self::Instant,
+        deadline: GroupInstant,
         future: F,
-    ) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout_at(deadline, future)
+    ) -> Timeout<F> {
+        Timeout::new(deadline - GroupInstant::now(), future)
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {
@@ -95,7 +98,7 @@ impl openraft::AsyncRuntime for MeteredRuntime {
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
-        TokioRuntime::thread_rng()
+        GroupRng
     }
 
     fn new(threads: usize) -> Self {

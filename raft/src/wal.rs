@@ -76,6 +76,17 @@ pub struct WalConfig {
     pub free_bytes_min: u64,
     /// Something has been acknowledged that is in this log: if it is not there, it is lost, and an empty one must not take its place.
     pub expected: bool,
+    /// Who writes it.
+    pub written_by: WrittenBy,
+}
+
+/// Who writes a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenBy {
+    /// Threads of its own.
+    Threads,
+    /// A task, for simulations on one thread. Each time it is woken it pauses for as long as the disk is said to take, then writes all that is queued.
+    Task(Duration),
 }
 
 impl WalConfig {
@@ -90,6 +101,7 @@ impl WalConfig {
             replay_bytes_max: 64 << 20,
             free_bytes_min: 128 << 20,
             expected: false,
+            written_by: WrittenBy::Threads,
         }
     }
 
@@ -118,13 +130,27 @@ struct Shared {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     /// Signalled when there is something to write.
-    work: Condvar,
+    work: Work,
     spares: Mutex<Spares>,
     /// Signalled when a spare is taken, made, or cannot be made.
     spares_changed: Condvar,
     disk_low: AtomicBool,
     fatal: FatalHook,
     metrics: WalMetrics,
+}
+
+/// Wakes whoever writes, whichever it is.
+#[derive(Default)]
+struct Work {
+    thread: Condvar,
+    task: tokio::sync::Notify,
+}
+
+impl Work {
+    fn notify_one(&self) {
+        self.thread.notify_one();
+        self.task.notify_one();
+    }
 }
 
 struct State {
@@ -267,7 +293,7 @@ impl Wal {
             disk,
             clock: host.clock.clone(),
             state: Mutex::new(state),
-            work: Condvar::new(),
+            work: Work::default(),
             spares: Mutex::new(Spares {
                 next,
                 ..Spares::default()
@@ -284,13 +310,30 @@ impl Wal {
             writer: Arc::new(Mutex::new(writer)),
             threads: Mutex::new(Vec::new()),
         });
-        let (writer, thread) = (wal.writer.clone(), shared.clone());
-        wal.start(
-            host,
-            "wal-writer",
-            Box::new(move || writer::run(&writer, &thread)),
-        )?;
-        wal.start(host, "wal-spare", Box::new(move || shared.make_spares()))?;
+        let writer = wal.writer.clone();
+        match shared.config.written_by {
+            WrittenBy::Threads => {
+                let thread = shared.clone();
+                wal.start(
+                    host,
+                    "wal-writer",
+                    Box::new(move || writer::run(&writer, &thread)),
+                )?;
+                wal.start(host, "wal-spare", Box::new(move || shared.make_spares()))?;
+            }
+            WrittenBy::Task(pause) => {
+                drop(shared.keep_spares(shared.lock_spares()));
+                let clock = host.clock.clone();
+                let write = async move {
+                    while writer::write_due(&writer, &shared) {
+                        drop(shared.keep_spares(shared.lock_spares()));
+                        shared.work.task.notified().await;
+                        clock.sleep(pause).await;
+                    }
+                };
+                drop(host.spawn.spawn("wal-writer", Box::pin(write)));
+            }
+        }
         Ok(wal)
     }
 
@@ -520,14 +563,18 @@ impl Wal {
 
     /// Writes what is queued, then stops the threads. Later requests fail. Idempotent.
     pub fn close(&self) {
-        self.shared.lock().closing = true;
-        self.shared.work.notify_all();
+        let closed = std::mem::replace(&mut self.shared.lock().closing, true);
+        self.shared.work.notify_one();
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let mut threads = threads.into_iter();
         // The writer first: what it still writes may need a spare, and may be the end of some segments.
-        if let Some(writer) = threads.next() {
-            writer.join();
+        match (threads.next(), self.shared.config.written_by) {
+            (Some(writer), _) => drop(writer.join()),
+            (None, WrittenBy::Task(_)) if !closed => {
+                while writer::write_due(&self.writer, &self.shared) {}
+            }
+            (None, _) => {}
         }
         self.shared.stop_spares();
         for thread in threads {
@@ -676,35 +723,47 @@ impl Shared {
     /// Removes dead segments, keeps the reserve full, and watches the free space.
     fn make_spares(&self) {
         let mut spares = self.lock_spares();
-        while !spares.stop || !spares.dead.is_empty() {
+        loop {
+            spares = self.keep_spares(spares);
+            if spares.stop {
+                return;
+            }
+            let waited = self
+                .spares_changed
+                .wait_timeout(spares, SPACE_CHECK_INTERVAL);
+            spares = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// What is to be done now about dead segments, the reserve and the free space.
+    fn keep_spares<'a>(&'a self, mut spares: MutexGuard<'a, Spares>) -> MutexGuard<'a, Spares> {
+        loop {
             if let Some(number) = spares.dead.pop_front() {
                 drop(spares);
                 self.remove_segment(number);
                 spares = self.lock_spares();
                 continue;
             }
-            if spares.ready.len() < self.config.spare_segments {
-                let number = spares.next;
-                drop(spares);
-                let made = Segment::create(
-                    &*self.disk,
-                    &self.config.dir,
-                    number,
-                    self.config.segment_bytes,
-                );
-                spares = self.lock_spares();
-                self.spare_made(&mut spares, made);
-                self.spares_changed.notify_all();
-                if !spares.full {
-                    continue;
-                }
+            if spares.stop || spares.ready.len() >= self.config.spare_segments {
+                break;
             }
-            self.check_space(&spares);
-            let waited = self
-                .spares_changed
-                .wait_timeout(spares, SPACE_CHECK_INTERVAL);
-            spares = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let number = spares.next;
+            drop(spares);
+            let made = Segment::create(
+                &*self.disk,
+                &self.config.dir,
+                number,
+                self.config.segment_bytes,
+            );
+            spares = self.lock_spares();
+            self.spare_made(&mut spares, made);
+            self.spares_changed.notify_all();
+            if spares.full {
+                break;
+            }
         }
+        self.check_space(&spares);
+        spares
     }
 
     /// One at a time and in order, each durably, so that no crash leaves a gap in the numbers.

@@ -26,6 +26,7 @@ mod feed;
 mod footprint;
 mod mailbox;
 mod peek;
+pub mod planted;
 mod render;
 mod replica;
 mod rows;

@@ -106,6 +106,17 @@ fn peeks_wait_for_the_command_that_they_follow() {
     assert_eq!(rows.rows, vec![(row(1, 1), 1)]);
 }
 
+/// It is chosen for the whole process: run this test alone.
+#[cfg(feature = "planted")]
+#[test]
+fn a_planted_bug_is_caught() {
+    compute::planted::choose(Some("h34"));
+    let missed = std::panic::catch_unwind(peeks_wait_for_the_command_that_they_follow);
+    compute::planted::choose(None);
+    assert!(missed.is_err(), "nothing notices the bug h34");
+    peeks_wait_for_the_command_that_they_follow();
+}
+
 #[test]
 fn a_new_leader_keeps_equal_plans_and_older_ones_are_refused() {
     let mut engine = started(1);

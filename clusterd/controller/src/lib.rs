@@ -33,6 +33,7 @@ pub mod holds;
 pub mod log;
 mod order;
 pub mod placement;
+pub mod planted;
 mod replica;
 mod resume;
 mod retry;

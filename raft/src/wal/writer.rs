@@ -71,20 +71,39 @@ pub(super) struct Writer {
 pub(super) fn run(writer: &Mutex<Writer>, shared: &Shared) {
     loop {
         let active = lock(writer).segment.number;
-        if !shared.wait_work(active) {
+        if !shared.wait_work(active) || !write_all(writer, shared) {
             return;
         }
-        let mut writer = lock(writer);
-        let work = shared.take_work(writer.segment.number, true);
-        let closing = work.closing;
-        let result = writer.turn(work);
-        drop(writer);
-        if let Err(error) = result {
+    }
+}
+
+/// Writes what is queued now, if anything is. False: the log is closed or has failed.
+pub(super) fn write_due(writer: &Mutex<Writer>, shared: &Shared) -> bool {
+    let active = lock(writer).segment.number;
+    let state = shared.lock();
+    let (broken, closing) = (state.broken.is_some(), state.closing);
+    let due = state.has_work(active, shared.config.segments_max);
+    drop(state);
+    let open = !broken && (!due && !closing || write_all(writer, shared));
+    if open && shared.has_work(active) {
+        // One batch does not hold everything.
+        shared.work.notify_one();
+    }
+    open
+}
+
+/// One turn over all that is queued. False: it was the last one.
+fn write_all(writer: &Mutex<Writer>, shared: &Shared) -> bool {
+    let mut writer = lock(writer);
+    let work = shared.take_work(writer.segment.number, true);
+    let closing = work.closing;
+    let result = writer.turn(work);
+    drop(writer);
+    match result {
+        Ok(()) => !closing,
+        Err(error) => {
             shared.fail(error);
-            return;
-        }
-        if closing {
-            return;
+            false
         }
     }
 }
@@ -387,6 +406,7 @@ impl Shared {
             }
             state = self
                 .work
+                .thread
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }

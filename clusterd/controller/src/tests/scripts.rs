@@ -438,3 +438,27 @@ fn scripts() -> std::io::Result<()> {
         .iter()
         .try_for_each(|path| goldenscript::run(&mut Runner::new(), path))
 }
+
+/// Each planted bug changes what the script of its hazard prints. One is chosen for the whole process: run this test alone.
+#[cfg(feature = "planted")]
+#[test]
+fn planted_bugs_are_caught() -> std::io::Result<()> {
+    for (bug, script) in [
+        ("h7", "compaction_waits_for_grant"),
+        ("h16", "compaction_waits_for_grant"),
+        ("h37", "other_hash_is_replaced"),
+    ] {
+        let path = format!("{}/tests/scripts/{script}", env!("CARGO_MANIFEST_DIR"));
+        let expected = std::fs::read_to_string(path)?;
+        let same = || {
+            let output = goldenscript::generate(&mut Runner::new(), &expected);
+            output.is_ok_and(|output| output == expected)
+        };
+        crate::planted::choose(Some(bug));
+        let missed = same();
+        crate::planted::choose(None);
+        assert!(!missed, "{script} does not notice the bug {bug}");
+        assert!(same(), "{script} without a bug");
+    }
+    Ok(())
+}

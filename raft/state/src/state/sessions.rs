@@ -6,6 +6,7 @@ use std::sync::Arc;
 use repr::NodeId;
 
 use crate::command::{Gateway, Outcome, Session, Token};
+use crate::planted;
 
 /// Sessions are spread over this many maps, so that a write copies a small part of them.
 const BUCKETS: u64 = 64;
@@ -54,6 +55,9 @@ impl Sessions {
     }
 
     pub(super) fn admit(&self, token: &Token) -> Admission {
+        if planted::is("h13") {
+            return Admission::New;
+        }
         if self.is_over(token.session.gateway) || self.ended.at.contains_key(&token.session) {
             return Admission::Expired;
         }
@@ -81,6 +85,9 @@ impl Sessions {
         }
         if self.last(&session).is_some() {
             Arc::make_mut(self.bucket_mut(&session)).remove(&session);
+        }
+        if planted::is("h38") {
+            return;
         }
         let ended = Arc::make_mut(&mut self.ended);
         ended.insert(index, session);

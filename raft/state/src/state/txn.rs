@@ -10,6 +10,7 @@ use super::sessions::Admission;
 use super::stage::{StagedShard, Stages};
 use super::{ROW_OVERHEAD_BYTES, STORED_BYTES_MAX, State};
 use crate::command::{Check, Outcome, Txn};
+use crate::planted;
 use crate::shard::{BATCH_BYTES_MAX, Batch, Entry, KeyList, Shard, consolidate, row_hash};
 
 /// What a transaction does to one shard, checked and ready.
@@ -85,7 +86,9 @@ impl State {
 
     fn execute(&mut self, txn: &Txn, ts: Timestamp, effects: &mut Effects) -> Result<(), Outcome> {
         self.check_schema(txn)?;
-        txn.checks.iter().try_for_each(|check| self.check(check))?;
+        if !planted::is("h22") {
+            txn.checks.iter().try_for_each(|check| self.check(check))?;
+        }
         if txn.catalog_ops.is_empty() {
             let prepared = self.prepare(txn, ts)?;
             self.commit(txn, prepared, ts, effects);
