@@ -69,7 +69,9 @@ pub async fn load(sim: &mut Sim, clients: u64, duration: Duration, chaos: bool) 
             *lives.lock().expect("nobody panics in here") = sim.running().into_iter().collect();
         }
     }
-    heal(sim, &ids).await?;
+    if chaos {
+        heal(sim, &ids).await?;
+    }
     for task in tasks {
         sim.within(task).await??;
     }
