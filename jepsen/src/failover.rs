@@ -177,6 +177,7 @@ async fn one_round(
     );
     mesh.spawn(place)?;
     tokio::task::block_in_place(|| mesh.wait_ready(READY_WITHIN))?;
+    mesh.wait_whole(READY_WITHIN).await?;
     for place in 0..mesh.count() {
         let sql = mesh.sql(place).await?;
         entries
@@ -219,6 +220,7 @@ async fn find(mesh: &mut Mesh, victim: Victim) -> Result<usize> {
         settled_without(mesh, cluster).await?;
         mesh.spawn(cluster)?;
         tokio::task::block_in_place(|| mesh.wait_ready(READY_WITHIN))?;
+        mesh.wait_whole(READY_WITHIN).await?;
     }
     bail!("in {STEPS_MAX} elections no node came to be {victim:?}")
 }

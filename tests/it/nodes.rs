@@ -192,3 +192,80 @@ fn nodes_are_administered_with_care() {
         }
     });
 }
+
+/// The value behind a label of EXPLAIN TIMESTAMP.
+fn value<'a>(lines: &'a [String], label: &str) -> &'a str {
+    let line = lines.iter().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == label).then_some(value.trim())
+    });
+    line.unwrap_or_else(|| panic!("no {label} in {lines:?}"))
+}
+
+#[test]
+fn explain_timestamp_tells_who_would_answer_and_when() {
+    run(async {
+        let node = Node::start();
+        let sql = node
+            .sql_after(
+                "create table t (a int); insert into t values (1); create materialized view m as select count(*) as n from t",
+            )
+            .await;
+        assert_eq!(column(&sql, "select n from m").await, "1");
+        let explain = async |query: &str| -> Vec<String> {
+            let query = format!("explain timestamp for {query}");
+            let answer = sql.rows(&query).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{query}: {}", error_text(&error)));
+            let lines = answer.rows().iter();
+            lines.map(|row| row[0].clone().expect("a line")).collect()
+        };
+        let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{text}"));
+
+        let view = explain("select * from m").await;
+        assert_eq!(value(&view, "gateway"), "node 1, incarnation 1");
+        assert!(value(&view, "ENV leader").starts_with("node 1, term 1, applied index "));
+        assert!(value(&view, "how it was determined").starts_with("read point: ReadIndex"));
+        let served = value(&view, "served by");
+        let expected = "leader node 1, incarnation 1, term 1, replicas replica1 on node 1";
+        assert!(
+            served.starts_with("peek of u") && served.ends_with(expected),
+            "{served}"
+        );
+        let ts = number(value(&view, "query timestamp"));
+        let inputs: Vec<&String> = view.iter().filter(|line| line.contains("since ")).collect();
+        assert_eq!(inputs.len(), 2, "{view:?}");
+        for input in inputs {
+            let (_, bounds) = input.split_once("since ").expect("a since");
+            let (since, upper) = bounds.split_once(", upper ").expect("an upper");
+            // The upper of a view may still be about to pass the time of the read.
+            assert!(
+                number(since) <= ts && number(since) < number(upper),
+                "{input}"
+            );
+        }
+
+        let table = explain("select * from t").await;
+        assert_eq!(value(&table, "served by"), "scan of the gateway's storage");
+        let past = explain(&format!("select * from t as of {ts}")).await;
+        assert_eq!(value(&past, "how it was determined"), "AS OF");
+        assert_eq!(number(value(&past, "query timestamp")), ts);
+
+        sql.run("begin").await.expect("begin");
+        let first = explain("select * from t").await;
+        let other = node.sql_after("insert into t values (2)").await;
+        let second = explain("select * from t").await;
+        assert!(value(&first, "how it was determined").starts_with("the transaction's read point"));
+        assert_eq!(
+            value(&first, "query timestamp"),
+            value(&second, "query timestamp")
+        );
+        sql.run("rollback").await.expect("rollback");
+        drop(other);
+        sql.run("set default_transaction_isolation = 'serializable'")
+            .await
+            .expect("set");
+        let relaxed = explain("select * from t").await;
+        let how = value(&relaxed, "how it was determined");
+        assert_eq!(how, "newest local state, no read point");
+    });
+}

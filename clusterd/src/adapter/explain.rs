@@ -5,6 +5,7 @@ use crate::adapter::error::{Result, SqlError};
 use crate::adapter::execute::{Failure, Params};
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::{Output, RowSet, Session};
+use crate::adapter::transaction::Block;
 use crate::lead::{describe, frontiers_of};
 use plan::explain::{Names, explain_dataflow};
 use planner::Plan;
@@ -22,7 +23,7 @@ impl Session {
     pub(crate) async fn explain(
         &mut self,
         explain: &ExplainPlan,
-        _params: &Params,
+        params: &Params,
         point: &ReadPoint,
     ) -> Result<Output, Failure> {
         let text = match explain.stage {
@@ -37,7 +38,7 @@ impl Session {
             ExplainStage::Optimized | ExplainStage::Physical => {
                 self.explain_plan(explain, point)?
             }
-            ExplainStage::Timestamp => self.explain_timestamp(explain, point).await?,
+            ExplainStage::Timestamp => self.explain_timestamp(explain, params, point).await?,
         };
         let text = match explain.format {
             ExplainFormat::Text => text,
@@ -107,19 +108,23 @@ impl Session {
         Ok(explain_physical(exec, &names))
     }
 
-    async fn explain_timestamp(&self, explain: &ExplainPlan, point: &ReadPoint) -> Result<String> {
+    async fn explain_timestamp(
+        &self,
+        explain: &ExplainPlan,
+        params: &Params,
+        point: &ReadPoint,
+    ) -> Result<String> {
         let compiled = self.compiled_query(explain, point)?;
         let Compiled::Select(select) = &compiled else {
             return Err(not_explained(&explain.target));
         };
         let env = &self.adapter.env;
         let mut text = String::new();
-        let mode = if self.settings.relaxed_reads() {
-            "newest local state, no read point"
-        } else {
-            "read point: ReadIndex at ENV's leader"
+        let (ts, mode) = match &select.as_of {
+            Some(as_of) => (self.as_of(as_of, params, point).await?, "AS OF"),
+            None => (point.ts, self.how_determined()),
         };
-        let _ = writeln!(text, "                query timestamp: {}", point.ts);
+        let _ = writeln!(text, "                query timestamp: {ts}");
         let _ = writeln!(text, "         how it was determined: {mode}");
         let _ = writeln!(
             text,
@@ -148,6 +153,19 @@ impl Session {
         };
         explain_inputs(&select.exec, point, info.as_ref(), &mut text);
         Ok(text)
+    }
+
+    fn how_determined(&self) -> &'static str {
+        match (self.settings.relaxed_reads(), self.txn.block) {
+            (true, Block::Auto) => "newest local state, no read point",
+            (false, Block::Auto) => "read point: ReadIndex at ENV's leader",
+            (true, Block::Implicit | Block::Explicit) => {
+                "newest local state at the transaction's first read, no read point"
+            }
+            (false, Block::Implicit | Block::Explicit) => {
+                "the transaction's read point: ReadIndex at ENV's leader at its first read"
+            }
+        }
     }
 }
 

@@ -127,8 +127,9 @@ pub fn describe(cluster: ClusterId, info: Option<&ClusterInfo>) -> String {
         })
         .collect();
     format!(
-        "cluster {cluster}, leader node {}, term {}, replicas {}",
+        "cluster {cluster}, leader node {}, incarnation {}, term {}, replicas {}",
         info.leader.0,
+        info.epoch.incarnation,
         info.epoch.term,
         replicas.join("; ")
     )

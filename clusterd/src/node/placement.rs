@@ -4,6 +4,7 @@ use super::Neighbours;
 use crate::env::Env;
 use controller::placement::{Liveness, decide};
 use host::Host;
+use state::{Command, Placement};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,14 @@ async fn step(env: &Env, host: &Host, neighbours: &Neighbours) {
         if let Err(error) = env.propose(&command).await {
             tracing::warn!(%error, "a placement was not committed");
             return;
+        }
+        if let Command::Place { cluster, placement } = &command {
+            let Placement {
+                incarnation,
+                replicas,
+                voters,
+            } = placement;
+            tracing::info!(%cluster, incarnation, ?replicas, ?voters, "a cluster is placed");
         }
     }
 }

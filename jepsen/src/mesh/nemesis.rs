@@ -73,6 +73,7 @@ impl Field<'_> {
     /// # Errors
     /// If a node does not start again or does not end as it should, or no leader is found: the run cannot go on.
     pub async fn strike(&mut self, nemesis: Nemesis) -> Result<String> {
+        self.mesh.wait_whole(READY_WITHIN).await?;
         let (env, cluster) = self.leaders().await?;
         let any = self.rng.random_range(0..self.mesh.count());
         match nemesis {

@@ -16,6 +16,8 @@ use roles::Roles;
 
 /// How long all nodes together may take until each says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long threads may take to stand still after SIGSTOP.
+const STOPPED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why several processes did not become one environment, or one of them did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,13 @@ pub enum MeshError {
     },
     #[error("node at place {place}: {reason}")]
     Session { place: usize, reason: String },
+    /// A group has fewer voters than it should, or a replica has not caught up.
+    #[error("after {waited:?} the node at place {place} says: {reason}")]
+    NotWhole {
+        place: usize,
+        waited: Duration,
+        reason: String,
+    },
     #[error("node at place {place} refuses the order `{order}`: {reason}")]
     Order {
         place: usize,
@@ -46,7 +55,7 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Forms an environment of `count` new nodes below `dir` and waits until every one is ready. Their faults can be ordered with [`Mesh::order`].
+    /// Forms an environment of `count` new nodes below `dir` and waits until it is whole ([`Mesh::wait_whole`]). Their faults can be ordered with [`Mesh::order`].
     ///
     /// # Errors
     /// If a process ends, does not become ready, or takes no session.
@@ -88,6 +97,7 @@ impl Mesh {
             let roles = mesh.roles(place, None).await?;
             mesh.ids.push(roles.gateway);
         }
+        mesh.wait_whole(READY_WITHIN).await?;
         Ok(mesh)
     }
 
@@ -155,9 +165,63 @@ impl Mesh {
         Ok(())
     }
 
-    /// Stops the process for the scheduler (SIGSTOP): its connections stay, nothing moves.
+    /// Waits until the loss of any one node is survived: every group has the voters that so many nodes allow, every replica has caught up.
+    ///
+    /// # Errors
+    /// If a node does not say so within this time.
+    pub async fn wait_whole(&self, within: Duration) -> Result<(), MeshError> {
+        let began = Instant::now();
+        for place in 0..self.count() {
+            while let Err(reason) = self.is_whole(place).await {
+                let waited = began.elapsed();
+                if waited > within {
+                    return Err(MeshError::NotWhole {
+                        place,
+                        waited,
+                        reason,
+                    });
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is missing, as the node at `place` sees it.
+    async fn is_whole(&self, place: usize) -> Result<(), String> {
+        let sql = self.sql(place).await.map_err(|error| error.to_string())?;
+        let read = async |query: &str| {
+            let answer = sql.rows(query).await;
+            answer.map_err(|error| format!("{query}: {}", crate::sql::error_text(&error)))
+        };
+        let groups = read("select name, voters from mz_internal.mz_groups").await?;
+        for row in groups.rows() {
+            let voters = row[1].as_deref().unwrap_or_default();
+            let count = voters.split(',').filter(|id| !id.is_empty()).count();
+            if count < self.count().min(3) {
+                return Err(format!("group {:?} has voters {voters}", row[0]));
+            }
+        }
+        let replicas = read("select node_id, ready from mz_internal.mz_replica_statuses").await?;
+        let ready = |row: &crate::TextRow| row[1].as_deref() == Some("t");
+        match replicas.rows().iter().find(|row| !ready(row)) {
+            _ if groups.is_empty() || replicas.is_empty() => {
+                Err("it knows of no group or no replica".to_owned())
+            }
+            Some(row) => Err(format!("the replica on node {:?} is not ready", row[0])),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops the process for the scheduler (SIGSTOP) and waits until every thread stands still: its connections stay, nothing moves.
     pub fn pause(&self, place: usize) {
         self.nodes[place].signal(libc::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.nodes[place].pid());
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        // A thread on another core runs on for a moment, long enough to answer.
+        while !all_stopped(Path::new(&tasks)) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
     }
 
     /// Ends [`Mesh::pause`].
@@ -241,6 +305,19 @@ impl Mesh {
         });
         ends.collect()
     }
+}
+
+/// Whether no thread below this directory of /proc can run.
+fn all_stopped(tasks: &Path) -> bool {
+    let Ok(tasks) = std::fs::read_dir(tasks) else {
+        return true;
+    };
+    let mut stats = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        // The name before it is in parentheses and may hold anything.
+        stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
+    });
+    stats.all(|stat| stat.starts_with(['T', 't', 'Z', 'X']))
 }
 
 /// The data directory of the node at `place`.
