@@ -207,11 +207,12 @@ impl Sim {
             transport.clone(),
             Election::Lan,
         );
+        let (committer, commit) = Committer::new(env.clone());
+        spawn("group-commit", Box::pin(commit));
+        env.share_commits(committer.clone());
         env.serve();
         let read_points = ReadPoints::new(env.clone());
         spawn("read-points", Box::pin(read_points.clone().run()));
-        let (committer, commit) = Committer::new(env.clone());
-        spawn("group-commit", Box::pin(commit));
         spawn("close", Box::pin(env.clone().close_when_idle()));
         let (_, draining) = watch::channel(false);
         let neighbours = Neighbours::new(
