@@ -8,6 +8,7 @@ mod busy;
 mod etcd;
 mod measure;
 mod memory;
+mod mesh;
 mod postgres;
 mod recovery;
 mod side_by_side;
@@ -35,6 +36,8 @@ enum Command {
     Busy(busy::Options),
     /// Durable writes, linearizable reads and the gap after a leader's death, beside etcd 3.4; three nodes each.
     Etcd(etcd::Options),
+    /// Three nodes: another gateway beside the leader, one CLUSTER's trouble beside another's reads, 64 CLUSTERs at rest.
+    Mesh(mesh::Options),
 }
 
 #[tokio::main]
@@ -55,5 +58,6 @@ async fn run(command: Command) -> Result<()> {
         Command::Recovery(options) => recovery::run(&options).await,
         Command::Busy(options) => busy::run(&options).await,
         Command::Etcd(options) => etcd::run(&options).await,
+        Command::Mesh(options) => mesh::run(&options).await,
     }
 }

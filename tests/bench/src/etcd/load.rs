@@ -10,6 +10,7 @@ use harness::Target;
 use tokio_postgres::{Client, NoTls, Statement};
 
 use super::client::EtcdClient;
+use crate::mesh::cpu_seconds;
 
 /// Bytes of a value.
 pub const VALUE_BYTES: usize = 256;
@@ -182,17 +183,5 @@ pub async fn run(
 
 /// CPU seconds that processes have used so far.
 fn cpu_of(pids: &[u32]) -> Result<f64> {
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let mut ticks = 0;
-    for pid in pids {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let fields: Vec<u64> = fields
-            .split_whitespace()
-            .map(|f| f.parse().unwrap_or(0))
-            .collect();
-        // utime and stime, the 14th and 15th field of all, the 12th and 13th behind the name.
-        ticks += fields.get(11).unwrap_or(&0) + fields.get(12).unwrap_or(&0);
-    }
-    Ok(ticks as f64 / TICKS_PER_SECOND)
+    pids.iter().map(|pid| cpu_seconds(*pid)).sum()
 }
