@@ -1,7 +1,8 @@
 //! The fault injector and the checkers that anyone can run against their own server.
 //!
 //! What this is: a SQL client that breaks things and then checks what a correct server must still show. `kill9` kills the process under load,
-//! `flip` damages its files, `random` compares its ways of answering. What this is not: a part of the server; it links none of it.
+//! `flip` damages its files, `random` compares its ways of answering; `mesh`, `failover` and `cancel` do the same to several nodes.
+//! What this is not: a part of the server; it links none of it.
 //!
 //! Every run prints its seed and the arguments that replay it, and ends with exit status 0 only if everything was checked and held.
 
