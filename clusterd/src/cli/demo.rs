@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bootstrap::Token;
 use clap::Args;
 use host::Host;
+use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,14 @@ pub struct DemoArgs {
     pub data_dir: Option<PathBuf>,
 }
 
+/// Where the nodes are, as a file: a demo that is started again finds its nodes where they know each other to be.
+#[derive(Serialize, Deserialize)]
+struct Places {
+    nodes: Vec<Place>,
+}
+
 /// Where one node is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Place {
     name: String,
     data_dir: PathBuf,
@@ -86,6 +93,7 @@ fn temporary_dir() -> PathBuf {
 }
 
 async fn demonstrate(dir: &Path, nodes: u32) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
     let places = places(dir, nodes)?;
     let token = token(dir)?;
     println!("{nodes} nodes in {}", dir.display());
@@ -107,7 +115,6 @@ async fn demonstrate(dir: &Path, nodes: u32) -> Result<()> {
 
 /// The founders' token, which is kept for a demo that is started again before its nodes had formed.
 fn token(dir: &Path) -> Result<String> {
-    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
     let path = dir.join("token");
     if let Ok(token) = std::fs::read_to_string(&path) {
         return Ok(token);
@@ -117,8 +124,30 @@ fn token(dir: &Path) -> Result<String> {
     Ok(token)
 }
 
-/// Free ports for each node.
+/// What an earlier demo in this directory used, or free ports.
 fn places(dir: &Path, nodes: u32) -> Result<Vec<Place>> {
+    let path = dir.join("demo.toml");
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        let known: Places =
+            toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        let count = known.nodes.len();
+        ensure!(
+            count == nodes as usize,
+            "{} holds a demo of {count} nodes: give --nodes {count}, or another directory",
+            dir.display()
+        );
+        return Ok(known.nodes);
+    }
+    let nodes = free_places(dir, nodes)?;
+    let text = toml::to_string(&Places {
+        nodes: nodes.clone(),
+    })?;
+    std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    Ok(nodes)
+}
+
+/// Free ports for each node.
+fn free_places(dir: &Path, nodes: u32) -> Result<Vec<Place>> {
     let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let tcp = |port: &u16| TcpListener::bind(loopback(*port)).is_ok();
     let udp = |port: &u16| UdpSocket::bind(loopback(*port)).is_ok();
