@@ -187,7 +187,9 @@ fn nodes_are_administered_with_care() {
         assert!(!files.is_empty());
         for file in files {
             let bytes = std::fs::read(dir.join(&file.path)).expect("a file");
-            let found = bytes.windows(secret.len()).any(|w| w == secret);
+            // Not the zeros behind what is written: log segments are preallocated.
+            let written = &bytes[..bytes.len().min(file.bytes as usize)];
+            let found = written.windows(secret.len()).any(|w| w == secret);
             assert!(!found, "{}", file.path.display());
         }
     });
@@ -223,12 +225,18 @@ fn explain_timestamp_tells_who_would_answer_and_when() {
 
         let view = explain("select * from m").await;
         assert_eq!(value(&view, "gateway"), "node 1, incarnation 1");
-        assert!(value(&view, "ENV leader").starts_with("node 1, term 1, applied index "));
+        // Which term a group begins to work in depends on who is faster.
+        let leader = value(&view, "ENV leader");
+        assert!(leader.starts_with("node 1, term ") && leader.contains(", applied index "));
         assert!(value(&view, "how it was determined").starts_with("read point: ReadIndex"));
         let served = value(&view, "served by");
-        let expected = "leader node 1, incarnation 1, term 1, replicas replica1 on node 1";
+        assert!(served.starts_with("peek of u"), "{served}");
         assert!(
-            served.starts_with("peek of u") && served.ends_with(expected),
+            served.contains("leader node 1, incarnation 1, term "),
+            "{served}"
+        );
+        assert!(
+            served.ends_with(", replicas replica1 on node 1"),
             "{served}"
         );
         let ts = number(value(&view, "query timestamp"));
