@@ -119,6 +119,10 @@ impl ComputeWorker {
         self.upkeep(fed);
         self.answer_peeks();
         self.send_subscribed();
+        if self.stopping {
+            // The order to stop was taken in this round: nobody would wake it again.
+            return;
+        }
         if !hydrating && self.peeks.nothing_new() && self.mailbox.prepare_to_park() {
             self.report_frontiers(true);
             // Returns at once if operators have work; then it does that work.

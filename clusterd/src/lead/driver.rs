@@ -195,6 +195,7 @@ impl Driver {
         self.keep_links(&wanted.borrow_and_update().clone());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut settled = false;
         let mut batch = Vec::with_capacity(EVENTS_PER_TURN);
         while !self.over {
             tokio::select! {
@@ -226,7 +227,10 @@ impl Driver {
                     let last_ts = self.shared.env.storage().view().last_ts();
                     let oldest_lease = self.oldest_lease();
                     self.step(Event::Tick { last_ts, oldest_lease });
-                    self.keep_members(&wanted.borrow().clone());
+                    // Not at once: members that the leader before has made learners are to hear of that first.
+                    if std::mem::replace(&mut settled, true) {
+                        self.keep_members(&wanted.borrow().clone());
+                    }
                 }
             }
             self.publish();

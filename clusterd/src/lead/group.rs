@@ -234,7 +234,8 @@ impl ClusterGroup {
             self.group.add_learner(*node, member()).await?;
         }
         if self.group.status().borrow().voters != wanted {
-            self.group.change_voters(wanted.clone()).await?;
+            // Those that leave hear of it before they are removed, next time.
+            return self.group.change_voters(wanted).await;
         }
         let members = self.group.status().borrow().members.clone();
         for node in members.keys().filter(|node| !wanted.contains(node)) {

@@ -230,11 +230,13 @@ impl Site {
     async fn run(self: Arc<Self>) {
         let mut wanted = self.wanted.subscribe();
         let mut member = None;
+        // The group that this node has left. What is stored of it stays, and does not bring it back.
+        let mut left = None;
         self.remove_earlier();
         while !self.is_dropped() {
             let now = wanted.borrow_and_update().clone();
-            let done =
-                self.host_replicas(&now).await && self.keep_membership(&now, &mut member).await;
+            let done = self.host_replicas(&now).await
+                && self.keep_membership(&now, &mut member, left).await;
             let is_voter = now
                 .group
                 .is_some_and(|g| g.voters.contains(&self.shared.node));
@@ -243,6 +245,7 @@ impl Site {
                 () = self.until_dropped() => {}
                 changed = wanted.changed() => if changed.is_err() { break },
                 () = member::left(member.as_ref().filter(|_| !is_voter), &self.shared) => {
+                    left = member.as_ref().map(Member::incarnation);
                     self.end_member(member.take()).await;
                 }
                 () = self.shared.host.clock.sleep(RETRY), if !done => {}
@@ -312,6 +315,7 @@ impl Site {
         self: &Arc<Self>,
         wanted: &Wanted,
         member: &mut Option<Member>,
+        left: Option<Incarnation>,
     ) -> bool {
         let current = wanted.group.as_ref().map(|group| group.incarnation);
         let here = member.as_ref().map(Member::incarnation);
@@ -323,7 +327,9 @@ impl Site {
             return true;
         };
         let is_voter = group.voters.contains(&self.shared.node);
-        if member.is_none() && (is_voter || self.is_stored(group.incarnation)) {
+        let has_left = left == Some(group.incarnation);
+        let may_vote = || !has_left && self.is_stored(group.incarnation);
+        if member.is_none() && (is_voter || may_vote()) {
             match Member::start(self, group).await {
                 Ok(started) => *member = Some(started),
                 Err(error) => {

@@ -541,3 +541,21 @@ async fn a_relaxed_read_needs_neither_the_environment_nor_a_leader() {
     let read = session.run_script("select k from m").await;
     assert_eq!(rows(read.expect("read")).len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_leaves_the_groups_and_stays_out() {
+    let nodes = Nodes::form().await;
+    let [first, _, third] = &nodes.nodes[..] else {
+        panic!("three")
+    };
+    sql(first, "alter node 3 drain").await;
+    let site = third.clusters.known_site(DEFAULT_CLUSTER).expect("a site");
+    until("it leaves", async || site.group().is_none()).await;
+    for _ in 0..50 {
+        assert!(site.group().is_none(), "it comes back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(number(third, "select count(*) from mz_nodes").await, 3);
+    sql(first, "alter node 3 undrain").await;
+    until("it votes again", async || site.group().is_some()).await;
+}
