@@ -66,6 +66,9 @@ pub struct Options {
     /// SIGTERM instead of SIGKILL: the figure is the longest gap of a writer on another gateway.
     #[arg(long)]
     graceful: bool,
+    /// With --graceful: no writer elsewhere may wait this long, in milliseconds.
+    #[arg(long, default_value_t = 50)]
+    gap_ms_max: u64,
     /// No faults for so many minutes: no group may elect anybody.
     #[arg(long, conflicts_with = "graceful")]
     quiet_minutes: Option<f64>,
@@ -118,7 +121,11 @@ async fn measure(options: &Options, mesh: &mut Mesh) -> Result<()> {
     let entries = Arc::new(Entries::default());
     let mut missed = Vec::new();
     for victim in &options.victim {
-        let mut report = Report::new(options.graceful);
+        let mut report = Report::new(
+            options
+                .graceful
+                .then(|| Duration::from_millis(options.gap_ms_max)),
+        );
         for round in 1..=options.rounds {
             let seen = one_round(options, mesh, &entries, *victim).await;
             let seen = seen.with_context(|| format!("{victim:?}, round {round}"))?;

@@ -8,11 +8,11 @@ const MEDIAN_MAX: Duration = Duration::from_millis(700);
 /// All rounds but one in thirty.
 const MOST_MAX: Duration = Duration::from_secs(1);
 const MAX: Duration = Duration::from_secs(2);
-const GRACEFUL_GAP_MAX: Duration = Duration::from_millis(50);
 
 /// Figures of rounds of one kind.
 pub struct Report {
-    graceful: bool,
+    /// Limit of a writer's gap, if nodes are stopped and not killed.
+    gap_max: Option<Duration>,
     table_read: Vec<Duration>,
     view_read: Vec<Duration>,
     write: Vec<Duration>,
@@ -24,9 +24,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(graceful: bool) -> Report {
+    pub fn new(gap_max: Option<Duration>) -> Report {
         Report {
-            graceful,
+            gap_max,
             table_read: Vec::new(),
             view_read: Vec::new(),
             write: Vec::new(),
@@ -98,13 +98,9 @@ impl Report {
                 ));
             }
         };
-        if self.graceful {
+        if let Some(gap_max) = self.gap_max {
             let gaps = sorted(&self.write_gap);
-            limit(
-                "the longest gap of a writer",
-                gaps[gaps.len() - 1],
-                GRACEFUL_GAP_MAX,
-            );
+            limit("the longest gap of a writer", gaps[gaps.len() - 1], gap_max);
         } else {
             for (what, times) in [
                 ("SELECT of a table", &self.table_read),
@@ -167,7 +163,7 @@ mod tests {
     #[test]
     fn one_slow_round_in_thirty_is_allowed_and_a_second_is_not() {
         let times = |slow: usize| {
-            let mut report = Report::new(false);
+            let mut report = Report::new(None);
             for round in 0..30 {
                 let time = Duration::from_millis(if round < slow { 1500 } else { 400 });
                 report.add(&Seen {
