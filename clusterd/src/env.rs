@@ -304,7 +304,7 @@ impl Env {
             if now == before
                 && self.group.is_leader()
                 && let Err(error) = self
-                    .propose(&Command::Close {
+                    .propose_as_leader(&Command::Close {
                         wall_us: self.wall_us(),
                     })
                     .await

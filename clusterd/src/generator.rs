@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// The finest tick.
 const STEP: Duration = Duration::from_millis(10);
+/// How often a node that does not lead ENV looks whether it does.
+const LEAD_AGAIN: Duration = Duration::from_millis(100);
 /// The gateway's session number that generators write under; client sessions start at 1.
 const SESSION: u64 = 0;
 
@@ -30,7 +32,7 @@ struct Count {
     since: Timestamp,
 }
 
-/// Runs all generators of the environment, one tick after another.
+/// Runs all generators of the environment, one tick after another, while this node leads ENV: one node does it for all.
 pub async fn run(adapter: Arc<Adapter>) {
     let mut counters: BTreeMap<GlobalId, Counter> = BTreeMap::new();
     let mut seq = 0;
@@ -40,18 +42,26 @@ pub async fn run(adapter: Arc<Adapter>) {
         .storage()
         .listen_for(|changes| changes.catalog_changed);
     // Sources of before this start are there already.
-    let mut first = true;
+    let mut idle = false;
     loop {
-        let idle = counters.is_empty() && !std::mem::take(&mut first);
+        let leads = adapter.env.group().is_leader();
+        let pause = if leads { STEP } else { LEAD_AGAIN };
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => return,
-            () = adapter.host.clock.sleep(STEP), if !idle => {}
+            () = adapter.host.clock.sleep(pause), if !idle => {}
             // Without sources, nothing happens before the catalog changes.
             () = catalog.wait(), if idle => {}
         }
         drop(catalog.drain());
         let state = adapter.env.storage().view();
+        let mut items = state.catalog().items.values();
+        idle = !items.any(|item| matches!(item.kind, ItemKind::Source(_)));
+        if !leads {
+            // Whoever leads meanwhile goes on with them.
+            counters.clear();
+            continue;
+        }
         counters.retain(|id, _| state.catalog().item(*id).is_some());
         let sources = state
             .catalog()
@@ -95,6 +105,7 @@ pub async fn run(adapter: Arc<Adapter>) {
             match &outcome {
                 Ok(Outcome::Committed { .. }) => {}
                 Ok(outcome) => tracing::debug!(%id, ?outcome, "a generator's tick was rejected"),
+                Err(error) if error.sqlstate == SqlError::shutdown().sqlstate => return,
                 Err(error) => tracing::warn!(%id, %error, "a generator's tick failed"),
             }
             counter.count = count.after(outcome);

@@ -80,6 +80,9 @@ impl Server {
         groups.serve(&*transport);
         let (committer, commit_task) = Committer::new(Arc::clone(&env));
         drop(host.spawn.spawn("group-commit", Box::pin(commit_task)));
+        let addresses =
+            members::follow_addresses(Arc::clone(&env), host.clone(), Arc::clone(&transport));
+        drop(host.spawn.spawn("addresses", Box::pin(addresses)));
         env.share_commits(committer.clone());
         env.serve();
         let place = environment::Place {
@@ -129,12 +132,7 @@ impl Server {
         spawn("close", Box::pin(Arc::clone(&env).close_when_idle()));
         spawn("report", Box::pin(Arc::clone(&env).report()));
         spawn("neighbours", Box::pin(Arc::clone(&neighbours).run()));
-        let keep_members = members::run(
-            Arc::clone(&env),
-            host.clone(),
-            Arc::clone(&transport),
-            Arc::clone(&neighbours),
-        );
+        let keep_members = members::run(Arc::clone(&env), host.clone(), Arc::clone(&neighbours));
         spawn("members", Box::pin(keep_members));
         let end_leases = leases::run(Arc::clone(&env), host.clone(), Arc::clone(&neighbours));
         spawn("leases", Box::pin(end_leases));

@@ -49,6 +49,8 @@ pub struct GroupStatus {
     pub is_leader: bool,
     /// Nodes whose votes count.
     pub voters: BTreeSet<u64>,
+    /// A change of the voters has begun and is not finished: both the old and the new ones have to agree.
+    pub joint: bool,
     /// All members, learners included.
     pub members: BTreeMap<u64, Member>,
 }
@@ -622,6 +624,7 @@ fn current_status(raft: &Raft<Types, Machine>) -> GroupStatus {
         leader: metrics.current_leader,
         is_leader: metrics.state == ServerState::Leader,
         voters: membership.voter_ids().collect(),
+        joint: membership.get_joint_config().len() > 1,
         members: membership
             .nodes()
             .map(|(node, member)| (*node, member.clone()))

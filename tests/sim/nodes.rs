@@ -223,7 +223,9 @@ impl Sim {
             fatal,
         );
         spawn("neighbours", Box::pin(neighbours.clone().run()));
-        let keep = members::run(env.clone(), host.clone(), transport, neighbours.clone());
+        let addresses = members::follow_addresses(env.clone(), host.clone(), transport);
+        drop(host.spawn.spawn("addresses", Box::pin(addresses)));
+        let keep = members::run(env.clone(), host.clone(), neighbours.clone());
         spawn("members", Box::pin(keep));
         spawn(
             "leases",

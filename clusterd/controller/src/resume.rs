@@ -42,7 +42,7 @@ impl Resume {
         let delivered = self.delivered?;
         let beyond = batch.upper.is_none_or(|upper| upper > delivered);
         // A gap would lose changes: the batch belongs to a dataflow that began later than what was handed on.
-        let joins = batch.lower <= delivered || delivered == 0;
+        let joins = batch.lower <= delivered.max(self.as_of);
         if !beyond || !joins {
             return None;
         }

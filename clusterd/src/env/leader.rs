@@ -96,7 +96,12 @@ impl Env {
             Some(leader) => {
                 let bytes = self.ask(leader, Kind::READ_POINT, Bytes::new()).await?;
                 match ReadPointAnswer::decode(&bytes).map_err(Failed::not_done)? {
-                    ReadPointAnswer::At { index } => Ok(self.wait_applied(index).await),
+                    ReadPointAnswer::At { index } => match self.applied_in_time(index).await {
+                        Some(applied) => Ok(applied),
+                        None => Err(Failed::not_done(
+                            "this node does not hear what its leader has committed",
+                        )),
+                    },
                     ReadPointAnswer::NotLeader { .. } => {
                         Err(Failed::not_done("its leader has changed"))
                     }
@@ -114,6 +119,16 @@ impl Env {
         Ok(applied.outcomes)
     }
 
+    /// Proposes what only ENV's leader decides, in one attempt: a decision of a leader that was deposed meanwhile must not reach the next one.
+    pub async fn propose_as_leader(&self, command: &Command) -> Result<()> {
+        let bytes = Bytes::from(command.encode());
+        match self.while_confirmed(self.group.propose(bytes)).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(no_leader(&error.to_string())),
+            None => Err(no_leader("no quorum confirms the entry")),
+        }
+    }
+
     /// Puts a command into the log and waits until its leader has applied it: it is committed, and its outcomes will never be others. This node applies it a little later, see
     /// [`Env::wait_applied`]; a read point asked for from now on includes it.
     pub async fn propose_at(&self, command: &Command) -> Result<Applied> {
@@ -125,6 +140,10 @@ impl Env {
         let mut perhaps_done = false;
         loop {
             let failed = match self.try_propose(bytes.clone()).await {
+                // What an earlier attempt has brought into the log, a refusal of this one does not take back.
+                Ok(Err(error)) if perhaps_done => {
+                    return Err(SqlError::unknown_outcome().detail(error.message));
+                }
                 Ok(answer) => return self.found(answer),
                 Err(failed) => failed,
             };
@@ -236,6 +255,16 @@ impl Env {
             biased;
             answer = call => Ok(answer?),
             _ = deposed => Err(Failed::perhaps("its leader has changed")),
+        }
+    }
+
+    /// Waits until this node has applied the entry, at most for the patience of a request; `None` if that was not enough.
+    pub async fn applied_in_time(&self, index: u64) -> Option<Result<()>> {
+        let patience = self.deadline().since(self.host.clock.now());
+        tokio::select! {
+            biased;
+            applied = self.wait_applied(index) => Some(applied),
+            () = self.host.clock.sleep(patience) => None,
         }
     }
 

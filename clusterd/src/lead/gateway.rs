@@ -238,14 +238,21 @@ impl Site {
             .into_iter()
             .map(|node| -> BoxFuture<'_, Answered> { Box::pin(ask(&self.shared, node, &call)) })
             .collect();
-        while let Some(answer) = asked.next().await {
+        // A node that has applied less of ENV's log than this one may never be complete at this time.
+        let given_up = self.shared.host.clock.sleep(NO_LEADER_RELAXED);
+        tokio::pin!(given_up);
+        loop {
+            let answer = tokio::select! {
+                biased;
+                answer = asked.next() => answer?,
+                () = &mut given_up => return None,
+            };
             match answer {
                 Answered::Rows(rows) => return Some(Ok(rows)),
                 Answered::Failed(error) => return Some(Err(error)),
                 Answered::Refused(_) | Answered::NotLeader(_) | Answered::Nothing => {}
             }
         }
-        None
     }
 
     /// Asks whoever leads, until somebody who does has answered.

@@ -26,6 +26,10 @@ use tokio::sync::{oneshot, watch};
 
 /// SQLSTATE of a read of what is not there to be read at the moment.
 const NOT_RUNNING: &str = "57P03";
+/// How long a read waits for a replica that knows what its leader wishes.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Columns of a row; far beyond what a plan has.
+const ARITY_MAX: usize = 1 << 16;
 /// How long a read goes on asking when replicas say that what the controller had them build is not there: the reason is on its way, or a replica was connected to anew.
 const ASK_FOR: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(10);
@@ -99,6 +103,11 @@ impl Drop for Pending<'_> {
     }
 }
 
+fn not_ready() -> SqlError {
+    SqlError::new(NOT_RUNNING, "the cluster has no replica that is ready")
+        .hint("SHOW CLUSTER REPLICAS tells where they are.")
+}
+
 impl Lead {
     pub fn new(
         site: &Site,
@@ -143,10 +152,23 @@ impl Lead {
             return Ok(());
         }
         let mut seen = self.seen.clone();
-        let reached = seen
-            .wait_for(|seen| seen.ready && seen.catalog_version >= version)
-            .await;
-        reached.map(drop).map_err(|_| Miss::Moved(None))
+        let reached = seen.wait_for(|seen| seen.ready && seen.catalog_version >= version);
+        tokio::select! {
+            biased;
+            reached = reached => reached.map(drop).map_err(|_| Miss::Moved(None)),
+            () = self.shared.host.clock.sleep(READY_WITHIN) => Err(Miss::Sql(not_ready())),
+        }
+    }
+
+    /// Waits until this node has seen what the gateway has, as long as it leads.
+    async fn wait_for_time(&self, ts: Timestamp) -> Try<()> {
+        let mut seen = self.seen.clone();
+        let over = async { while seen.changed().await.is_ok() {} };
+        tokio::select! {
+            biased;
+            reached = self.shared.env.wait_for_time(ts) => Ok(reached?),
+            () = over => Err(Miss::Moved(None)),
+        }
     }
 
     /// Reads what is maintained.
@@ -165,9 +187,12 @@ impl Lead {
             catalog_version,
             relaxed: _,
         } = query;
+        if *arity > ARITY_MAX {
+            return Err(Miss::Sql(SqlError::new("54000", "the rows are too wide")));
+        }
         self.wait_for(*catalog_version).await?;
         // The gateway may have seen more of the tables than this node.
-        self.shared.env.wait_for_time(*ts).await?;
+        self.wait_for_time(*ts).await?;
         let mut dataflow = Dataflow::clone(dataflow);
         dataflow.as_of = Some(*ts);
         dataflow.until = Some(ts + 1);
@@ -200,7 +225,7 @@ impl Lead {
     ) -> Try<(Receiver, Transient)> {
         self.wait_for(catalog_version).await?;
         let as_of = dataflow.as_of.unwrap_or(0);
-        self.shared.env.wait_for_time(as_of).await?;
+        self.wait_for_time(as_of).await?;
         let (sender, receiver) = SubscribeQueue::new();
         let owner = Owner::Subscribe(sender);
         let transient = self.create(dataflow.clone(), owner).await?;

@@ -33,10 +33,12 @@ impl Clocks {
         self.update(&known);
     }
 
-    /// `node` has not answered: what its clock was says nothing any more.
-    pub fn forget(&self, node: NodeId) {
+    /// Only these nodes are left.
+    pub fn retain(&self, nodes: &[NodeId]) {
         let mut known = self.ahead_us.lock();
-        if known.remove(&node).is_some() {
+        let before = known.len();
+        known.retain(|node, _| nodes.contains(node));
+        if known.len() != before {
             self.update(&known);
         }
     }
@@ -61,9 +63,9 @@ impl Clocks {
         // The lower one of two in the middle: behind is harmless.
         let median = all[(all.len() - 1) / 2];
         let bound = median + AHEAD_MAX.as_micros() as i64;
-        self.bound_us.store(bound, Ordering::Release);
-        let before = self.bounded.swap(enough, Ordering::AcqRel);
-        if enough && bound < 0 && !before {
+        let before = self.bound_us.swap(bound, Ordering::AcqRel);
+        self.bounded.store(enough, Ordering::Release);
+        if enough && bound < 0 && before >= 0 {
             tracing::warn!(
                 ahead_us = -median,
                 "this node's clock is far ahead of the others'; it is not believed"
@@ -87,7 +89,7 @@ mod tests {
         assert_eq!(clocks.clamp(now), now);
         clocks.observe(NodeId(3), -HOUR_US + 1_000);
         assert_eq!(clocks.clamp(now), now - HOUR_US as u64 + 1_000 + 500_000);
-        clocks.forget(NodeId(3));
+        clocks.retain(&[NodeId(2)]);
         assert_eq!(clocks.clamp(now), now);
     }
 

@@ -51,7 +51,10 @@ pub async fn run(env: Arc<Env>, host: Host, neighbours: Arc<Neighbours>) {
         let leases = env.storage().view().leases().clone();
         for gateway in expired(leases.into_keys(), &silent.collect(), leading_since, now) {
             tracing::warn!(node = %gateway.node, "the lease of a silent gateway ends");
-            if let Err(error) = env.propose(&Command::ExpireLease { gateway }).await {
+            if let Err(error) = env
+                .propose_as_leader(&Command::ExpireLease { gateway })
+                .await
+            {
                 tracing::warn!(%error, "a lease was not ended");
             }
         }

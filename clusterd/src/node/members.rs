@@ -88,7 +88,8 @@ fn next_change(
     {
         chosen.remove(&newest);
     }
-    if chosen != status.voters && !chosen.is_empty() {
+    // A change that its leader did not live to finish is finished by the next one.
+    if (chosen != status.voters || status.joint) && !chosen.is_empty() {
         return Some(Change::Voters(chosen));
     }
     let gone = status.members.keys().map(|id| NodeId(*id));
@@ -103,7 +104,9 @@ fn wanted(
     silent_for: impl Fn(NodeId) -> Option<Duration>,
 ) -> BTreeMap<NodeId, Fitness> {
     let fitness = |id| match silent_for(id) {
-        None => Fitness::Good,
+        Some(Duration::ZERO) => Fitness::Good,
+        // Not asked yet is as good as silent since a moment.
+        None => Fitness::Doubtful,
         Some(silence) if silence <= GRACE => Fitness::Doubtful,
         Some(_) => Fitness::Unfit,
     };
@@ -115,24 +118,30 @@ fn wanted(
     state.nodes().iter().filter_map(member).collect()
 }
 
-/// Keeps the membership in order while this node leads, and knows the way to each node always.
-pub async fn run(
-    env: Arc<Env>,
-    host: Host,
-    transport: Arc<dyn Transport>,
-    neighbours: Arc<Neighbours>,
-) {
+/// Keeps the way to each node known, from before this node is part of its environment: whoever leads may have joined since this node was last told an address.
+pub async fn follow_addresses(env: Arc<Env>, host: Host, transport: Arc<dyn Transport>) {
     let mut known = BTreeMap::new();
     loop {
+        learn_addresses(&env.storage().view(), &env, &*transport, &mut known);
+        host.clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Keeps the membership in order while this node leads.
+pub async fn run(env: Arc<Env>, host: Host, neighbours: Arc<Neighbours>) {
+    loop {
         let state = env.storage().view();
-        learn_addresses(&state, &env, &*transport, &mut known);
         let status = env.group().status().borrow().clone();
         if status.is_leader && !state.nodes().is_empty() {
             let now = host.clock.now();
             let known = neighbours.known();
             let nodes = wanted(&state, |node| {
-                let since = known.get(&node)?.silent_since?;
-                Some(now.since(since))
+                if node == env.node() {
+                    return Some(Duration::ZERO);
+                }
+                let neighbour = known.get(&node)?;
+                let silence = neighbour.silent_since.map(|since| now.since(since));
+                Some(silence.unwrap_or_default())
             });
             if let Some(change) = next_change(&nodes, &status, env.node()) {
                 tracing::info!(?change, "the membership of the environment's group changes");
@@ -153,13 +162,17 @@ fn learn_addresses(
 ) {
     let members = env.group().status().borrow().members.clone();
     let from_raft = members
-        .into_iter()
-        .map(|(id, member)| (NodeId(id), Some(member.addr)));
+        .iter()
+        .map(|(id, member)| (NodeId(*id), Some(member.addr.clone())));
     let mut current: BTreeMap<NodeId, Option<String>> = from_raft.collect();
     for node in state.nodes().values() {
+        let is_member = members.contains_key(&node.id.0);
+        // A removed node that is still a member may be needed for the entry that ends its membership.
         let address = match node.status {
-            NodeStatus::Active | NodeStatus::Draining => Some(node.mesh_addr.clone()),
-            NodeStatus::Removed => None,
+            NodeStatus::Removed if !is_member => None,
+            NodeStatus::Active | NodeStatus::Draining | NodeStatus::Removed => {
+                Some(node.mesh_addr.clone())
+            }
         };
         // An address that the node has said itself is newer than the one it was admitted with.
         if address.as_deref() != Some("") {
@@ -222,6 +235,7 @@ mod tests {
             leader: voters.first().copied(),
             is_leader: true,
             voters: voters.iter().copied().collect(),
+            joint: false,
             members: members.iter().map(member).collect(),
         }
     }

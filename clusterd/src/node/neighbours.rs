@@ -103,6 +103,7 @@ impl Neighbours {
                 .filter(|id| *id != own)
                 .collect();
             self.known.lock().retain(|id, _| others.contains(id));
+            self.env.clocks().retain(&others);
             let asks = others.into_iter().map(|node| self.ask(node));
             futures::future::join_all(asks).await;
             self.host.clock.sleep(ASK_EVERY).await;
@@ -125,7 +126,8 @@ impl Neighbours {
                     .observe(node, info.wall_us as i64 + half - now);
                 self.compare(node, info);
             }
-            None => self.env.clocks().forget(node),
+            // What its clock was still bounds this node's.
+            None => {}
         }
         let mut known = self.known.lock();
         let neighbour = known.entry(node).or_insert(Neighbour {
@@ -142,16 +144,31 @@ impl Neighbours {
                 }
             }
             None => {
-                neighbour.silent_since.get_or_insert(sent);
+                // Not from when it was asked: this process may have been stopped meanwhile.
+                neighbour.silent_since.get_or_insert(clock.now());
             }
         }
     }
 
+    /// One of two that differ is damaged. With others to ask, it is the one that most of them contradict.
     fn compare(&self, node: NodeId, info: &NodeInfo) {
-        if let Some((index, hash)) = info.hash
-            && self.env.mark_at(index).is_some_and(|own| own != hash)
-        {
-            (self.fatal)(&Diverged { node, index });
+        let Some((index, hash)) = info.hash else {
+            return;
+        };
+        if self.env.mark_at(index).is_none_or(|own| own == hash) {
+            return;
+        }
+        let known = self.known.lock();
+        let others = known.iter().filter(|(other, _)| **other != node);
+        let agrees = |neighbour: &Neighbour| {
+            let mark = neighbour.info.as_ref().and_then(|info| info.hash);
+            mark.is_some_and(|(index, hash)| self.env.mark_at(index) == Some(hash))
+        };
+        let supported = others.filter(|(_, neighbour)| agrees(neighbour)).count();
+        let diverged = Diverged { node, index };
+        match supported {
+            0 => (self.fatal)(&diverged),
+            _ => tracing::error!(%diverged, "other nodes have the same state as this one"),
         }
     }
 }

@@ -42,7 +42,7 @@ async fn step(env: &Env, host: &Host, neighbours: &Neighbours) {
     let commands = decide(&env.storage().view(), &liveness);
     for command in commands {
         // One that is refused is decided anew from the next state.
-        if let Err(error) = env.propose(&command).await {
+        if let Err(error) = env.propose_as_leader(&command).await {
             tracing::warn!(%error, "a placement was not committed");
             return;
         }

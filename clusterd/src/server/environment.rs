@@ -223,6 +223,12 @@ async fn admit_founders(
 
 /// After a recovery: the other nodes are gone for ever. Their old generation is refused by the mesh already.
 async fn remove_the_lost(env: &Env, host: &Host, own: NodeId) -> Result<()> {
+    // It may have been draining, and one active node has to remain.
+    let stay = NodeOp::SetStatus {
+        node: own,
+        status: NodeStatus::Active,
+    };
+    accepted(propose(env, host, &Command::Node(stay)).await?)?;
     let state = env.storage().view();
     let others = state.nodes().values().filter(|node| node.id != own);
     for lost in others.filter(|node| node.status != NodeStatus::Removed) {
