@@ -76,7 +76,7 @@ async fn gateway(options: &Options, dir: &Path) -> Result<()> {
     let [leading, forwarding] = targets;
     let (leading, forwarding) = (leading?, forwarding?);
     let ping = sql
-        .one("select min(round_trip_seconds) * 1000000 from mz_internal.mz_mesh_links where lane = 'peek'")
+        .one("select min(round_trip_seconds) * 1000000 from mz_internal.mz_mesh_links where connected")
         .await?;
     println!(
         "medians of {} rounds of {} s, alternating; ENV is led by node {}",
@@ -191,6 +191,14 @@ async fn isolation(options: &Options, dir: &Path) -> Result<()> {
     let time = Duration::from_secs(options.seconds * options.rounds as u64);
     let calm = probe(&at_b, &view, time).await?;
     print_seen("nothing else", &calm, None);
+    let mut burners = Flood::burners()?;
+    let burnt = probe(&at_b, &view, time).await?;
+    print_seen(
+        "control: programs that only compute on the other core",
+        &burnt,
+        Some(&calm),
+    );
+    burners.stop();
     let mut flood = Flood::start(&options.pgbench, &mesh.node(a_place).target(), &a, dir)?;
     let flooded = probe(&at_b, &view, time).await?;
     print_seen(
@@ -307,6 +315,19 @@ impl Flood {
         };
         Ok(Flood {
             processes: vec![start(&reads, FLOOD)?, start(&runaway, 1)?],
+        })
+    }
+
+    /// Nothing of the database: what two cores of one machine do to each other.
+    fn burners() -> Result<Flood> {
+        let start = || {
+            std::process::Command::new("taskset")
+                .args(["-c", "0", "sh", "-c", "while :; do :; done"])
+                .spawn()
+                .context("running taskset")
+        };
+        Ok(Flood {
+            processes: vec![start()?, start()?],
         })
     }
 
