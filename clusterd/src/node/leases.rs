@@ -1,7 +1,7 @@
 //! The end of leases whose gateways are gone.
 //!
 //! A lease keeps history readable for the open transactions of one gateway. A gateway that has died cannot end its own: ENV's leader does, once the node has been silent for
-//! [`SILENCE_MAX`]. The end is an entry of the log, never a clock: a gateway that was only slow finds its lease gone and its transactions fail with 40001, they read nothing wrong.
+//! half a minute. The end is an entry of the log, never a clock: a gateway that was only slow finds its lease gone and its transactions fail with 40001, they read nothing wrong.
 
 use super::Neighbours;
 use crate::env::Env;

@@ -117,17 +117,13 @@ impl Neighbours {
         let answer = self.transport.call(node, message, ANSWER_WITHIN).await;
         let round_trip = clock.now().since(sent);
         let info = answer.ok().and_then(|bytes| NodeInfo::decode(&bytes).ok());
-        match &info {
-            Some(info) => {
-                let half = (round_trip / 2).as_micros() as i64;
-                let now = clock.wall_us() as i64;
-                self.env
-                    .clocks()
-                    .observe(node, info.wall_us as i64 + half - now);
-                self.compare(node, info);
-            }
-            // What its clock was still bounds this node's.
-            None => {}
+        // What the clock of a node was that does not answer now still bounds this node's.
+        if let Some(info) = &info {
+            let half = (round_trip / 2).as_micros() as i64;
+            let now = clock.wall_us() as i64;
+            let ahead = info.wall_us as i64 + half - now;
+            self.env.clocks().observe(node, ahead);
+            self.compare(node, info);
         }
         let mut known = self.known.lock();
         let neighbour = known.entry(node).or_insert(Neighbour {
