@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use plan::scalar::catalog_fns::{self, RegKind};
 use repr::Datum;
 use serde::Deserialize;
+use state::NodeStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,15 @@ pub(crate) fn router(serving: Serving) -> Router {
 async fn readyz(Ready(adapter): Ready) -> Response {
     if *adapter.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    // As somebody has said in SQL: a balancer should send clients elsewhere.
+    let state = adapter.env.storage().view();
+    let status = state.nodes().get(&adapter.env.node()).map(|n| n.status);
+    match status {
+        Some(NodeStatus::Draining | NodeStatus::Removed) => {
+            return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+        }
+        Some(NodeStatus::Active) | None => drop(state),
     }
     match tokio::time::timeout(READY_WITHIN, adapter.read_points.join()).await {
         Ok(Ok(_)) => (StatusCode::OK, "ready\n").into_response(),

@@ -132,6 +132,9 @@ fn clusters_follow_the_nodes() {
         )
         .await;
         assert_eq!(column(&sql, "select n from q").await, "2");
+        // A balancer is told to send nobody there.
+        let place = mesh.place(leaving).expect("one of the three");
+        assert_eq!(mesh.node(place).http("/readyz").expect("readyz").0, 503);
         must(&sql, &format!("drop node {leaving}")).await;
         soon(&sql, &hosts("five"), &format!("{{{staying},NULL,NULL}}|5")).await;
         let status = format!("select status from mz_nodes where id = {leaving}");
