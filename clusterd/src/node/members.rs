@@ -6,6 +6,7 @@
 
 use super::Neighbours;
 use crate::env::Env;
+use bootstrap::env_voters;
 use host::Host;
 use mesh::Transport;
 use raft::{GroupStatus, Member};
@@ -28,15 +29,6 @@ enum Change {
     Learner(NodeId),
     Voters(BTreeSet<u64>),
     Leave(NodeId),
-}
-
-/// Voters of an environment with this many nodes: one node of two cannot outvote the other.
-fn voters_wanted(nodes: usize) -> usize {
-    match nodes {
-        0..=2 => 1,
-        3..=4 => 3,
-        _ => 5,
-    }
 }
 
 /// What a node is good for in ENV's group.
@@ -70,7 +62,7 @@ fn next_change(
         &|id| good(id),
         &|id| voter(id),
     ];
-    let wanted = voters_wanted(nodes.len());
+    let wanted = env_voters(nodes.len());
     for rank in by_rank {
         for id in nodes.keys().filter(|id| rank(id)) {
             if chosen.len() < wanted {
