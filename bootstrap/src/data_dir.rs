@@ -4,6 +4,7 @@ use crate::error::OpenError;
 use crate::files::{read_toml, write_toml};
 use crate::member::Member;
 use host::{DiskLock, Host};
+use mesh::Generation;
 use repr::NodeId;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -36,9 +37,19 @@ pub struct Identity {
     /// This node went on alone after the others were lost, and has not told ENV yet that they are gone for ever.
     #[serde(default)]
     pub recovered: bool,
+    /// Random, of the last disaster recovery: two nodes that both went on alone made two environments. 0 before the first, and in files of programs that did not know it.
+    #[serde(default)]
+    pub recovery: u64,
 }
 
 impl Identity {
+    pub fn generation(&self) -> Generation {
+        Generation {
+            number: self.generation,
+            nonce: self.recovery,
+        }
+    }
+
     pub fn environment_id(&self) -> u128 {
         u128::from_str_radix(&self.environment, 16).unwrap_or_default()
     }
@@ -153,12 +164,13 @@ impl ClaimedDir {
 
 impl Identity {
     /// Node `node` of an environment that has not been in use yet, with its key and certificate in place.
-    pub(crate) fn certified(environment: u128, node: NodeId, generation: u64) -> Identity {
+    pub(crate) fn certified(environment: u128, node: NodeId, generation: Generation) -> Identity {
         Identity {
             format: FORMAT,
             environment: format!("{environment:032x}"),
             node: node.0,
-            generation,
+            generation: generation.number,
+            recovery: generation.nonce,
             formed: false,
             certified: true,
             recovered: false,
@@ -201,13 +213,15 @@ impl DataDir {
         self.replace_identity(host, formed)
     }
 
-    /// Notes, durably, that this node goes on without the others: in a new generation, whose nodes refuse those of older ones.
+    /// Notes, durably, that this node goes on without the others: in a new generation, whose nodes refuse those of older ones, and those of every other recovery.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn mark_recovered(&mut self, host: &Host) -> Result<(), OpenError> {
         let recovered = Identity {
             generation: self.identity.generation + 1,
+            // The file's format has no more than 63 bits for a number, and 0 is no recovery.
+            recovery: (host.rng.next_u64() >> 1).max(1),
             recovered: true,
             ..self.identity.clone()
         };
@@ -353,6 +367,25 @@ mod tests {
             (second.identity(), second.starts(), second.is_new()),
             (&identity, 2, false)
         );
+    }
+
+    #[tokio::test]
+    async fn recoveries_of_one_environment_differ_and_stay() {
+        let (host, dir) = (host(), tempfile::tempdir().unwrap());
+        let recovered = |name: &str| {
+            let path = dir.path().join(name);
+            let mut opened = DataDir::open(&host, &path).unwrap();
+            assert_eq!(opened.identity().generation(), Generation::FIRST);
+            opened.mark_recovered(&host).unwrap();
+            let generation = opened.identity().generation();
+            drop(opened);
+            let again = DataDir::open(&host, &path).unwrap();
+            assert_eq!(again.identity().generation(), generation);
+            generation
+        };
+        let (one, two) = (recovered("a"), recovered("b"));
+        assert_eq!((one.number, two.number), (2, 2));
+        assert_ne!(one.nonce, two.nonce);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use crate::keys::{KeyFiles, Peers, Promise};
 use crate::wire::{self, Admitted, Ask, Candidate, MeetReply, Meeting, Reply, Said};
 use bytes::Bytes;
 use host::{BoxFuture, Host};
+use mesh::Generation;
 use mesh::join::{Binding, JoinHandler, Question, Role};
 use repr::NodeId;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -47,7 +48,7 @@ pub enum Refused {
 /// Answers at the door of a node that belongs to an environment.
 pub struct Desk {
     environment: u128,
-    generation: u64,
+    generation: Generation,
     authority: Vec<u8>,
     peers: Peers,
     /// Hash of the token that this node founded the environment with.
@@ -69,7 +70,7 @@ impl Desk {
         });
         Ok(Arc::new(Desk {
             environment: identity.environment_id(),
-            generation: identity.generation,
+            generation: identity.generation(),
             authority: files.authority_certificate(host)?,
             peers: files.peers(host)?,
             founded_with,
@@ -125,7 +126,8 @@ impl Desk {
         let peers = self.peers.nodes.iter();
         Admitted {
             environment: self.environment,
-            generation: self.generation,
+            generation: self.generation.number,
+            recovery: self.generation.nonce,
             node,
             authority: self.authority.clone(),
             certificate: Vec::new(),

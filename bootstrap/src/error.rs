@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use mesh::NodeName;
 
+/// What to do about a data directory that cannot be believed. An old copy of one node of several has forgotten votes and entries that the others count on.
+pub const REPAIR: &str = "If it is one of several nodes, never put an old copy in its place: remove the node on another one (clusterd node remove), empty the directory and let it join anew. \
+     If it is the only node of its environment, restore the directory from a copy, or start with an empty one";
+
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("cannot use {path} as data directory: {source}")]
@@ -22,10 +26,7 @@ pub enum OpenError {
          Nothing was changed; choose an empty directory with --data-dir"
     )]
     Foreign { path: PathBuf, file: &'static str },
-    #[error(
-        "{path} is damaged at offset {offset}: {reason}. Nothing was changed. \
-         Restore the directory from a copy, or start with an empty one"
-    )]
+    #[error("{path} is damaged at offset {offset}: {reason}. Nothing was changed. {REPAIR}")]
     Damaged {
         path: PathBuf,
         offset: u64,
@@ -33,8 +34,7 @@ pub enum OpenError {
     },
     #[error(
         "{path} belongs to an environment that has been in use, but its log is missing (there is no file in {path}/{log}): \
-         acknowledged writes would be lost. Nothing was changed. Put {log} and snapshots back where they were, or restore the directory from a copy; \
-         to start an empty environment instead, choose an empty directory with --data-dir"
+         acknowledged writes would be lost. Nothing was changed. If {log} and snapshots were moved, put the same files back. {REPAIR}, chosen with --data-dir"
     )]
     LogMissing { path: PathBuf, log: &'static str },
     #[error(
@@ -48,8 +48,7 @@ pub enum OpenError {
     #[error(transparent)]
     Keys(#[from] mesh::ca::CaError),
     #[error(
-        "{path} holds the key and certificate of {certified}, but says that it is {identity}: files of two nodes are mixed. \
-         Restore the directory from a copy, or start with an empty one"
+        "{path} holds the key and certificate of {certified}, but says that it is {identity}: files of two nodes are mixed. {REPAIR}"
     )]
     OtherNode {
         path: PathBuf,

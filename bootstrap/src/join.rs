@@ -155,12 +155,7 @@ pub(crate) fn settle(
         &admitted.certificate,
         &admitted.peers(),
     )?;
-    let Admitted {
-        environment,
-        generation,
-        node,
-        ..
-    } = admitted;
-    dir.settle(host, Identity::certified(*environment, *node, *generation))?;
+    let identity = Identity::certified(admitted.environment, admitted.node, admitted.generation());
+    dir.settle(host, identity)?;
     Ok(())
 }

@@ -28,7 +28,7 @@ mod wire;
 
 pub use data_dir::{ClaimedDir, DataDir, Identity};
 pub use desk::{Admission, Applicant, Desk, Refused};
-pub use error::OpenError;
+pub use error::{OpenError, REPAIR};
 pub use join::{Invitation, JoinFailed, Say};
 pub use keys::{AuthorityKey, Peer, Peers};
 pub use member::{Member, env_voters, forget_authority, form_locally};

@@ -6,13 +6,10 @@ use crate::keys::{AuthorityKey, KeyFiles, Peer, Peers};
 use crate::wire::Founder;
 use host::Host;
 use mesh::ca::{Authority, Credentials, NodeKey};
-use mesh::{EnvironmentId, NodeName};
+use mesh::{EnvironmentId, Generation, NodeName};
 use repr::NodeId;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The generation of a new environment.
-const FIRST_GENERATION: u64 = 1;
 
 /// A node of an environment, with its data directory open.
 pub struct Member {
@@ -247,7 +244,7 @@ fn admit(
             certified: true,
             ..before
         },
-        None => Identity::certified(environment.0, node, FIRST_GENERATION),
+        None => Identity::certified(environment.0, node, Generation::FIRST),
     };
     dir.settle(host, identity)
 }

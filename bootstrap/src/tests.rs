@@ -65,7 +65,7 @@ impl Place {
                 environment: EnvironmentId(identity.environment_id()),
                 node: identity.node_id(),
             },
-            generation: identity.generation,
+            generation: identity.generation(),
             incarnation: member.data_dir.starts(),
             process: host.rng.next_u64(),
         };
@@ -484,6 +484,7 @@ impl Tokens {
         Ok(Admitted {
             environment: self.environment.0,
             generation: 1,
+            recovery: 0,
             node,
             authority: self.authority.certificate().to_vec(),
             certificate: certificate.map_err(|error| Refused::Later(error.to_string()))?,

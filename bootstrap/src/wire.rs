@@ -4,13 +4,14 @@
 //! has a one-time token. What a [`Said`] holds is proven: whoever said it knows the token. Enums grow at their end only.
 
 use crate::keys::{Peer, Peers};
+use mesh::Generation;
 use mesh::join::{Binding, JOIN_BYTES_MAX, Role};
 use repr::NodeId;
 use repr::codec::{self, CodecError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ask {
@@ -84,6 +85,8 @@ pub(crate) struct Candidate {
 pub struct Admitted {
     pub environment: u128,
     pub generation: u64,
+    /// Of the environment's last disaster recovery; see [`Generation`].
+    pub recovery: u64,
     pub node: NodeId,
     /// The authority's certificate (DER).
     pub authority: Vec<u8>,
@@ -94,6 +97,13 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    pub(crate) fn generation(&self) -> Generation {
+        Generation {
+            number: self.generation,
+            nonce: self.recovery,
+        }
+    }
+
     pub(crate) fn peers(&self) -> Peers {
         Peers {
             founders: self.founders,
@@ -148,6 +158,7 @@ mod tests {
         Admitted {
             environment: 1,
             generation: 2,
+            recovery: 9,
             node: NodeId(3),
             authority: vec![7],
             certificate: vec![8],
@@ -171,19 +182,19 @@ mod tests {
             proof: [3; 32],
         };
         let proof = "03".repeat(32);
-        golden(&Ask::Meet(said.clone()), &format!("0100020102{proof}"));
-        golden(&Ask::Authority, "0101");
-        golden(&Ask::Join(said.clone()), &format!("0102020102{proof}"));
-        golden(&Reply::Met(said), &format!("0100020102{proof}"));
-        golden(&Reply::Authority(vec![7]), "01010107");
-        golden(&Reply::Refused("no".to_owned()), "0103026e6f");
-        golden(&Reply::Busy("no".to_owned()), "0104026e6f");
-        let inside = "010203010701080101030361\
+        golden(&Ask::Meet(said.clone()), &format!("0200020102{proof}"));
+        golden(&Ask::Authority, "0201");
+        golden(&Ask::Join(said.clone()), &format!("0202020102{proof}"));
+        golden(&Reply::Met(said), &format!("0200020102{proof}"));
+        golden(&Reply::Authority(vec![7]), "02010107");
+        golden(&Reply::Refused("no".to_owned()), "0203026e6f");
+        golden(&Reply::Busy("no".to_owned()), "0204026e6f");
+        let inside = "01020903010701080101030361\
                       3a310204050101 06"
             .replace(' ', "");
-        golden(&Reply::Admitted(admitted()), &format!("0102{inside}"));
-        golden(&MeetReply::Admitted(admitted()), &format!("0101{inside}"));
-        golden(&MeetReply::Void("no".to_owned()), "0102026e6f");
+        golden(&Reply::Admitted(admitted()), &format!("0202{inside}"));
+        golden(&MeetReply::Admitted(admitted()), &format!("0201{inside}"));
+        golden(&MeetReply::Void("no".to_owned()), "0202026e6f");
         let meeting = Meeting {
             me: founder(),
             process: 9,
@@ -195,13 +206,13 @@ mod tests {
         let meeting_bytes = format!("{founder_bytes}090301{founder_bytes}01");
         golden(
             &MeetReply::Meeting(meeting),
-            &format!("0100{meeting_bytes}"),
+            &format!("0200{meeting_bytes}"),
         );
         let candidate = Candidate {
             public_key: vec![4, 5],
             address: "a:1".to_owned(),
         };
-        golden(&candidate, &format!("01{founder_bytes}"));
+        golden(&candidate, &format!("02{founder_bytes}"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn plan(args: &RecoverArgs) -> Result<()> {
     } = &opened.remains;
     println!("data directory  {}", args.data_dir.display());
     println!("environment     {}", identity.environment);
-    println!("generation      {}", identity.generation);
+    println!("generation      {}", identity.generation());
     println!("node            {}", identity.node);
     println!("highest term    {term}");
     match last {
@@ -84,6 +84,9 @@ fn plan(args: &RecoverArgs) -> Result<()> {
     );
     println!(
         "Lost: whatever the other nodes acknowledged after that entry. Kept: everything up to it, also what was not acknowledged."
+    );
+    println!(
+        "Apply it to that node alone: two nodes that both go on are two environments, which refuse each other."
     );
     println!(
         "The other nodes' directories are refused afterwards: empty them and let them join anew."
@@ -116,10 +119,11 @@ async fn apply(args: &RecoverArgs) -> Result<()> {
         .context("writing to the log")?;
     opened.wal.close();
     println!(
-        "node {} is the only one of environment {} now: generation {}, term {}, from entry {} on. Start it as usual.",
+        "node {} is the only one of environment {} now: generation {}, term {}, from entry {} on. Start it as usual. \
+         Do not apply this to another node: empty the others' directories and let them join anew.",
         identity.node,
         identity.environment,
-        identity.generation + 1,
+        opened.member.data_dir.identity().generation(),
         pos.term,
         pos.index
     );

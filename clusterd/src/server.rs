@@ -94,7 +94,7 @@ impl Server {
         environment::introduce(&env, &host, &mut member, place).await?;
         desk.open(Arc::new(EnvAdmission {
             env: Arc::clone(&env),
-            generation: member.data_dir.identity().generation,
+            generation: member.data_dir.identity().generation(),
         }));
         let Member { data_dir, .. } = member;
 
@@ -236,7 +236,7 @@ fn start_mesh(
     };
     let identity = mesh::Identity {
         name,
-        generation: identity.generation,
+        generation: identity.generation(),
         incarnation: member.data_dir.starts(),
         process: host.rng.next_u64(),
     };

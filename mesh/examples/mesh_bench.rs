@@ -12,8 +12,8 @@ use bytes::Bytes;
 use host::{BoxFuture, Host};
 use mesh::ca::{Authority, Credentials, NodeKey};
 use mesh::{
-    EnvironmentId, Identity, Message, NodeName, QuicConfig, QuicTransport, Refusal, Request,
-    Stream, Transport,
+    EnvironmentId, Generation, Identity, Message, NodeName, QuicConfig, QuicTransport, Refusal,
+    Request, Stream, Transport,
 };
 use protocol::{Kind, Lane};
 use repr::NodeId;
@@ -34,7 +34,7 @@ fn node(authority: &Authority, node: u64) -> QuicTransport {
     let credentials = Credentials::new(authority.certificate(), &certificate, &key);
     let identity = Identity {
         name,
-        generation: 1,
+        generation: Generation::FIRST,
         incarnation: 1,
         process: node,
     };

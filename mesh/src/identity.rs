@@ -48,12 +48,38 @@ impl fmt::Display for NodeName {
     }
 }
 
+/// How often an environment was recovered after the loss of a majority, and by which recovery. Two that went on from the same environment have the same number, but are two environments:
+/// the nonce keeps them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    pub number: u64,
+    /// Random, of the last recovery; 0 before the first.
+    pub nonce: u64,
+}
+
+impl Generation {
+    /// Of an environment that was never recovered.
+    pub const FIRST: Generation = Generation {
+        number: 1,
+        nonce: 0,
+    };
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nonce {
+            0 => write!(f, "{}", self.number),
+            nonce => write!(f, "{} (recovery {nonce:016x})", self.number),
+        }
+    }
+}
+
 /// One life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub name: NodeName,
-    /// Counts disaster recoveries of the environment; nodes of different generations refuse each other.
-    pub generation: u64,
+    /// Nodes of different generations refuse each other.
+    pub generation: Generation,
     /// Counts the starts of the node. A higher one ends connections of a lower one.
     pub incarnation: u64,
     /// Random, of this process: tells two processes apart that claim the same node and incarnation, as those of a copied data directory do.

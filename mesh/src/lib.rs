@@ -29,7 +29,7 @@ mod transport;
 
 pub use error::{CallError, Delivery, Refusal, StreamError};
 pub use fault::{Direction, Fault, FaultCommandError, FaultTransport, Faults, Scope};
-pub use identity::{EnvironmentId, Identity, NodeName};
+pub use identity::{EnvironmentId, Generation, Identity, NodeName};
 pub use quic::{Limits, QuicConfig, QuicTransport, StartError, Timing, TlsError};
 pub use sim::{SimNet, SimTransport};
 pub use stats::LinkStats;
@@ -39,4 +39,4 @@ pub use stream::{
 pub use transport::{CallHandler, Caller, Message, Request, StreamHandler, Transport, ping};
 
 /// The version of the protocol between nodes that this program speaks. Nodes of different versions refuse each other.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;

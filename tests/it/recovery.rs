@@ -1,10 +1,14 @@
 //! After the loss of a majority one node goes on, if somebody says so.
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use harness::mesh::Mesh;
 
 use crate::node::{binary, column, run};
+
+/// Nothing takes so long when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn recover(words: &[&str], mesh: &Mesh, place: usize) -> (Output, String) {
     let output = Command::new(binary())
@@ -82,10 +86,15 @@ fn one_node_goes_on_after_the_majority_is_lost() {
         mesh.spawn(lost).expect("the binary runs");
         assert!(
             mesh.node(lost)
-                .wait_output("waiting for a majority", std::time::Duration::from_secs(30)),
+                .wait_output("waiting for a majority", Duration::from_secs(30)),
             "{}",
             mesh.node(lost).output()
         );
+        for place in [lost, left] {
+            let words = "recovered without the one whose generation is lower";
+            let said = mesh.node(place).wait_output(words, PATIENCE);
+            assert!(said, "{}", mesh.node(place).output());
+        }
         assert_eq!(column(&sql, "select count(*) from t").await, "101");
         let probes = [("/livez", 200), ("/readyz", 503)];
         for (path, status) in probes {
@@ -93,5 +102,61 @@ fn one_node_goes_on_after_the_majority_is_lost() {
         }
         let refused = mesh.sql(lost).await.err().expect("no session").to_string();
         assert!(refused.contains("starting up"), "{refused}");
+    });
+}
+
+/// Lets the node at `place`, which has ended, go on alone; what was printed.
+fn goes_on_alone(mesh: &Mesh, place: usize) -> String {
+    let (_, plan) = recover(&["plan"], mesh, place);
+    let environment = line(&plan, "environment").to_owned();
+    let (output, text) = recover(&["apply", "--confirm", &environment], mesh, place);
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[test]
+fn two_nodes_that_both_went_on_never_mix() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut mesh = Mesh::form(&binary(), dir.path(), 3)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let sql = mesh.sql(0).await.expect("a session");
+        sql.run("create table t (k int primary key); create materialized view v as select count(*) as n from t")
+            .await
+            .expect("a table");
+        for place in 1..3 {
+            let there = mesh.sql(place).await.expect("a session");
+            assert_eq!(column(&there, "select n from v").await, "0");
+        }
+        (0..3).for_each(|place| mesh.node_mut(place).kill9());
+        for place in 1..3 {
+            let said = goes_on_alone(&mesh, place);
+            assert!(said.contains("Do not apply this to another node"), "{said}");
+        }
+        for place in 1..3 {
+            mesh.spawn(place).expect("the binary runs");
+            mesh.node_mut(place)
+                .wait_ready()
+                .unwrap_or_else(|error| panic!("{error}"));
+            let sql = mesh.sql(place).await.expect("a session");
+            sql.run(&format!("insert into t values ({place})"))
+                .await
+                .expect("a write");
+        }
+        // Each hears of the other, and what to do.
+        for place in 1..3 {
+            let words = "recover apply was run on more than one node";
+            let said = mesh.node(place).wait_output(words, PATIENCE);
+            assert!(said, "{}", mesh.node(place).output());
+        }
+        // Neither sees anything of the other, in its tables or in its views.
+        for place in 1..3 {
+            let sql = mesh.sql(place).await.expect("a session");
+            assert_eq!(column(&sql, "select k from t").await, place.to_string());
+            assert_eq!(column(&sql, "select n from v").await, "1");
+            let nodes = "select id from mz_nodes where status = 'active'";
+            assert_eq!(column(&sql, nodes).await, mesh.id(place).to_string());
+        }
     });
 }

@@ -197,7 +197,7 @@ impl Nodes {
         };
         propose(Command::Init {
             environment: 7,
-            generation: 1,
+            generation: mesh::Generation::FIRST,
             wall_us: first.wall_us(),
             superusers: vec!["clusterd".to_owned()],
         })

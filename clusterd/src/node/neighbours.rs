@@ -45,7 +45,7 @@ pub struct Neighbours {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "this node's state and that of node {node} differ at entry {index} of the environment's log: one of them is damaged. \
-     Restore the one that is wrong, or remove it and let it join anew"
+     Remove the one that is wrong (clusterd node remove), empty its data directory and let it join anew; never put an old copy in its place"
 )]
 struct Diverged {
     node: NodeId,

@@ -4,7 +4,7 @@ use crate::env::Env;
 use bootstrap::{Admission, Admitted, Applicant, Peer, Refused};
 use host::BoxFuture;
 use mesh::ca::Authority;
-use mesh::{EnvironmentId, NodeName};
+use mesh::{EnvironmentId, Generation, NodeName};
 use repr::NodeId;
 use state::command::Command;
 use state::{NodeOp, NodeStatus, Outcome, State};
@@ -16,7 +16,7 @@ const TRIES: usize = 64;
 /// Lets nodes in that have a token of this environment.
 pub(super) struct EnvAdmission {
     pub env: Arc<Env>,
-    pub generation: u64,
+    pub generation: Generation,
 }
 
 impl Admission for EnvAdmission {
@@ -78,7 +78,7 @@ async fn admit(env: &Env, applicant: &Applicant) -> Result<NodeId, Refused> {
 fn answer(
     state: &State,
     node: NodeId,
-    generation: u64,
+    generation: Generation,
     applicant: &Applicant,
 ) -> Result<Admitted, Refused> {
     let authority = state.authority();
@@ -103,7 +103,8 @@ fn answer(
     });
     Ok(Admitted {
         environment: environment.0,
-        generation,
+        generation: generation.number,
+        recovery: generation.nonce,
         node,
         authority: authority.certificate.clone(),
         certificate,

@@ -5,14 +5,15 @@ use crate::config::Config;
 use crate::env::{Env, Machine, merge};
 use crate::node::{Groups, MeshPeers};
 use anyhow::{Context, Result, anyhow, bail};
-use bootstrap::{AuthorityKey, Member};
+use bootstrap::{AuthorityKey, Member, REPAIR};
 use host::Host;
-use mesh::Transport;
+use mesh::{CallError, Transport};
+use protocol::Lane;
 use raft::{ENV_GROUP, GroupClass, GroupConfig, RaftGroup, Wal, WalConfig};
 use repr::NodeId;
 use state::command::{Command, Gateway};
 use state::state::FIRST_NODE;
-use state::{Authority, NodeOp, NodeStatus, Outcome, State};
+use state::{Authority, Node, NodeOp, NodeStatus, Outcome, State};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use std::time::Duration;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How often the user is told that nothing has been found yet.
 const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// A node that was given up as lost has this long to answer.
+const LOST_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the others are told of this node.
 pub(super) struct Place {
@@ -158,8 +162,7 @@ async fn initialize(env: &Env, host: &Host, member: &Member) -> Result<()> {
     let identity = member.data_dir.identity();
     if identity.formed {
         bail!(
-            "{} belongs to environment {}, which has been in use, but its log and snapshots hold nothing of it: acknowledged writes would be lost. \
-             Restore the directory from a copy, or start with an empty one",
+            "{} belongs to environment {}, which has been in use, but its log and snapshots hold nothing of it: acknowledged writes would be lost. {REPAIR}",
             member.data_dir.path().display(),
             identity.environment
         );
@@ -181,8 +184,7 @@ fn check_environment(state: &State, member: &Member) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "{} holds the log of environment {:032x} but says it belongs to {}: files of two environments are mixed. \
-         Restore the directory from a copy, or start with an empty one",
+        "{} holds the log of environment {:032x} but says it belongs to {}: files of two environments are mixed. {REPAIR}",
         member.data_dir.path().display(),
         state.environment(),
         identity.environment
@@ -221,7 +223,7 @@ async fn admit_founders(
     Ok(())
 }
 
-/// After a recovery: the other nodes are gone for ever. Their old generation is refused by the mesh already.
+/// After a recovery: the other nodes are gone for ever. Their old generation, or another recovery's, is refused by the mesh already.
 async fn remove_the_lost(env: &Env, host: &Host, own: NodeId) -> Result<()> {
     // It may have been draining, and one active node has to remain.
     let stay = NodeOp::SetStatus {
@@ -231,7 +233,11 @@ async fn remove_the_lost(env: &Env, host: &Host, own: NodeId) -> Result<()> {
     accepted(propose(env, host, &Command::Node(stay)).await?)?;
     let state = env.storage().view();
     let others = state.nodes().values().filter(|node| node.id != own);
-    for lost in others.filter(|node| node.status != NodeStatus::Removed) {
+    let lost: Vec<_> = others
+        .filter(|node| node.status != NodeStatus::Removed)
+        .collect();
+    look_for(env, host, &lost).await;
+    for lost in lost {
         tracing::warn!(node = %lost.id, "a node that was lost is removed from the environment");
         let remove = NodeOp::SetStatus {
             node: lost.id,
@@ -240,6 +246,18 @@ async fn remove_the_lost(env: &Env, host: &Host, own: NodeId) -> Result<()> {
         accepted(propose(env, host, &Command::Node(remove)).await?)?;
     }
     Ok(())
+}
+
+/// Tells whoever should be lost and is not that it is not part of this environment any more, and the user why.
+async fn look_for(env: &Env, host: &Host, lost: &[&Arc<Node>]) {
+    let asks = lost.iter().map(|node| async move {
+        let (transport, clock) = (env.transport(), &*host.clock);
+        let asked = mesh::ping(&**transport, clock, node.id, Lane::Control, LOST_WITHIN).await;
+        if let Err(CallError::Rejected { reason, .. }) = asked {
+            tracing::warn!(node = %node.id, reason, "a node that should be lost is still there");
+        }
+    });
+    futures::future::join_all(asks).await;
 }
 
 /// Proposes until it is known to be done. What a start proposes may be proposed twice.

@@ -116,7 +116,7 @@ fn member() -> (QuicTransport, Authority, NodeName) {
     let certificate = authority.issue(name, key.public_key()).unwrap();
     let identity = Identity {
         name,
-        generation: 1,
+        generation: crate::Generation::FIRST,
         incarnation: 1,
         process: 1,
     };

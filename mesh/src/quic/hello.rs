@@ -10,7 +10,7 @@ use repr::NodeId;
 use rustls::pki_types::CertificateDer;
 
 use super::tls;
-use crate::{EnvironmentId, Identity, NodeName};
+use crate::{EnvironmentId, Generation, Identity, NodeName};
 
 /// Codes of closed connections. They are part of the protocol.
 pub(crate) const CLOSED_STOPPING: VarInt = VarInt::from_u32(1);
@@ -21,7 +21,7 @@ pub(super) const CLOSED_REPLACED: VarInt = VarInt::from_u32(4);
 const MAGIC: [u8; 8] = *b"CLUSTERD";
 /// The magic and the version: all that nodes of every version can read.
 const PREFIX_BYTES: usize = 10;
-const BODY_BYTES: usize = 16 + 8 + 8 + 8 + 8 + 1;
+const BODY_BYTES: usize = 16 + 8 + 8 + 8 + 8 + 8 + 1;
 
 /// Why two nodes do not talk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +45,22 @@ pub(super) enum Rejection {
     },
     #[error("node {found} answered where node {expected} should be")]
     OtherNode { expected: NodeId, found: NodeId },
-    #[error("it is of generation {theirs} of the environment, this node of {ours}")]
-    Generation { ours: u64, theirs: u64 },
+    #[error(
+        "it is of generation {theirs} of the environment, this node of generation {ours}: the environment was recovered without the one whose generation is lower, whose data \
+         directory has no say any more; empty it and let it join anew"
+    )]
+    Generation {
+        ours: Generation,
+        theirs: Generation,
+    },
+    #[error(
+        "it is of generation {theirs} of the environment, this node of generation {ours}: clusterd recover apply was run on more than one node, and made environments that have \
+         nothing to do with each other; keep one of them, empty the data directories of the others and let those nodes join anew"
+    )]
+    Recovered {
+        ours: Generation,
+        theirs: Generation,
+    },
     #[error("two nodes claim to be {0}")]
     Twice(NodeId),
     #[error(
@@ -80,7 +94,8 @@ impl Hello {
         out.put_u16_le(self.version);
         out.put_u128_le(environment.0);
         out.put_u64_le(node.0);
-        out.put_u64_le(generation);
+        out.put_u64_le(generation.number);
+        out.put_u64_le(generation.nonce);
         out.put_u64_le(incarnation);
         out.put_u64_le(process);
         out.put_u8(self.lane.code());
@@ -93,7 +108,10 @@ impl Hello {
         let node = NodeId(b.try_get_u64_le().ok()?);
         let identity = Identity {
             name: NodeName { environment, node },
-            generation: b.try_get_u64_le().ok()?,
+            generation: Generation {
+                number: b.try_get_u64_le().ok()?,
+                nonce: b.try_get_u64_le().ok()?,
+            },
             incarnation: b.try_get_u64_le().ok()?,
             process: b.try_get_u64_le().ok()?,
         };
@@ -121,11 +139,12 @@ impl Hello {
         if other.name.node == mine.name.node {
             return Err(Rejection::Twice(mine.name.node));
         }
-        if other.generation != mine.generation {
-            return Err(Rejection::Generation {
-                ours: mine.generation,
-                theirs: other.generation,
-            });
+        let (ours, theirs) = (mine.generation, other.generation);
+        if ours.number != theirs.number {
+            return Err(Rejection::Generation { ours, theirs });
+        }
+        if ours.nonce != theirs.nonce {
+            return Err(Rejection::Recovered { ours, theirs });
         }
         Ok(())
     }
@@ -182,6 +201,10 @@ mod tests {
     use super::*;
 
     fn hello(environment: u128, node: u64, generation: u64) -> Hello {
+        recovered(environment, node, generation, 0)
+    }
+
+    fn recovered(environment: u128, node: u64, number: u64, nonce: u64) -> Hello {
         Hello {
             version: 1,
             identity: Identity {
@@ -189,7 +212,7 @@ mod tests {
                     environment: EnvironmentId(environment),
                     node: NodeId(node),
                 },
-                generation,
+                generation: Generation { number, nonce },
                 incarnation: 4,
                 process: 99,
             },
@@ -199,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_hello_comes_back_and_its_bytes_stay() {
-        let hello = hello(1, 2, 3);
+        let hello = recovered(1, 2, 3, 5);
         let bytes = hello.encode();
         assert_eq!(bytes.len(), PREFIX_BYTES + BODY_BYTES);
         let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
@@ -208,6 +231,7 @@ mod tests {
             + "01000000000000000000000000000000"
             + "0200000000000000"
             + "0300000000000000"
+            + "0500000000000000"
             + "0400000000000000"
             + "6300000000000000"
             + "02";
@@ -229,7 +253,11 @@ mod tests {
         ));
         assert!(matches!(
             check(hello(1, 2, 2)),
-            Err(Rejection::Generation { ours: 1, theirs: 2 })
+            Err(Rejection::Generation { .. })
+        ));
+        assert!(matches!(
+            recovered(1, 1, 2, 7).check(&recovered(1, 2, 2, 8), hello(1, 2, 2).identity.name),
+            Err(Rejection::Recovered { .. })
         ));
         assert_eq!(check(hello(1, 1, 1)), Err(Rejection::Twice(NodeId(1))));
         let other = hello(1, 3, 1).identity.name;

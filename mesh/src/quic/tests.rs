@@ -12,7 +12,7 @@ mod traffic;
 
 use super::*;
 use crate::ca::{Authority, Credentials, NodeKey};
-use crate::{EnvironmentId, Identity, NodeName, Refusal, Request};
+use crate::{EnvironmentId, Generation, Identity, NodeName, Refusal, Request};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Answers with the request's body.
@@ -60,7 +60,7 @@ impl World {
         static PROCESSES: AtomicU64 = AtomicU64::new(1);
         let identity = Identity {
             name: self.name(node),
-            generation: 1,
+            generation: Generation::FIRST,
             incarnation: 1,
             process: PROCESSES.fetch_add(1, Relaxed),
         };

@@ -42,7 +42,7 @@ async fn a_certificate_of_the_authority_for_another_environment_is_refused() {
 async fn another_version_is_refused_in_words() {
     let world = World::new(1);
     let mut two = world.config(2);
-    two.version = 2;
+    two.version = crate::PROTOCOL_VERSION - 1;
     let [one_hears, two_hears] = both_refuse(world.config(1), two).await;
     for reason in [&one_hears, &two_hears] {
         assert!(reason.contains("a peer of another version"), "{reason}");
@@ -50,7 +50,7 @@ async fn another_version_is_refused_in_words() {
     // Node 2 read node 1's hello first, and said so.
     assert_eq!(
         one_hears,
-        "the other side says: a peer of another version: it speaks version 1 of the mesh protocol, this node version 2"
+        "the other side says: a peer of another version: it speaks version 2 of the mesh protocol, this node version 1"
     );
 }
 
@@ -58,9 +58,33 @@ async fn another_version_is_refused_in_words() {
 async fn another_generation_is_refused() {
     let world = World::new(1);
     let mut two = world.config(2);
-    two.identity.generation = 2;
-    for reason in both_refuse(world.config(1), two).await {
-        assert!(reason.contains("generation"), "{reason}");
+    two.identity.generation = Generation {
+        number: 2,
+        nonce: 8,
+    };
+    let [one_hears, two_hears] = both_refuse(world.config(1), two).await;
+    for reason in [&one_hears, &two_hears] {
+        let clear = reason.contains("recovered without the one whose generation is lower");
+        assert!(clear && reason.contains("join anew"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn two_recoveries_of_one_environment_refuse_each_other() {
+    let world = World::new(1);
+    let recovered = |node, nonce| {
+        let mut config = world.config(node);
+        config.identity.generation = Generation { number: 2, nonce };
+        config
+    };
+    for reason in both_refuse(recovered(1, 7), recovered(2, 8)).await {
+        let which = reason.contains("2 (recovery 0000000000000007)")
+            && reason.contains("2 (recovery 0000000000000008)");
+        assert!(which, "{reason}");
+        assert!(
+            reason.contains("recover apply was run on more than one node"),
+            "{reason}"
+        );
     }
 }
 
