@@ -52,6 +52,12 @@ impl Election {
         }
     }
 
+    /// How long a leader goes on without a word from a quorum: longer than an election takes, so that followers who are slow for once do not count.
+    pub fn quorum_patience(self) -> Duration {
+        let (_, _, most) = self.millis();
+        Duration::from_millis(2 * most)
+    }
+
     /// How long a request waits for a leader to appear before it gives up: two rounds of election.
     pub fn leader_wait(self) -> Duration {
         let (_, _, most) = self.millis();

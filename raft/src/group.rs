@@ -22,6 +22,7 @@ use openraft::{Raft, ReadPolicy, ServerState};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use crate::error::{GroupError, ProposeError, ReadError};
+use crate::hearing::Hearing;
 use crate::machine::{Machine, Shared, StateMachine};
 use crate::network::{Network, Server};
 use crate::peers::{PeerError, Peers, Responder, RpcKind};
@@ -130,6 +131,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
             alone: AtomicBool::new(false),
             follows: AtomicBool::new(false),
             read_nanos: AtomicU64::new(0),
+            hearing: Hearing::default(),
             stopped: AtomicBool::new(false),
             fatal,
         });
@@ -348,8 +350,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
         if metrics.state != ServerState::Leader {
             return false;
         }
-        let (_, _, most) = config.election.millis();
-        let recent = Duration::from_millis(2 * most);
+        let recent = config.election.quorum_patience();
         let acked = metrics.last_quorum_acked.as_ref();
         voters.all(|voter| voter == config.node) || acked.is_some_and(|at| at.elapsed() <= recent)
     }

@@ -17,6 +17,7 @@ mod codec;
 mod config;
 mod error;
 mod group;
+mod hearing;
 mod machine;
 mod network;
 mod peers;

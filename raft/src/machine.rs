@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::replay_cost;
 use crate::error::{GroupError, SnapshotError};
 use crate::group::GroupStatus;
+use crate::hearing::Hearing;
 use crate::snapshot::{SnapshotDir, SnapshotFile};
 use crate::types::{EntryPayload, LogId, Response, SnapshotMeta, StoredMembership, Types, log_pos};
 use crate::wal::LogPos;
@@ -109,6 +110,8 @@ pub(crate) struct Shared {
     pub follows: AtomicBool,
     /// When somebody last asked this node's core for a read position, in nanoseconds of the host's clock.
     pub read_nanos: AtomicU64,
+    /// Whether the peers answer this node while it leads.
+    pub hearing: Hearing,
     /// The group has been shut down.
     pub stopped: AtomicBool,
     pub fatal: FatalHook,
@@ -132,6 +135,7 @@ impl Shared {
         self.alone.store(alone, Ordering::Relaxed);
         let follows = status.leader.is_some_and(|leader| leader != own);
         self.follows.store(follows, Ordering::Relaxed);
+        self.hearing.set_voters(&status.voters);
     }
 }
 

@@ -77,6 +77,18 @@ impl Client {
         decode(&answer).ok_or_else(|| PeerError::Refused("the answer cannot be read".to_owned()))
     }
 
+    /// Whether this node is still heard in return, see [`crate::hearing`].
+    fn may_append(&self, term: u64) -> bool {
+        let Shared {
+            config,
+            host,
+            hearing,
+            ..
+        } = &*self.shared;
+        let patience = config.election.quorum_patience();
+        hearing.may_send(config.node, term, host.clock.now(), patience)
+    }
+
     fn rpc_error(&self, action: RPCTypes, timeout: Duration, error: PeerError) -> RPCError<Types> {
         match error {
             PeerError::Unreachable(_) | PeerError::Refused(_) => {
@@ -148,6 +160,12 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let ttl = option.hard_ttl();
+        let term = rpc.vote.leader_id.term;
+        if !self.may_append(term) {
+            return Err(RPCError::Unreachable(Unreachable::from_string(
+                "silent: no quorum answers this node",
+            )));
+        }
         let answer = self
             .call(
                 RpcKind::AppendEntries,
@@ -156,6 +174,10 @@ impl RaftNetworkV2<Types> for Client {
                 rpc::decode_appended,
             )
             .await;
+        if answer.is_ok() {
+            let now = self.shared.host.clock.now();
+            self.shared.hearing.answered(self.target, term, now);
+        }
         answer.map_err(|e| self.rpc_error(RPCTypes::AppendEntries, ttl, e))
     }
 

@@ -148,6 +148,7 @@ scripts! {
     h28_the_lease_of_a_dead_gateway_ends,
     h30_answers_find_their_requests,
     h38_a_late_duplicate_of_an_ended_session_is_refused,
+    a_leader_that_hears_nobody_gives_way,
     minority_fails_fast_and_reads_what_it_has,
     chaos,
 }

@@ -66,6 +66,7 @@ impl StoreBuilder<Types, GroupStore, Machine> for Builder {
             alone: true.into(),
             follows: false.into(),
             read_nanos: 0.into(),
+            hearing: Default::default(),
             stopped: false.into(),
             fatal,
         };
