@@ -16,7 +16,6 @@ pub mod generator;
 pub mod http;
 pub mod lead;
 pub mod node;
-pub mod planted;
 mod recover;
 pub mod replica;
 pub mod server;

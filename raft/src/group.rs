@@ -30,7 +30,7 @@ use crate::snapshot::SnapshotDir;
 use crate::store::GroupStore;
 use crate::types::{Member, Payload, Response, Types, log_pos};
 use crate::wal::{LogPos, Wal};
-use crate::{FatalHook, GroupConfig, GroupId, planted, runtime};
+use crate::{FatalHook, GroupConfig, GroupId, runtime};
 
 /// Unit of the limit on proposals in flight.
 const PERMIT_BYTES: usize = 1024;

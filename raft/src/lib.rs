@@ -21,7 +21,6 @@ mod hearing;
 mod machine;
 mod network;
 mod peers;
-pub mod planted;
 mod recover;
 mod rpc;
 mod runtime;

@@ -137,7 +137,8 @@ fn only_the_arrows_of_the_table_exist() {
                 .map(|d| format!("{name} -> {d}")),
         );
         // Tests may use the test support on top.
-        let support = |d: &String| d == "harness" || allowed.contains(d) || d == name;
+        let support =
+            |d: &String| d == "harness" || d == "scripts" || allowed.contains(d) || d == name;
         wrong.extend(
             package
                 .development

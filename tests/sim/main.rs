@@ -83,8 +83,7 @@ fn run_alone() {
 #[cfg(feature = "planted")]
 fn plant(bug: &str) {
     let chosen = ["h1", "h2", "h5"].into_iter().find(|known| *known == bug);
-    raft::planted::choose(chosen);
-    clusterd::planted::choose(chosen);
+    planted::choose(chosen);
 }
 
 #[cfg(not(feature = "planted"))]

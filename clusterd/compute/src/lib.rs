@@ -26,7 +26,6 @@ mod feed;
 mod footprint;
 mod mailbox;
 mod peek;
-pub mod planted;
 mod render;
 mod replica;
 mod rows;

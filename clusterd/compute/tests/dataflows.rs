@@ -212,6 +212,20 @@ fn plans() -> Vec<(&'static str, Dataflow)> {
             ),
         ),
         (
+            "two of many that are alike",
+            view(
+                Node::TopK {
+                    input: Box::new(get(1)),
+                    plan: TopKPlan {
+                        order_key: order[..1].to_vec(),
+                        ..top(Some(2), 0)
+                    },
+                },
+                ARITY,
+                &[0],
+            ),
+        ),
+        (
             "all but the first",
             view(
                 Node::TopK {
@@ -480,14 +494,8 @@ fn peeked(engine: &mut Engine, arity: usize, ts: u64) -> Result<Vec<(Row, Diff)>
 
 fn check(name: &str, dataflow: &Dataflow, workers: usize, seed: u64) {
     let mut random = Random(seed);
-    let mut engine = Engine::new(ReplicaConfig {
-        workers,
-        ..ReplicaConfig::default()
-    });
+    let mut engine = replica(workers);
     let mut tables: Tables = (1..=3).map(|shard| (shard, vec![])).collect();
-    for shard in 1..=3 {
-        engine.create_table(shard, vec![]);
-    }
     let mut history: BTreeMap<u64, Tables> = BTreeMap::new();
     let as_of = 1 + random.below(10);
     let ExportKind::Index { types, .. } = &dataflow.exports[0].kind else {
@@ -520,6 +528,71 @@ fn dataflows_mean_what_their_plans_mean() {
             check(name, &dataflow, 1 + (seed % 2) as usize, seed);
         }
     }
+}
+
+/// A replica with empty tables.
+fn replica(workers: usize) -> Engine {
+    let engine = Engine::new(ReplicaConfig {
+        workers,
+        ..ReplicaConfig::default()
+    });
+    (1..=3).for_each(|shard| engine.create_table(shard, vec![]));
+    engine
+}
+
+/// Whatever two replicas have been through, they hold the same at the same time: one has one worker and has seen every commit as it came; the other has two, builds the dataflow
+/// late, from what the history has become, and hears the rows of each commit in another order.
+fn check_agreement(name: &str, dataflow: &Dataflow, seed: u64) {
+    let mut random = Random(seed);
+    let (mut early, mut late) = (replica(1), replica(2));
+    let ExportKind::Index { types, .. } = &dataflow.exports[0].kind else {
+        panic!("an index")
+    };
+    let arity = types.len();
+    let begin = early.upper();
+    early.create(dataflow.clone(), begin);
+    let mut tables: Tables = (1..=3).map(|shard| (shard, vec![])).collect();
+    let (as_of, mut last) = (begin + 10 + random.below(10), begin);
+    while last < as_of + 15 {
+        let writes = random_writes(&mut random, &mut tables);
+        let mut reversed = writes.clone();
+        reversed.reverse();
+        reversed.iter_mut().for_each(|(_, rows)| rows.reverse());
+        last = early.commit(writes);
+        assert_eq!(late.commit(reversed), last);
+        if last == as_of + 3 {
+            late.create(dataflow.clone(), as_of);
+        }
+    }
+    for ts in as_of..=last {
+        assert_eq!(
+            peeked(&mut early, arity, ts),
+            peeked(&mut late, arity, ts),
+            "{name}, seed {seed}: two replicas differ at {ts}"
+        );
+    }
+    early.replica.shutdown();
+    late.replica.shutdown();
+}
+
+#[test]
+fn replicas_agree_at_every_time() {
+    for (name, dataflow) in plans() {
+        for seed in 1..=2 {
+            check_agreement(name, &dataflow, seed);
+        }
+    }
+}
+
+/// It is chosen for the whole process: run this test alone.
+#[cfg(feature = "planted")]
+#[test]
+fn a_planted_bug_of_agreement_is_caught() {
+    planted::choose(Some("h25"));
+    let missed = std::panic::catch_unwind(replicas_agree_at_every_time);
+    planted::choose(None);
+    assert!(missed.is_err(), "nothing notices the bug h25");
+    replicas_agree_at_every_time();
 }
 
 /// A view over an index, and a join of two indexes, see what the indexes see.

@@ -110,9 +110,9 @@ fn peeks_wait_for_the_command_that_they_follow() {
 #[cfg(feature = "planted")]
 #[test]
 fn a_planted_bug_is_caught() {
-    compute::planted::choose(Some("h34"));
+    planted::choose(Some("h34"));
     let missed = std::panic::catch_unwind(peeks_wait_for_the_command_that_they_follow);
-    compute::planted::choose(None);
+    planted::choose(None);
     assert!(missed.is_err(), "nothing notices the bug h34");
     peeks_wait_for_the_command_that_they_follow();
 }

@@ -12,7 +12,6 @@ use crate::Controller;
 use crate::desired::shards;
 use crate::event::Action;
 use crate::order::creation_order;
-use crate::planted;
 use crate::retry::Due;
 
 impl Controller {

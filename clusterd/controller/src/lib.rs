@@ -2,7 +2,8 @@
 //!
 //! What this is: a pure state machine. [`Controller::step`] takes an [`Event`] and appends [`Action`]s; a driver (`clusterd`) carries those
 //! out. What this is not: no sockets, no clock, no log. The group's replicated state is [`log::LogState`], applied by the driver, which
-//! tells the controller what was committed. Peeks never pass `step`: they need only a [`holds::Hold`] and a [`routes::Route`].
+//! tells the controller what was committed. Peeks never pass `step`: they need only a [`holds::Hold`] and [`routes::Route`]s, and
+//! [`asking::Asking`] says which of those to take and which answer counts.
 //!
 //! The life of a dataflow: a catalog entry with a plan appears in the controller's wishes ([`Event::CatalogChanged`]) at the timestamp
 //! that created it, with its inputs held there by ENV. Each replica is told to create it. From then on every tick proposes a *grant* for it:
@@ -25,6 +26,7 @@
 //! * Commands are numbered from 1 per epoch and replica, over all connections to it; what was lost with a connection leaves a gap before the next Hello.
 //! * Temporary dataflows (subscriptions, one-shot queries) are not in the log: a new leader drops them and their owners ask again.
 
+pub mod asking;
 mod controller;
 pub mod desired;
 mod event;
@@ -33,7 +35,6 @@ pub mod holds;
 pub mod log;
 mod order;
 pub mod placement;
-pub mod planted;
 mod replica;
 mod resume;
 mod retry;
@@ -43,6 +44,7 @@ mod transient;
 #[cfg(test)]
 mod tests;
 
+pub use asking::{Asking, Next};
 pub use controller::{Config, Controller};
 pub use desired::Desired;
 pub use event::{Action, Event, ExportFrontier};

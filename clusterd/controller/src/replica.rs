@@ -10,7 +10,6 @@ use crate::controller::{Leading, create};
 use crate::desired::Desired;
 use crate::event::{Action, ExportFrontier};
 use crate::order::creation_order;
-use crate::planted;
 use crate::retry::Failure;
 
 /// A connected replica.

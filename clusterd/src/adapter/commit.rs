@@ -8,7 +8,6 @@
 
 use crate::adapter::error::{Result, SqlError};
 use crate::env::{Applied, Env};
-use crate::planted;
 use futures::stream::{FuturesUnordered, StreamExt};
 use host::metrics::{
     BYTES_BUCKETS, BusyMeter, COUNT_BUCKETS, Histogram, IntGauge, SECONDS_BUCKETS, gauge, histogram,

@@ -5,7 +5,6 @@
 
 use crate::adapter::error::{Result, SqlError};
 use crate::env::Env;
-use crate::planted;
 use host::metrics::{BusyMeter, COUNT_BUCKETS, Histogram, SECONDS_BUCKETS, histogram};
 use parking_lot::Mutex;
 use repr::Timestamp;

@@ -9,7 +9,9 @@ use super::site::{Site, peek};
 use super::{PeekRequest, Rows, Shared, TransientQuery};
 use crate::adapter::error::SqlError;
 use compute::ReplicaHandle;
-use controller::{Controller, ExportFrontier, Hold, HoldError, HoldTable, Route, Routes};
+use controller::{
+    Asking, Controller, ExportFrontier, Hold, HoldError, HoldTable, Next, Route, Routes,
+};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use host::{BoxFuture, Instant};
@@ -359,35 +361,27 @@ impl Lead {
         pending: &mut Pending<'_>,
         request: &PeekRequest,
     ) -> Try<PeekResponse> {
-        let mut routes = self.by_nearness(pending.id);
+        let mut asking = Asking::new(self.by_nearness(pending.id));
         let mut asked = FuturesUnordered::new();
-        let mut refusal = Refusal::Stopping;
         let hedge = self.shared.host.clock.sleep(HEDGE);
         tokio::pin!(hedge);
-        let mut ask_now = usize::from(!routes.is_empty());
+        let mut next = asking.begin();
         loop {
-            for route in routes.drain(..std::mem::take(&mut ask_now)) {
-                asked.push(self.send(pending.id, request, route));
-                pending.unanswered += 1;
-            }
-            tokio::select! {
-                biased;
-                Some(answer) = asked.next() => {
-                    pending.unanswered -= 1;
-                    match answer {
-                        PeekResponse::Refused(why) => {
-                            refusal = why;
-                            ask_now = routes.len();
-                        }
-                        PeekResponse::Rows(_) | PeekResponse::Error(_) => return Ok(answer),
-                    }
-                    if asked.is_empty() && routes.is_empty() {
-                        return Ok(PeekResponse::Refused(refusal));
-                    }
+            pending.unanswered = asking.unanswered();
+            match next {
+                Next::Answer(answer) => return Ok(answer),
+                Next::Ask(routes) => {
+                    let sent = routes.into_iter();
+                    asked.extend(sent.map(|route| self.send(pending.id, request, route)));
                 }
-                () = &mut hedge, if !routes.is_empty() => ask_now = routes.len(),
-                else => return Ok(PeekResponse::Refused(refusal)),
+                Next::Wait => {}
             }
+            next = tokio::select! {
+                biased;
+                Some(answer) = asked.next() => asking.answered(answer),
+                () = &mut hedge, if asking.has_others() => asking.slow(),
+                else => return Ok(PeekResponse::Refused(Refusal::Stopping)),
+            };
         }
     }
 

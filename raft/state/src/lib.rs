@@ -23,7 +23,6 @@
 pub mod catalog;
 pub mod command;
 pub mod node;
-pub mod planted;
 pub mod shard;
 pub mod state;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use plan::{EvalError, ScalarExpr};
 use repr::{Datum, Diff, Row, RowArena};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 /// The collection's first rows per group, and errors of the limit.
@@ -82,8 +83,19 @@ impl Ord for Ordered {
                 return by_column;
             }
         }
-        self.row.cmp(&other.row)
+        match planted::is("h25") {
+            true => by_chance(&self.row).cmp(&by_chance(&other.row)),
+            false => self.row.cmp(&other.row),
+        }
     }
+}
+
+/// The planted bug `h25`: an order that each worker has for itself.
+fn by_chance(row: &Row) -> u64 {
+    thread_local! {
+        static ORDER: RandomState = RandomState::new();
+    }
+    ORDER.with(|order| order.hash_one(row.as_bytes()))
 }
 
 fn compare(a: Datum<'_>, b: Datum<'_>, order: &ColumnOrder) -> Ordering {

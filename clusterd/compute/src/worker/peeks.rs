@@ -3,7 +3,6 @@
 use super::ComputeWorker;
 use crate::mailbox::Mailbox;
 use crate::peek::{MfpCache, PeekTask, answer};
-use crate::planted;
 use crate::types::T;
 use protocol::compute::{Epoch, PeekId, Refusal};
 use repr::GlobalId;

@@ -9,10 +9,13 @@ use goldenscript::Context;
 use plan::lir::{Dataflow, Export, ExportKind, IndexImport, SourceImport};
 use plan::mir::Id;
 use plan::{EvalError, Mfp};
-use protocol::compute::{Command, Epoch, InventoryEntry, PeekId, Response, SubscribeBatch};
+use protocol::compute::{
+    Command, Epoch, InventoryEntry, PeekId, PeekResponse, PeekRows, Refusal, Response,
+    SubscribeBatch,
+};
 use repr::{Datum, GlobalId, ReplicaId, Row, ShardId, Timestamp};
 
-use crate::{Action, Config, Controller, Desired, Event, Hold};
+use crate::{Action, Asking, Config, Controller, Desired, Event, Hold, Next};
 
 /// Times in scripts are small; grants trail by this much.
 const READ_WINDOW_US: u64 = 10;
@@ -21,6 +24,7 @@ struct Runner {
     controller: Controller,
     wanted: BTreeMap<GlobalId, Desired>,
     holds: BTreeMap<String, Hold>,
+    asking: Asking,
 }
 
 impl Runner {
@@ -34,6 +38,7 @@ impl Runner {
             controller,
             wanted: BTreeMap::new(),
             holds: BTreeMap::new(),
+            asking: Asking::new(vec![]),
         }
     }
 
@@ -197,6 +202,32 @@ fn show(action: &Action) -> String {
         Action::Failed {
             id, replica, last, ..
         } => format!("failed {} on {replica} last={last}", id.0),
+    }
+}
+
+fn answer(text: (&str, Option<&str>)) -> Result<PeekResponse, Box<dyn Error>> {
+    Ok(match text {
+        ("rows", None) => PeekResponse::Rows(PeekRows::default()),
+        ("error", None) => PeekResponse::Error(EvalError::division_by_zero()),
+        ("refused", Some(why)) => {
+            let known = [Refusal::UnknownId, Refusal::HoldLost, Refusal::Stopping];
+            let found = known.into_iter().find(|r| format!("{r:?}") == why);
+            PeekResponse::Refused(found.ok_or("no such refusal")?)
+        }
+        other => return Err(format!("no answer: {other:?}").into()),
+    })
+}
+
+fn show_next(next: &Next) -> String {
+    match next {
+        Next::Ask(routes) => {
+            let names = routes.iter().map(|route| format!(" {}", route.replica));
+            format!("ask{}\n", names.collect::<String>())
+        }
+        Next::Wait => "wait\n".to_owned(),
+        Next::Answer(PeekResponse::Rows(_)) => "answer: rows\n".to_owned(),
+        Next::Answer(PeekResponse::Error(error)) => format!("answer: error {}\n", error.sqlstate),
+        Next::Answer(PeekResponse::Refused(refusal)) => format!("answer: refused {refusal:?}\n"),
     }
 }
 
@@ -401,6 +432,21 @@ impl goldenscript::Runner for Runner {
             "cancel" => self.step(Event::CancelPeek {
                 id: PeekId(number(&mut args)?.into()),
             }),
+            // ask: a read comes in.
+            "ask" => {
+                self.asking = Asking::new(self.controller.routes().all());
+                show_next(&self.asking.begin())
+            }
+            // slow: its answer takes long.
+            "slow" => show_next(&self.asking.slow()),
+            // answer rows | error | refused=WHY: of one that was asked.
+            "answer" => {
+                let answer = match args.next_pos() {
+                    Some(word) => answer((word, None))?,
+                    None => answer(("refused", args.take_key("refused")))?,
+                };
+                show_next(&self.asking.answered(answer))
+            }
             // What the peek path sees.
             "show" => {
                 let mut output = String::new();
@@ -426,39 +472,23 @@ impl goldenscript::Runner for Runner {
     }
 }
 
+/// Where the scripts are.
+const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+
 #[test]
 fn scripts() -> std::io::Result<()> {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
-    let mut paths = std::fs::read_dir(dir)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    paths.sort();
-    assert!(!paths.is_empty());
-    paths
-        .iter()
-        .try_for_each(|path| goldenscript::run(&mut Runner::new(), path))
+    scripts::run_all(DIR, Runner::new)
 }
 
-/// Each planted bug changes what the script of its hazard prints. One is chosen for the whole process: run this test alone.
+/// One is chosen for the whole process: run this test alone.
 #[cfg(feature = "planted")]
 #[test]
 fn planted_bugs_are_caught() -> std::io::Result<()> {
-    for (bug, script) in [
+    let bugs = [
         ("h7", "compaction_waits_for_grant"),
         ("h16", "compaction_waits_for_grant"),
+        ("h35", "rows_beat_refusals"),
         ("h37", "other_hash_is_replaced"),
-    ] {
-        let path = format!("{}/tests/scripts/{script}", env!("CARGO_MANIFEST_DIR"));
-        let expected = std::fs::read_to_string(path)?;
-        let same = || {
-            let output = goldenscript::generate(&mut Runner::new(), &expected);
-            output.is_ok_and(|output| output == expected)
-        };
-        crate::planted::choose(Some(bug));
-        let missed = same();
-        crate::planted::choose(None);
-        assert!(!missed, "{script} does not notice the bug {bug}");
-        assert!(same(), "{script} without a bug");
-    }
-    Ok(())
+    ];
+    scripts::catch(DIR, &bugs, Runner::new)
 }

@@ -7,7 +7,6 @@ use repr::{ShardId, Timestamp};
 
 use super::{Applied, Changes, State};
 use crate::command::{Batch, Command, Gateway, Outcome};
-use crate::planted;
 use crate::shard::Batch as Updates;
 
 /// Timestamps stay below this, so that sums of them cannot overflow; a clock beyond it is ignored.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use repr::NodeId;
 
 use crate::command::{Gateway, Outcome, Session, Token};
-use crate::planted;
 
 /// Sessions are spread over this many maps, so that a write copies a small part of them.
 const BUCKETS: u64 = 64;

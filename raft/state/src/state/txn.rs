@@ -10,7 +10,6 @@ use super::sessions::Admission;
 use super::stage::{StagedShard, Stages};
 use super::{ROW_OVERHEAD_BYTES, STORED_BYTES_MAX, State};
 use crate::command::{Check, Outcome, Txn};
-use crate::planted;
 use crate::shard::{BATCH_BYTES_MAX, Batch, Entry, KeyList, Shard, consolidate, row_hash};
 
 /// What a transaction does to one shard, checked and ready.

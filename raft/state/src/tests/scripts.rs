@@ -493,40 +493,23 @@ impl goldenscript::Runner for Runner {
     }
 }
 
+/// Where the scripts are.
+const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+
 #[test]
 fn scripts() -> std::io::Result<()> {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
-    let mut paths = std::fs::read_dir(dir)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    paths.sort();
-    assert!(!paths.is_empty());
-    paths
-        .iter()
-        .try_for_each(|path| goldenscript::run(&mut Runner::new(), path))
+    scripts::run_all(DIR, Runner::new)
 }
 
-/// Each planted bug changes what the script of its hazard prints. One is chosen for the whole process: run this test alone.
+/// One is chosen for the whole process: run this test alone.
 #[cfg(feature = "planted")]
 #[test]
 fn planted_bugs_are_caught() -> std::io::Result<()> {
-    for (bug, script) in [
+    let bugs = [
         ("h13", "retries_are_answered_not_executed"),
         ("h22", "phantoms_conflict"),
         ("h32", "batch_of_mixed_outcomes"),
         ("h38", "late_duplicate_of_an_ended_session_is_refused"),
-    ] {
-        let path = format!("{}/tests/scripts/{script}", env!("CARGO_MANIFEST_DIR"));
-        let expected = std::fs::read_to_string(path)?;
-        let same = || {
-            let output = goldenscript::generate(&mut Runner::new(), &expected);
-            output.is_ok_and(|output| output == expected)
-        };
-        crate::planted::choose(Some(bug));
-        let missed = same();
-        crate::planted::choose(None);
-        assert!(!missed, "{script} does not notice the bug {bug}");
-        assert!(same(), "{script} without a bug");
-    }
-    Ok(())
+    ];
+    scripts::catch(DIR, &bugs, Runner::new)
 }
