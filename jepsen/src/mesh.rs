@@ -13,14 +13,14 @@ mod history;
 mod nemesis;
 mod register;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adya::Workload;
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
-use harness::mesh::Mesh;
+use clap::{Args, ValueEnum};
+use harness::mesh::{Mesh, MeshError};
 use harness::sql::error_text;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -48,6 +48,9 @@ pub struct Options {
     /// Kinds of faults, separated by commas; all of them if not given.
     #[arg(long, value_delimiter = ',')]
     nemesis: Vec<Nemesis>,
+    /// Where the nodes run, and so what cuts them off from each other.
+    #[arg(long, value_enum, default_value_t = Network::Loopback)]
+    network: Network,
     /// No faults at all, only clients.
     #[arg(long, conflicts_with = "nemesis")]
     peace: bool,
@@ -62,6 +65,17 @@ pub struct Options {
     dir: Option<PathBuf>,
     #[arg(long)]
     seed: Option<u64>,
+}
+
+/// What carries the packets between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Network {
+    /// This machine's loopback; a wrapper in each node loses what is cut.
+    Loopback,
+    /// A network namespace for each node on one bridge; the kernel's packet filter drops what is cut. Needs root, iproute2 and nftables: without them the run fails.
+    Namespaces,
+    /// Namespaces, or loopback with a warning where the machine does not permit them.
+    TryNamespaces,
 }
 
 /// The workloads' own state.
@@ -87,7 +101,7 @@ pub async fn run(options: &Options) -> Result<()> {
         .dir
         .clone()
         .unwrap_or_else(|| temporary.path().to_owned());
-    let mut mesh = Mesh::form(&options.binary, &dir, options.nodes).await?;
+    let mut mesh = form(options, &dir).await?;
     let result = clients_and_faults(options, seed, &mut mesh, &dir).await;
     if result.is_err() {
         println!("the nodes printed (end):\n{}", mesh.output_ends());
@@ -100,11 +114,31 @@ pub async fn run(options: &Options) -> Result<()> {
     result.with_context(|| format!("seed {seed}"))
 }
 
+async fn form(options: &Options, dir: &Path) -> Result<Mesh, MeshError> {
+    let Options { binary, nodes, .. } = options;
+    let formed = match options.network {
+        Network::Loopback => return Mesh::form(binary, dir, *nodes).await,
+        Network::Namespaces | Network::TryNamespaces => {
+            Mesh::form_in_namespaces(binary, dir, *nodes).await
+        }
+    };
+    match formed {
+        Err(MeshError::Namespaces(why)) if options.network == Network::TryNamespaces => {
+            let line = "!".repeat(100);
+            println!(
+                "{line}\nNOT RUN IN NETWORK NAMESPACES, NO PACKET IS DROPPED BY THE KERNEL: {why}\nThe nodes run on loopback, and the fault wrapper cuts.\n{line}"
+            );
+            Mesh::form(binary, dir, *nodes).await
+        }
+        formed => formed,
+    }
+}
+
 async fn clients_and_faults(
     options: &Options,
     seed: u64,
     mesh: &mut Mesh,
-    dir: &std::path::Path,
+    dir: &Path,
 ) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     set_up(mesh).await?;
@@ -226,12 +260,7 @@ async fn faults(
 }
 
 /// What must hold when all is over.
-async fn judge(
-    mesh: &mut Mesh,
-    shared: &Shared,
-    workloads: &Workloads,
-    dir: &std::path::Path,
-) -> Result<()> {
+async fn judge(mesh: &mut Mesh, shared: &Shared, workloads: &Workloads, dir: &Path) -> Result<()> {
     for place in 0..mesh.count() {
         let sql = mesh.sql(place).await?;
         let held = workloads

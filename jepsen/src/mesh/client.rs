@@ -69,8 +69,13 @@ impl Shared {
 
     /// Counts how operations ended, for the last lines.
     pub fn count(&self, what: &str, end: &str) {
+        self.add(&format!("{what} {end}"), 1);
+    }
+
+    /// Adds to a counter for the last lines.
+    pub fn add(&self, counter: &str, more: u64) {
         let mut counts = self.counts.lock().expect("counts");
-        *counts.entry(format!("{what} {end}")).or_default() += 1;
+        *counts.entry(counter.to_owned()).or_default() += more;
     }
 
     /// How often a counter of this kind of operation ended so.

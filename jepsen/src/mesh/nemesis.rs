@@ -1,6 +1,8 @@
 //! What is done to the nodes while clients work. Each fault is ended again, and judged while it holds: the nodes that can go on must, soon; those that
 //! cannot must say so.
 
+mod wipe;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,6 +57,8 @@ pub enum Nemesis {
     Noise,
     /// SIGTERM for one node after the other; each must end with status 0.
     Rolling,
+    /// SIGKILL for any node, whose disk is lost: it is refused as it was, removed, and replaced by a new one.
+    Wipe,
 }
 
 /// What a fault needs to know.
@@ -93,6 +97,7 @@ impl Field<'_> {
             Nemesis::ClusterFromEnv => self.cluster_from_env(env, cluster).await,
             Nemesis::Noise => self.noise().await,
             Nemesis::Rolling => self.rolling().await,
+            Nemesis::Wipe => self.wipe(any).await,
         }
     }
 
@@ -342,6 +347,12 @@ impl Field<'_> {
     }
 
     async fn heal(&mut self) -> Result<String> {
+        // What cuts nothing shows nothing.
+        if let Some(namespaces) = self.mesh.namespaces() {
+            let dropped = namespaces.dropped()?;
+            ensure!(dropped > 0, "the kernel has dropped nothing");
+            self.shared.add("packets dropped by the kernel", dropped);
+        }
         tokio::task::block_in_place(|| self.mesh.heal())?;
         let healed = Instant::now();
         self.go_on(&self.all(), healed).await

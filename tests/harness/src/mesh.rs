@@ -1,7 +1,9 @@
-//! Several server processes as one environment on loopback: formed as a user would, killed, paused, cut off, started again.
+//! Several server processes as one environment, on loopback or each in a network namespace: formed as a user would, killed, paused, cut off, started again, removed and
+//! replaced.
 //!
 //! Nodes are named by their place in the list, from 0; the id that the environment gave each of them is another thing ([`Mesh::id`]).
 
+pub mod namespaces;
 pub mod roles;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -12,10 +14,15 @@ use std::time::{Duration, Instant};
 use crate::server::{Launch, Server, StartError, free_addr, http_post};
 use crate::sql::{Sql, Target};
 
+use namespaces::{NamespaceError, Namespaces};
 use roles::Roles;
 
 /// How long all nodes together may take until each says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Where nodes listen that have a network of their own.
+const SQL_PORT: u16 = 6875;
+const HTTP_PORT: u16 = 6878;
+const MESH_PORT: u16 = 2100;
 /// How long threads may take to stand still after SIGSTOP.
 const STOPPED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -23,7 +30,9 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum MeshError {
     #[error("`{command}` failed: {reason}")]
-    Token { command: String, reason: String },
+    Command { command: String, reason: String },
+    #[error("network namespaces: {0}")]
+    Namespaces(#[from] NamespaceError),
     #[error("node at place {place}: {source}")]
     Start {
         place: usize,
@@ -52,6 +61,13 @@ pub struct Mesh {
     nodes: Vec<Server>,
     /// Ids in the environment, by place.
     ids: Vec<u64>,
+    binary: PathBuf,
+    /// How each node is started, without what forms or joins an environment.
+    recipes: Vec<Launch>,
+    /// The mesh addresses of all.
+    join: String,
+    /// Where they run, if not on loopback. Goes after the nodes.
+    namespaces: Option<Namespaces>,
 }
 
 impl Mesh {
@@ -73,32 +89,121 @@ impl Mesh {
         count: usize,
         change: impl Fn(Launch) -> Launch,
     ) -> Result<Mesh, MeshError> {
-        let addrs: Vec<SocketAddr> = (0..count).map(|_| free_udp_addr()).collect();
-        let join: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
-        let join = join.join(",");
-        let token = new_token(binary)?;
-        let mut nodes = Vec::new();
-        for (place, addr) in addrs.iter().enumerate() {
-            let launch = Launch::new(binary, node_dir(dir, place))
-                .mesh_addr(*addr)
-                .arg("--fault-injection");
-            let launch = launch.arg("--join").arg(&join);
-            let launch = launch.arg("--bootstrap-expect").arg(count.to_string());
-            let launch = launch.arg("--join-token").arg(&token);
-            let server = change(launch).spawn();
-            nodes.push(server.map_err(|source| MeshError::Start { place, source })?);
-        }
-        let mut mesh = Mesh {
-            nodes,
-            ids: Vec::new(),
+        let recipe = |place| {
+            let launch = Launch::new(binary, node_dir(dir, place)).mesh_addr(free_udp_addr());
+            change(launch.arg("--fault-injection"))
         };
+        Mesh::start(binary, (0..count).map(recipe).collect(), None).await
+    }
+
+    /// Like [`Mesh::form`], each node in a network namespace of its own: what is cut is cut by the kernel.
+    ///
+    /// # Errors
+    /// As those of [`Mesh::form`], and if the machine does not permit it.
+    pub async fn form_in_namespaces(
+        binary: &Path,
+        dir: &Path,
+        count: usize,
+    ) -> Result<Mesh, MeshError> {
+        let namespaces = Namespaces::make(count)?;
+        let recipe = |place| {
+            let wrapper = namespaces.wrapper(place);
+            let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+            Launch::new(binary, node_dir(dir, place))
+                .wrapper(&wrapper)
+                .sql_addr(namespaces.addr(place, SQL_PORT))
+                .http_addr(namespaces.addr(place, HTTP_PORT))
+                .mesh_addr(namespaces.addr(place, MESH_PORT))
+                .args(&["--fault-injection", "--insecure"])
+        };
+        let recipes = (0..count).map(recipe).collect();
+        Mesh::start(binary, recipes, Some(namespaces)).await
+    }
+
+    async fn start(
+        binary: &Path,
+        recipes: Vec<Launch>,
+        namespaces: Option<Namespaces>,
+    ) -> Result<Mesh, MeshError> {
+        let addrs = recipes.iter().map(|launch| launch.mesh_address());
+        let join: Vec<String> = addrs.map(|addr| addr.to_string()).collect();
+        let mut mesh = Mesh {
+            nodes: Vec::new(),
+            ids: Vec::new(),
+            binary: binary.to_owned(),
+            recipes,
+            join: join.join(","),
+            namespaces,
+        };
+        let token = mesh.command(&["token", "new"])?;
+        for place in 0..mesh.recipes.len() {
+            let server = mesh.founder(place, &token).spawn();
+            let server = server.map_err(|source| MeshError::Start { place, source })?;
+            mesh.nodes.push(server);
+        }
         mesh.wait_ready(READY_WITHIN)?;
-        for place in 0..count {
+        for place in 0..mesh.count() {
             let roles = mesh.roles(place, None).await?;
             mesh.ids.push(roles.gateway);
         }
         mesh.wait_whole(READY_WITHIN).await?;
         Ok(mesh)
+    }
+
+    /// The line with which a new environment is formed.
+    fn founder(&self, place: usize, token: &str) -> Launch {
+        let expect = self.recipes.len().to_string();
+        self.newcomer(place, token)
+            .args(&["--bootstrap-expect", &expect])
+    }
+
+    /// The line with which a node comes in at `place`.
+    fn newcomer(&self, place: usize, token: &str) -> Launch {
+        self.recipes[place]
+            .clone()
+            .args(&["--join", &self.join, "--join-token", token])
+    }
+
+    /// Runs a command of the binary that is not a node, and gives the first line that it printed.
+    ///
+    /// # Errors
+    /// If it does not end with success.
+    pub fn command(&self, words: &[&str]) -> Result<String, MeshError> {
+        let failed = |reason: String| MeshError::Command {
+            command: format!("{} {}", self.binary.display(), words.join(" ")),
+            reason,
+        };
+        let output = Command::new(&self.binary).args(words).output();
+        let output = output.map_err(|error| failed(error.to_string()))?;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let first = printed.lines().next().unwrap_or_default().trim();
+        match output.status.success() {
+            true => Ok(first.to_owned()),
+            false => Err(failed(String::from_utf8_lossy(&output.stderr).into_owned())),
+        }
+    }
+
+    /// Removes the node at `place`, which has ended, from the environment for ever, as an operator would at the node at `through`.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn remove(&self, place: usize, through: usize) -> Result<(), MeshError> {
+        let (id, at) = (self.id(place).to_string(), self.nodes[through].sql_addr());
+        let words = ["node", "remove", &id, "--sql-addr", &at.to_string()];
+        self.command(&words).map(drop)
+    }
+
+    /// Starts a node over an empty directory at a place whose node has ended, with a token that the node at `through` has made. It is ready, and another node for the environment.
+    ///
+    /// # Errors
+    /// If there is no token, or the node does not come in.
+    pub async fn join_anew(&mut self, place: usize, through: usize) -> Result<(), MeshError> {
+        let at = self.nodes[through].sql_addr().to_string();
+        let token = self.command(&["token", "new", "--sql-addr", &at])?;
+        let started = |source| MeshError::Start { place, source };
+        self.nodes[place] = self.newcomer(place, &token).start().map_err(started)?;
+        self.ids[place] = self.roles(place, None).await?.gateway;
+        Ok(())
     }
 
     /// How many nodes there are, dead ones included.
@@ -263,6 +368,9 @@ impl Mesh {
     /// # Errors
     /// As those of [`Mesh::order`].
     pub fn cut_one_way(&self, from: usize, to: usize) -> Result<(), MeshError> {
+        if let Some(namespaces) = &self.namespaces {
+            return Ok(namespaces.cut_one_way(from, to)?);
+        }
         self.order(to, &format!("cut peer={} direction=in", self.id(from)))?;
         self.order(from, &format!("cut peer={} direction=out", self.id(to)))
     }
@@ -272,6 +380,10 @@ impl Mesh {
     /// # Errors
     /// As those of [`Mesh::order`].
     pub fn cut(&self, one: usize, other: usize) -> Result<(), MeshError> {
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.cut_one_way(one, other)?;
+            return Ok(namespaces.cut_one_way(other, one)?);
+        }
         self.order(one, &format!("cut peer={}", self.id(other)))?;
         self.order(other, &format!("cut peer={}", self.id(one)))
     }
@@ -281,12 +393,20 @@ impl Mesh {
     /// # Errors
     /// As those of [`Mesh::order`].
     pub fn heal(&mut self) -> Result<(), MeshError> {
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.heal()?;
+        }
         for place in 0..self.nodes.len() {
             if self.nodes[place].is_alive() {
                 self.order(place, "clear")?;
             }
         }
         Ok(())
+    }
+
+    /// The network namespaces of the nodes, if they have any.
+    pub fn namespaces(&self) -> Option<&Namespaces> {
+        self.namespaces.as_ref()
     }
 
     /// One metric of a node, all label values added up; `None` when the node does not answer or has no such metric.
@@ -325,22 +445,6 @@ fn all_stopped(tasks: &Path) -> bool {
 /// The data directory of the node at `place`.
 fn node_dir(dir: &Path, place: usize) -> PathBuf {
     dir.join(format!("node{place}"))
-}
-
-/// The secret that the founders have in common, made by the binary itself.
-fn new_token(binary: &Path) -> Result<String, MeshError> {
-    let failed = |reason: String| MeshError::Token {
-        command: format!("{} token new", binary.display()),
-        reason,
-    };
-    let output = Command::new(binary).args(["token", "new"]).output();
-    let output = output.map_err(|error| failed(error.to_string()))?;
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let token = printed.lines().next().unwrap_or_default().trim();
-    match output.status.success() && !token.is_empty() {
-        true => Ok(token.to_owned()),
-        false => Err(failed(String::from_utf8_lossy(&output.stderr).into_owned())),
-    }
 }
 
 /// A loopback address where nothing listens, neither TCP nor UDP.

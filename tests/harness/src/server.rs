@@ -84,6 +84,11 @@ impl Launch {
         self
     }
 
+    /// Where other nodes will reach it.
+    pub fn mesh_address(&self) -> SocketAddr {
+        self.mesh_addr
+    }
+
     /// Adds one command line argument.
     pub fn arg(mut self, arg: impl Into<String>) -> Launch {
         self.args.push(arg.into());
