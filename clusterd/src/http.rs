@@ -49,7 +49,7 @@ pub(crate) fn router(serving: Serving) -> Router {
         .with_state(serving)
 }
 
-/// 200 when strict statements can be served here, 503 otherwise.
+/// 200 when strict statements can be served here, and the loss of another node would be survived as far as its CLUSTERs' groups go; 503 otherwise.
 async fn readyz(Ready(adapter): Ready) -> Response {
     if *adapter.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
@@ -62,6 +62,10 @@ async fn readyz(Ready(adapter): Ready) -> Response {
             return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
         }
         Some(NodeStatus::Active) | None => drop(state),
+    }
+    if !adapter.clusters.are_formed() {
+        let forming = "not ready: the groups of clusters are being formed\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, forming).into_response();
     }
     match tokio::time::timeout(READY_WITHIN, adapter.read_points.join()).await {
         Ok(Ok(_)) => (StatusCode::OK, "ready\n").into_response(),

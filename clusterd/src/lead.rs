@@ -43,12 +43,12 @@ use crate::adapter::error::{Result, SqlError};
 use crate::env::Env;
 use crate::node::{Groups, MeshPeers};
 use group::Incarnation;
-use host::Host;
 use host::metrics::{Histogram, IntCounter, SECONDS_BUCKETS, counter, histogram};
+use host::{Host, Instant};
 pub use info::{GroupInfo, describe, frontiers_of};
 use kept::KeptRows;
 use mesh::Transport;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use plan::{Dataflow, Mfp};
 use protocol::PeekId;
 use raft::{Election, Wal};
@@ -59,8 +59,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 pub use subscription::SubscribeHandle;
 use tokio::sync::watch;
+
+/// How long a node that starts waits for its groups to have their members.
+const FORMED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a read finds.
 pub(crate) type Rows = Vec<(Row, Diff)>;
@@ -99,6 +103,8 @@ pub struct Clusters {
     sites: RwLock<BTreeMap<ClusterId, Arc<Site>>>,
     /// Raised when the sites are those of a newer catalog.
     followed: watch::Sender<u64>,
+    /// When this node started; forgotten once its groups had their members, see [`Clusters::are_formed`].
+    forming: Mutex<Option<Instant>>,
     shared: Arc<Shared>,
 }
 
@@ -198,6 +204,7 @@ impl Clusters {
         let clusters = Arc::new(Clusters {
             sites: RwLock::default(),
             followed: watch::Sender::new(0),
+            forming: Mutex::new(Some(shared.host.clock.now())),
             shared,
         });
         serve::serve(&clusters);
@@ -299,6 +306,21 @@ impl Clusters {
 
     fn all_sites(&self) -> Vec<Arc<Site>> {
         self.sites.read().values().map(Arc::clone).collect()
+    }
+
+    /// Whether the groups that this node votes in have had the voters that they are to have, since it started. Before that, the loss of one node may be the loss of a group.
+    ///
+    /// A node is not kept waiting for ever: its groups may lack a majority, and it serves what it can.
+    pub fn are_formed(&self) -> bool {
+        let mut forming = self.forming.lock();
+        let Some(began) = *forming else { return true };
+        let sites = self.all_sites();
+        let formed = !sites.is_empty() && sites.iter().all(|site| site.is_formed());
+        let waited = self.shared.host.clock.now().since(began);
+        if formed || waited >= FORMED_WITHIN {
+            *forming = None;
+        }
+        forming.is_none()
     }
 
     /// Sets the gauges of each CLUSTER to what is the case now.

@@ -115,6 +115,12 @@ impl Server {
             stopping.clone(),
             fatal_hook(),
         );
+        let place = placement::run(
+            Arc::clone(&env),
+            host.clone(),
+            Arc::clone(&neighbours),
+            Arc::clone(&clusters),
+        );
         let (adapter, forget_task) = Adapter::new(
             config.clone(),
             host.clone(),
@@ -134,9 +140,8 @@ impl Server {
         spawn("neighbours", Box::pin(Arc::clone(&neighbours).run()));
         let keep_members = members::run(Arc::clone(&env), host.clone(), Arc::clone(&neighbours));
         spawn("members", Box::pin(keep_members));
-        let end_leases = leases::run(Arc::clone(&env), host.clone(), Arc::clone(&neighbours));
+        let end_leases = leases::run(Arc::clone(&env), host.clone(), neighbours);
         spawn("leases", Box::pin(end_leases));
-        let place = placement::run(Arc::clone(&env), host.clone(), neighbours);
         spawn("placement", Box::pin(place));
         adapter.serve_cancels(&*transport);
         let open = Arc::clone(&adapter);

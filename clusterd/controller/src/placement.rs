@@ -11,14 +11,17 @@ mod replicas;
 mod size;
 #[cfg(test)]
 mod tests;
+mod unled;
 mod voters;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use repr::NodeId;
+use repr::{ClusterId, NodeId};
 use state::catalog::Cluster;
 use state::{Command, Placement, State};
+
+pub use unled::Unled;
 
 use nodes::Nodes;
 
@@ -30,6 +33,15 @@ pub const GRACE: Duration = Duration::from_secs(60);
 pub struct Liveness {
     /// For how long each node that cannot be reached has been out of reach. The others are reachable.
     pub unreachable: BTreeMap<NodeId, Duration>,
+    /// For how long each CLUSTER has had no leader although most of the voters of its placement were there, see [`Unled`].
+    pub unled: BTreeMap<ClusterId, Duration>,
+}
+
+impl Liveness {
+    /// A group that elects nobody for so long, with most of its voters there, has other members than its placement says, and has lost most of those.
+    fn is_headless(&self, cluster: ClusterId) -> bool {
+        self.unled.get(&cluster).is_some_and(|time| *time >= GRACE)
+    }
 }
 
 /// The next steps: at most one per CLUSTER, to be proposed to ENV in this order. None, if all is as it should be.
@@ -42,13 +54,14 @@ pub fn decide(state: &State, liveness: &Liveness) -> Vec<Command> {
     }
     let catalog = state.catalog();
     let steps = catalog.clusters.values().filter_map(|cluster| {
-        size::adjust(state, cluster, &nodes).or_else(|| place(state, cluster, &mut nodes))
+        let headless = liveness.is_headless(cluster.id);
+        size::adjust(state, cluster, &nodes).or_else(|| place(state, cluster, headless, &mut nodes))
     });
     steps.collect()
 }
 
-/// One of: new replicas get a node, one replica moves, the voters change.
-fn place(state: &State, cluster: &Cluster, nodes: &mut Nodes) -> Option<Command> {
+/// One of: new replicas get a node, one replica moves, the voters change, another group takes the place of one that is lost.
+fn place(state: &State, cluster: &Cluster, headless: bool, nodes: &mut Nodes) -> Option<Command> {
     let old = match state.placements().get(&cluster.id) {
         Some(placement) => Placement::clone(placement),
         None => Placement {
@@ -60,7 +73,7 @@ fn place(state: &State, cluster: &Cluster, nodes: &mut Nodes) -> Option<Command>
     replicas::place_waiting(&mut new, cluster, nodes);
     if new.voters.is_empty() {
         new.voters = voters::choose(&new, nodes);
-    } else if let Some(voters) = voters::of_new_group(&new, nodes) {
+    } else if let Some(voters) = voters::of_new_group(&new, headless, nodes) {
         new.voters = voters;
         new.incarnation += 1;
     } else if new == old && !replicas::move_one(&mut new, nodes) {

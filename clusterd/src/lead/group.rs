@@ -216,6 +216,11 @@ impl ClusterGroup {
         self.group.leader().map(NodeId)
     }
 
+    /// Whether this node leads and a quorum has confirmed so of late.
+    pub fn has_quorum(&self) -> bool {
+        self.group.has_quorum()
+    }
+
     /// The voter that is best prepared to lead next.
     pub fn successor(&self) -> Option<NodeId> {
         self.group.most_caught_up().map(NodeId)
@@ -242,6 +247,14 @@ impl ClusterGroup {
             self.group.remove_member(*node).await?;
         }
         Ok(())
+    }
+
+    /// Whether these and no others vote, as far as this node knows, and have elected somebody.
+    pub fn is_led_by_all(&self, voters: &BTreeSet<NodeId>) -> bool {
+        let status = self.group.status();
+        let status = status.borrow();
+        let current = status.voters.iter().map(|node| NodeId(*node));
+        !status.joint && status.leader.is_some() && current.eq(voters.iter().copied())
     }
 
     /// Whether the members are those that are wanted.

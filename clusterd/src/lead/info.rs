@@ -2,13 +2,17 @@
 
 use super::Clusters;
 use super::site::Site;
+use bytes::Bytes;
 use controller::ExportFrontier;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use host::BoxFuture;
 use mesh::Message;
-use protocol::cluster::{self, CALL_BYTES_MAX, ClusterInfo, ClusterInfoCall};
+use protocol::cluster::{self, CALL_BYTES_MAX, ClusterInfo, ClusterInfoCall, ClustersLed};
 use protocol::{Kind, Lane};
 use raft::{GroupStatus, Progress};
-use repr::{ClusterId, GlobalId, Timestamp};
+use repr::{ClusterId, GlobalId, NodeId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Whoever looks at a relation does not wait longer for a leader than this.
@@ -64,6 +68,30 @@ impl Clusters {
         said.collect()
     }
 
+    /// The CLUSTERs that this node leads, each with the incarnation of its group.
+    pub fn led(&self) -> BTreeSet<(ClusterId, u64)> {
+        let sites = self.all_sites();
+        let led = sites.iter().filter_map(|site| {
+            let lead = site.leading()?;
+            // A leader that nobody follows has no successor only if its group is lost.
+            let followed = site.group()?.has_quorum();
+            followed.then_some((site.cluster, lead.epoch.incarnation))
+        });
+        led.collect()
+    }
+
+    /// Asks other nodes which CLUSTERs they lead; those that answer.
+    pub async fn led_by(&self, nodes: Vec<NodeId>) -> BTreeMap<NodeId, BTreeSet<(ClusterId, u64)>> {
+        let asks = nodes.into_iter().map(|node| async move {
+            let message = Message::new(Lane::Control, Kind::CLUSTERS_LED, Bytes::new());
+            let answer = self.shared.transport.call(node, message, TELL_WITHIN).await;
+            let ClustersLed { led } = cluster::decode(CALL_BYTES_MAX, &answer.ok()?).ok()?;
+            Some((node, led.into_iter().collect()))
+        });
+        let answers = futures::future::join_all(asks).await;
+        answers.into_iter().flatten().collect()
+    }
+
     /// The groups that this node is a member of.
     pub fn groups(&self) -> Vec<GroupInfo> {
         let sites = self.all_sites();
@@ -90,16 +118,42 @@ impl Site {
         info
     }
 
+    /// Asks the leader; if nobody knows here who that is, whoever may be.
     async fn ask_leader(&self) -> Option<ClusterInfo> {
         if let Some(lead) = self.leading() {
             return Some(lead.info());
         }
-        let leader = self.known_leader()?;
+        let known = self.known_leader().filter(|node| *node != self.shared.node);
+        if let Some(leader) = known
+            && let Some(info) = self.ask_node(leader).await
+        {
+            return Some(info);
+        }
+        let voters = {
+            let wanted = self.wanted();
+            let wanted = wanted.borrow();
+            wanted.group.as_ref().map(|group| group.voters.clone())?
+        };
+        let me = self.shared.node;
+        let others = voters
+            .into_iter()
+            .filter(|node| *node != me && Some(*node) != known);
+        let mut asked: FuturesUnordered<_> = others.map(|node| self.ask_node(node)).collect();
+        while let Some(answer) = asked.next().await {
+            if let Some(info) = answer {
+                self.set_hint(Some(info.leader));
+                return Some(info);
+            }
+        }
+        None
+    }
+
+    async fn ask_node(&self, node: NodeId) -> Option<ClusterInfo> {
         let cluster = self.cluster;
         let body = cluster::encode(&ClusterInfoCall { cluster });
         let message = Message::new(Lane::Control, Kind::CLUSTER_INFO, body);
         let transport = &self.shared.transport;
-        let answer = transport.call(leader, message, TELL_WITHIN).await.ok()?;
+        let answer = transport.call(node, message, TELL_WITHIN).await.ok()?;
         cluster::decode(CALL_BYTES_MAX, &answer).ok()?
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use host::BoxFuture;
 use mesh::{CallHandler, Refusal as Refused, Request, Stream, StreamHandler};
 use protocol::cluster::{
-    self, CALL_BYTES_MAX, ClusterInfoCall, ComputeCall, PeekAnswer, PeekCall, ReplicaMessage,
-    RowsCall, SubscribeCall, SubscribeMessage,
+    self, CALL_BYTES_MAX, ClusterInfoCall, ClustersLed, ComputeCall, PeekAnswer, PeekCall,
+    ReplicaMessage, RowsCall, SubscribeCall, SubscribeMessage,
 };
 use protocol::{Command, Kind, Lane, Numbered, PeekResponse, PeekRows, Refusal, Response};
 use repr::codec::CodecError;
@@ -31,6 +31,11 @@ pub(super) fn serve(clusters: &Arc<Clusters>) {
         Lane::Control,
         Kind::CLUSTER_INFO,
         call(clusters, Clusters::tell),
+    );
+    transport.serve_calls(
+        Lane::Control,
+        Kind::CLUSTERS_LED,
+        call(clusters, Clusters::tell_led),
     );
     transport.serve_streams(Lane::Bulk, Kind::PEEK, stream(clusters, Clusters::hand_out));
     transport.serve_streams(
@@ -214,6 +219,11 @@ impl Clusters {
         let site = self.known_site(cluster);
         let lead = site.and_then(|site| site.leading());
         Ok(cluster::encode(&lead.map(|lead| lead.info())).into())
+    }
+
+    async fn tell_led(self: Arc<Self>, _: Bytes) -> Result<Bytes, Refused> {
+        let led = self.led().into_iter().collect();
+        Ok(cluster::encode(&ClustersLed { led }).into())
     }
 
     /// Rows that did not fit into an answer.

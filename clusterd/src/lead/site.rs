@@ -378,6 +378,22 @@ impl Site {
             .for_each(|group| member::remove(&self.shared, group));
     }
 
+    /// Whether the group has the voters that it is to have, if this node is to be one of them.
+    pub fn is_formed(&self) -> bool {
+        let wanted = self.wanted.borrow();
+        let Some(wanted) = &wanted.group else {
+            return false;
+        };
+        let group = self.group.read();
+        match &*group {
+            _ if !wanted.voters.contains(&self.shared.node) => true,
+            Some(group) => {
+                group.incarnation() == wanted.incarnation && group.is_led_by_all(&wanted.voters)
+            }
+            None => false,
+        }
+    }
+
     /// Whether this node leads and another could.
     pub fn may_hand_over(&self) -> bool {
         let group = self.group.read();

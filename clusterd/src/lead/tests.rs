@@ -9,14 +9,14 @@ use crate::config::StartArgs;
 use crate::env::{Env, Machine};
 use crate::node::{Groups, MeshPeers, Neighbours, placement};
 use crate::server::fatal_hook;
-use host::Host;
+use host::{BoxFuture, Clock, Host};
 use mesh::{Fault, FaultTransport, Faults, Scope, SimNet, Transport};
 use protocol::Lane;
 use raft::{ENV_GROUP, Election, GroupClass, GroupConfig, Member, RaftGroup, Wal, WalConfig};
 use repr::{ClusterId, Datum, NodeId, Row};
 use state::command::{Command, Gateway};
 use state::state::DEFAULT_CLUSTER;
-use state::{NodeOp, Outcome};
+use state::{NodeOp, Outcome, Placement};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +47,26 @@ fn start() -> SessionStart {
     SessionStart {
         user: "clusterd".to_owned(),
         ..SessionStart::default()
+    }
+}
+
+/// A clock that makes what waits for minutes wait for seconds.
+struct Hurried {
+    clock: Arc<dyn Clock>,
+    times: u64,
+}
+
+impl Clock for Hurried {
+    fn wall_us(&self) -> u64 {
+        self.clock.wall_us()
+    }
+
+    fn now(&self) -> host::Instant {
+        host::Instant::from_nanos(self.clock.now().as_nanos() * self.times)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.clock.sleep(duration)
     }
 }
 
@@ -82,9 +102,11 @@ async fn open_env(
     (wal, env)
 }
 
-/// The parts of a node, as in `server`, without ports.
+/// The parts of a node, as in `server`, without ports. Whoever judges how long others have been silent does so by the clock of `judge`.
+#[allow(clippy::too_many_arguments, reason = "the parts of a node")]
 fn put_together(
     host: &Host,
+    judge: &Host,
     dir: &Path,
     transport: Arc<dyn Transport>,
     faults: Arc<Faults>,
@@ -105,7 +127,7 @@ fn put_together(
     });
     let neighbours = Neighbours::new(
         Arc::clone(&env),
-        host.clone(),
+        judge.clone(),
         transport,
         stopping.clone(),
         fatal_hook(),
@@ -137,10 +159,13 @@ fn put_together(
     spawn("forget-sessions", Box::pin(forget));
     spawn("close", Box::pin(Arc::clone(&env).close_when_idle()));
     spawn("neighbours", Box::pin(Arc::clone(&neighbours).run()));
-    spawn(
-        "placement",
-        Box::pin(placement::run(Arc::clone(&env), host.clone(), neighbours)),
+    let place = placement::run(
+        Arc::clone(&env),
+        judge.clone(),
+        neighbours,
+        Arc::clone(&clusters),
     );
+    spawn("placement", Box::pin(place));
     Node {
         id,
         clusters,
@@ -153,8 +178,18 @@ fn put_together(
 impl Nodes {
     /// Three nodes, all voters of ENV, and a replica of the first CLUSTER on each.
     async fn form() -> Nodes {
+        Nodes::form_hurried(1).await
+    }
+
+    /// As `form`; who is silent is given up so many times sooner.
+    async fn form_hurried(times: u64) -> Nodes {
         let _alone = ALONE.lock().await;
         let host = Host::real();
+        let mut judge = host.clone();
+        judge.clock = Arc::new(Hurried {
+            clock: Arc::clone(&host.clock),
+            times,
+        });
         let net = SimNet::new(host.clone());
         let dir = tempfile::tempdir().expect("a directory");
         let ids = [1, 2, 3].map(NodeId);
@@ -197,7 +232,7 @@ impl Nodes {
         };
         propose(Command::Init {
             environment: 7,
-            generation: mesh::Generation::FIRST,
+            generation: mesh::Generation::FIRST.number,
             wall_us: first.wall_us(),
             superusers: vec!["clusterd".to_owned()],
         })
@@ -236,7 +271,7 @@ impl Nodes {
         let nodes = opened
             .into_iter()
             .map(|(own, transport, faults, groups, wal, env)| {
-                put_together(&host, &own, transport, faults, groups, wal, env)
+                put_together(&host, &judge, &own, transport, faults, groups, wal, env)
             });
         let nodes = Nodes {
             _alone,
@@ -246,6 +281,10 @@ impl Nodes {
         };
         until("each node has a replica", async || {
             nodes.replicas_ready(3).await
+        })
+        .await;
+        until("each node votes", async || {
+            nodes.nodes.iter().all(|node| node.clusters.are_formed())
         })
         .await;
         nodes
@@ -498,6 +537,49 @@ async fn a_leader_that_is_cut_off_from_the_environment_alone_gives_way() {
         began.elapsed()
     );
     assert_ne!(nodes.leader(DEFAULT_CLUSTER, bridge).await.0.id, leader.id);
+}
+
+/// The group's only member is lost before the others have become members: by what S wishes they are most of it, by its log they are nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_elects_nobody_is_made_anew_and_keeps_the_dataflows() {
+    let nodes = Nodes::form_hurried(30).await;
+    let first = &nodes.nodes[0];
+    sql(first, "create table t (k int)").await;
+    let view = "create materialized view m as select count(*) as n from t";
+    sql(first, view).await;
+    for node in &nodes.nodes {
+        assert_eq!(number(node, "select n from m").await, 0);
+    }
+    let env_leader = first.adapter.env.leader().expect("ENV has a leader");
+    let (mut others, lost): (Vec<&Node>, Vec<&Node>) = nodes
+        .nodes
+        .iter()
+        .partition(|node| node.id == env_leader || node.id.0 % 3 + 1 == env_leader.0);
+    others.sort_by_key(|node| node.id != env_leader);
+    let ([env, other], [lost]) = (&others[..], &lost[..]) else {
+        panic!("three nodes");
+    };
+    let created = first.clusters.shared.created.get();
+    let before = env.adapter.env.storage().view().placements()[&DEFAULT_CLUSTER].incarnation;
+    nodes.net.crash(lost.id);
+    let placement = Placement {
+        incarnation: before + 1,
+        voters: [lost.id].into(),
+        ..Placement::clone(&env.adapter.env.storage().view().placements()[&DEFAULT_CLUSTER])
+    };
+    let cluster = DEFAULT_CLUSTER;
+    let place = Command::Place { cluster, placement };
+    drop(env.adapter.env.propose(&place).await.expect("committed"));
+    until("another group leads", async || {
+        let info = other.clusters.info(cluster).await;
+        info.is_some_and(|info| info.epoch.incarnation > before + 1)
+    })
+    .await;
+    sql(other, "insert into t values (1)").await;
+    for reader in [env, other] {
+        assert_eq!(number(reader, "select n from m").await, 1);
+    }
+    assert_eq!(first.clusters.shared.created.get(), created);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

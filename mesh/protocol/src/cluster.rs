@@ -195,6 +195,12 @@ pub struct ReplicaInfo {
     pub ready: bool,
 }
 
+/// The answer to a call of [`Kind::CLUSTERS_LED`](crate::Kind::CLUSTERS_LED), whose body is empty: the CLUSTERs whose leader the node is, each in the incarnation that it leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClustersLed {
+    pub led: Vec<(ClusterId, u64)>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +311,12 @@ mod tests {
                 exports: vec![(GlobalId(1), 2, Some(3))],
             },
             "01010102010801010101020103",
+        );
+        check(
+            &ClustersLed {
+                led: vec![(cluster, 3)],
+            },
+            "01010703",
         );
     }
 

@@ -92,6 +92,8 @@ impl Kind {
     pub const NODE_ADMIN: Kind = Kind(10);
     /// To a CLUSTER's leader: what it knows of replicas and frontiers.
     pub const CLUSTER_INFO: Kind = Kind(16);
+    /// From ENV's leader to any node, on [`Lane::Control`]: which CLUSTERs it leads. The answer is a [`ClustersLed`](crate::cluster::ClustersLed).
+    pub const CLUSTERS_LED: Kind = Kind(17);
 }
 
 impl fmt::Display for Kind {

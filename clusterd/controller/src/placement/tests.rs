@@ -265,7 +265,17 @@ impl goldenscript::Runner for World {
                     let seconds = Duration::from_secs(seconds.parse()?);
                     unreachable.insert(NodeId(node.parse()?), seconds);
                 }
-                self.liveness = Liveness { unreachable };
+                self.liveness.unreachable = unreachable;
+            }
+            // unled CLUSTER=SECONDS... and no other.
+            "unled" => {
+                self.liveness.unled.clear();
+                while let Some((name, seconds)) = args.next_key() {
+                    let seconds = Duration::from_secs(seconds.parse()?);
+                    let catalog = self.state.catalog();
+                    let cluster = catalog.cluster_by_name(&name).ok_or("a cluster")?.id;
+                    self.liveness.unled.insert(cluster, seconds);
+                }
             }
             "cluster" => self.create(args.next_pos().ok_or("replicas")?.parse()?),
             "resize-quickstart" => {

@@ -21,8 +21,12 @@ pub(super) fn choose(placement: &Placement, nodes: &Nodes) -> BTreeSet<NodeId> {
 }
 
 /// Voters of the group that has to take this one's place, if so many are lost that it can elect nobody and change nothing, its voters
-/// included.
-pub(super) fn of_new_group(placement: &Placement, nodes: &Nodes) -> Option<BTreeSet<NodeId>> {
+/// included; or if it elects nobody, whoever is there (`headless`).
+pub(super) fn of_new_group(
+    placement: &Placement,
+    headless: bool,
+    nodes: &Nodes,
+) -> Option<BTreeSet<NodeId>> {
     let there = placement
         .voters
         .iter()
@@ -30,7 +34,7 @@ pub(super) fn of_new_group(placement: &Placement, nodes: &Nodes) -> Option<BTree
             Standing::Ready | Standing::Silent | Standing::Draining => true,
             Standing::Lost | Standing::Gone => false,
         });
-    if there.count() * 2 > placement.voters.len() {
+    if !headless && there.count() * 2 > placement.voters.len() {
         return None;
     }
     let voters = choose(placement, nodes);
