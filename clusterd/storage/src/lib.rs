@@ -14,7 +14,6 @@
 //! * A listener that does not drain is not a leak: beyond a limit its queue collapses into one [`Jump`].
 //! * A view pins the batches it was made of. Readers drop it when the statement ends.
 
-mod env_log;
 mod history;
 mod jump;
 mod listen;
@@ -29,7 +28,6 @@ use state::shard::SnapshotCursor;
 use state::{Changes, State};
 use tokio::sync::watch;
 
-pub use env_log::{EnvLog, ProposeError, ReadPoint};
 pub use history::{History, HistoryScan, history};
 pub use jump::{Jump, ShardJump};
 use listen::Listeners;
