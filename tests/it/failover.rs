@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use harness::mesh::Mesh;
 use harness::sql::error_text;
 use harness::wire::{Raw, cstr};
-use harness::{Launch, Sql, Target};
+use harness::{Sql, Target};
 
-use crate::node::{binary, column, run};
+use crate::node::{binary, column, patient, run};
 
 /// Rows written before the leader dies, and in all.
 const BEFORE: i64 = 20;
@@ -89,8 +89,6 @@ async fn write(sql: &Sql, k: i64) {
 fn readers_and_subscribers_of_other_nodes_do_not_notice_that_a_leader_dies() {
     run(async {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        // Machines that run tests stall longer than a data centre's do.
-        let patient = |launch: Launch| launch.arg("--election").arg("dev");
         let mut mesh = Mesh::form_with(&binary(), dir.path(), 3, patient)
             .await
             .unwrap_or_else(|error| panic!("{error}"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use harness::mesh::{Mesh, free_udp_addr};
 use harness::{Launch, Server};
 
-use crate::node::{binary, column, run};
+use crate::node::{binary, column, patient, run};
 
 /// Nothing takes so long when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -132,7 +132,7 @@ fn whoever_comes_later_needs_a_token_of_its_own() {
     run(async {
         let dir = tempfile::tempdir().expect("a directory");
         let new = |name: &str| dir.path().join(name);
-        let mut mesh = Mesh::form(&binary(), dir.path(), 3)
+        let mut mesh = Mesh::form_with(&binary(), dir.path(), 3, patient)
             .await
             .expect("three nodes");
         let (old_token, members) = {

@@ -4,12 +4,12 @@ use harness::Sql;
 use harness::mesh::Mesh;
 use tempfile::TempDir;
 
-use crate::node::{binary, column, run};
+use crate::node::{binary, column, patient, run};
 
 /// Ready nodes and their temporary directory.
 pub async fn form(count: usize) -> (Mesh, TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mesh = Mesh::form(&binary(), dir.path(), count).await;
+    let mesh = Mesh::form_with(&binary(), dir.path(), count, patient).await;
     (mesh.unwrap_or_else(|error| panic!("{error}")), dir)
 }
 

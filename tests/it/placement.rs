@@ -7,7 +7,7 @@ use harness::mesh::Mesh;
 use harness::sql::error_text;
 use harness::{Launch, Server, Sql};
 
-use crate::node::{binary, column, run};
+use crate::node::{binary, column, patient, run};
 
 /// Replicas are built anew where they move to.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -64,7 +64,9 @@ fn join(dir: &Path, addresses: &str, token: &str) -> Server {
 fn clusters_follow_the_nodes() {
     run(async {
         let dir = tempfile::tempdir().expect("a directory");
-        let mesh = Mesh::form(&binary(), dir.path(), 3).await.expect("a mesh");
+        let mesh = Mesh::form_with(&binary(), dir.path(), 3, patient)
+            .await
+            .expect("a mesh");
         let sql = mesh.sql(1).await.expect("a session");
         soon(&sql, &hosts("quickstart"), "{1,2,3}|3").await;
         soon(&sql, &voters("quickstart"), "{1,2,3}").await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::mesh::Mesh;
 
-use crate::node::{binary, column, run};
+use crate::node::{binary, column, patient, run};
 
 /// Nothing takes so long when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ fn line<'a>(text: &'a str, label: &str) -> &'a str {
 fn one_node_goes_on_after_the_majority_is_lost() {
     run(async {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut mesh = Mesh::form(&binary(), dir.path(), 3)
+        let mut mesh = Mesh::form_with(&binary(), dir.path(), 3, patient)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         let sql = mesh.sql(0).await.expect("a session");
@@ -118,7 +118,7 @@ fn goes_on_alone(mesh: &Mesh, place: usize) -> String {
 fn two_nodes_that_both_went_on_never_mix() {
     run(async {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut mesh = Mesh::form(&binary(), dir.path(), 3)
+        let mut mesh = Mesh::form_with(&binary(), dir.path(), 3, patient)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         let sql = mesh.sql(0).await.expect("a session");

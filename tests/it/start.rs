@@ -7,6 +7,9 @@ use harness::{Launch, Server, StartError, files};
 
 use crate::node::{Node, binary, column, run};
 
+/// Longest wait for a line that is printed at once.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The output of a start that must be refused.
 fn refused(launch: &Launch) -> String {
     match launch.start() {
@@ -42,7 +45,7 @@ fn empty_directory_starts_and_says_where_everything_is() {
         "psql ".to_owned(),
     ] {
         assert!(
-            node.server.wait_output(&needle, Duration::from_secs(5)),
+            node.server.wait_output(&needle, PATIENCE),
             "the output lacks {needle:?}:\n{}",
             node.server.output()
         );
@@ -52,7 +55,7 @@ fn empty_directory_starts_and_says_where_everything_is() {
 #[test]
 fn printed_sql_url_works_as_it_stands() {
     let node = Node::start();
-    assert!(node.server.wait_output("psql ", Duration::from_secs(5)));
+    assert!(node.server.wait_output("psql ", PATIENCE));
     let output = node.server.output();
     let start = output.find("postgres").expect("a SQL URL");
     let url: String = output[start..]
