@@ -4,13 +4,27 @@ use crate::data_dir::DataDir;
 use crate::error::OpenError;
 use crate::hex;
 use crate::keys::{KeyFiles, Peers, Promise};
+use crate::pace::Pace;
 use crate::wire::{self, Admitted, Ask, Candidate, MeetReply, Meeting, Reply, Said};
 use bytes::Bytes;
-use host::{BoxFuture, Host};
+use host::{BoxFuture, Clock, Host};
 use mesh::Generation;
+use mesh::ca;
 use mesh::join::{Binding, JoinHandler, Question, Role};
 use repr::NodeId;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Admissions at a time: each asks ENV.
+const ADMISSIONS_MAX: usize = 8;
+/// Requests for admission of one address at once; a node that has to wait asks twice a second.
+const ADMISSION_BURST: u32 = 16;
+const ADMISSION_EVERY: Duration = Duration::from_millis(250);
+/// Meetings with one address at once; each founder asks four times a second.
+const MEETING_BURST: u32 = 128;
+const MEETING_EVERY: Duration = Duration::from_millis(16);
 
 /// Whoever lets nodes into the environment: ENV does, by its log.
 pub trait Admission: Send + Sync {
@@ -54,6 +68,10 @@ pub struct Desk {
     /// Hash of the token that this node founded the environment with.
     founded_with: Option<Vec<u8>>,
     admission: RwLock<Option<Arc<dyn Admission>>>,
+    clock: Arc<dyn Clock>,
+    admissions: Arc<Semaphore>,
+    admission_pace: Pace,
+    meeting_pace: Pace,
 }
 
 impl Desk {
@@ -75,6 +93,10 @@ impl Desk {
             peers: files.peers(host)?,
             founded_with,
             admission: RwLock::default(),
+            clock: host.clock.clone(),
+            admissions: Arc::new(Semaphore::new(ADMISSIONS_MAX)),
+            admission_pace: Pace::new(ADMISSION_BURST, ADMISSION_EVERY),
+            meeting_pace: Pace::new(MEETING_BURST, MEETING_EVERY),
         }))
     }
 
@@ -87,7 +109,10 @@ impl Desk {
         *open = Some(admission);
     }
 
-    fn meet(&self, said: &Said, binding: Binding) -> Result<Reply, String> {
+    fn meet(&self, from: IpAddr, said: &Said, binding: Binding) -> Result<Reply, String> {
+        if !self.meeting_pace.admits(from, self.clock.now()) {
+            return Ok(hurried());
+        }
         let Some(hash) = &self.founded_with else {
             return Err("this node is in an environment, and it has not formed it with a token: ask one of its nodes for a token to join it, with clusterd token new --sql-addr".to_owned());
         };
@@ -141,19 +166,37 @@ impl Desk {
         admission.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn join(&self, said: Said, binding: Binding) -> BoxFuture<'static, Result<Bytes, String>> {
-        let candidate: Candidate = match said.decode() {
-            Ok(candidate) => candidate,
-            Err(error) => return Box::pin(std::future::ready(Err(error.to_string()))),
-        };
-        let Some(admission) = self.admission() else {
-            let busy = Reply::Busy("this node has not found its environment yet".to_owned());
-            return Box::pin(std::future::ready(Ok(wire::encode(&busy).into())));
+    fn join(
+        &self,
+        from: IpAddr,
+        said: Said,
+        binding: Binding,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        let at_once = |reply: Reply| -> BoxFuture<'static, Result<Bytes, String>> {
+            Box::pin(std::future::ready(Ok(wire::encode(&reply).into())))
         };
         let Candidate {
             public_key,
             address,
-        } = candidate;
+        } = match said.decode() {
+            Ok(candidate) => candidate,
+            Err(error) => return Box::pin(std::future::ready(Err(error.to_string()))),
+        };
+        // Before the token is looked at: it is for a node that can use it.
+        if let Err(error) = ca::check_public_key(&public_key) {
+            tracing::warn!(%from, %error, "a node that wants to join was refused");
+            return at_once(Reply::Refused(error.to_string()));
+        }
+        let Some(admission) = self.admission() else {
+            let reason = "this node has not found its environment yet";
+            return at_once(Reply::Busy(reason.to_owned()));
+        };
+        if !self.admission_pace.admits(from, self.clock.now()) {
+            return at_once(hurried());
+        }
+        let Ok(place) = self.admissions.clone().try_acquire_owned() else {
+            return at_once(hurried());
+        };
         let admit = admission.admit(Applicant {
             public_key,
             address: address.clone(),
@@ -172,19 +215,30 @@ impl Desk {
                 }
                 Err(Refused::Later(reason)) => Reply::Busy(reason),
             };
+            drop(place);
             Ok(wire::encode(&reply).into())
         })
     }
 }
 
+/// The answer to somebody who asks too often, or while too many others do.
+fn hurried() -> Reply {
+    Reply::Busy("too many questions are asked at once; try again".to_owned())
+}
+
 impl JoinHandler for Desk {
     fn answer(&self, question: Question) -> BoxFuture<'static, Result<Bytes, String>> {
-        let Question { binding, body, .. } = question;
+        let Question {
+            from,
+            binding,
+            body,
+        } = question;
+        let from = from.ip();
         let answer = match wire::decode(&body) {
             Err(error) => Err(error.to_string()),
-            Ok(Ask::Meet(said)) => self.meet(&said, binding),
+            Ok(Ask::Meet(said)) => self.meet(from, &said, binding),
             Ok(Ask::Authority) => Ok(Reply::Authority(self.authority.clone())),
-            Ok(Ask::Join(said)) => return self.join(said, binding),
+            Ok(Ask::Join(said)) => return self.join(from, said, binding),
         };
         let answer = answer.map(|reply| Bytes::from(wire::encode(&reply)));
         Box::pin(std::future::ready(answer))

@@ -23,6 +23,7 @@ mod hex;
 mod join;
 mod keys;
 mod member;
+mod pace;
 mod token;
 mod wire;
 

@@ -1,11 +1,11 @@
 //! Several nodes in one process, which meet over loopback.
 
-use crate::wire::{self, Ask, Reply};
+use crate::wire::{self, Ask, Candidate, Reply, Said};
 use crate::*;
 use bytes::Bytes;
 use host::{BoxFuture, Host, Rng};
 use mesh::ca::{Authority, NodeKey};
-use mesh::join::{JoinHandler, JoinListener, Question};
+use mesh::join::{JoinConnection, JoinHandler, JoinListener, Question, Role};
 use mesh::{EnvironmentId, NodeName, QuicConfig, QuicTransport, Transport};
 use protocol::Lane;
 use repr::NodeId;
@@ -406,6 +406,8 @@ struct TokenState {
     /// Whom each has let in.
     used: BTreeMap<[u8; 32], Option<Vec<u8>>>,
     expired: Vec<[u8; 32]>,
+    /// How often it had to decide.
+    asked: usize,
     nodes: Vec<Vec<u8>>,
     peers: Vec<(NodeId, Peer)>,
 }
@@ -442,6 +444,7 @@ impl Tokens {
     fn admit_now(&self, applicant: &Applicant) -> Result<Admitted, Refused> {
         let never = |reason: &str| Err(Refused::Never(reason.to_owned()));
         let mut state = self.state.lock().unwrap();
+        state.asked += 1;
         let known = state
             .used
             .keys()
@@ -567,6 +570,76 @@ async fn expired_unknown_and_foreign_tokens_are_refused() {
     let line = c.invitation(&[&a, &b], &of_b.new_token(), None);
     let z = within(c.start(line)).await.unwrap();
     assert_eq!(z.environment(), y.environment());
+}
+
+/// A connection to the door of `place`, from a place of its own.
+async fn knocks(place: &Place) -> (JoinListener, JoinConnection) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let closed = |_: Question| -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(std::future::ready(Err("nobody".to_owned())))
+    };
+    let key = NodeKey::generate().unwrap();
+    let listener = JoinListener::start(socket, &key, &Host::real(), Arc::new(closed)).unwrap();
+    let connection = listener.dial(&place.address()).await.unwrap();
+    (listener, connection)
+}
+
+/// What is answered to somebody who knows the secret of this hash, and wants in with this key.
+async fn asks_for(connection: &JoinConnection, hash: &[u8], public_key: &[u8]) -> Reply {
+    let candidate = Candidate {
+        public_key: public_key.to_vec(),
+        address: "127.0.0.1:1".to_owned(),
+    };
+    let said = Said::new(&candidate, connection.binding(), hash, Role::Asking);
+    let answer = connection.ask(&wire::encode(&Ask::Join(said))).await;
+    wire::decode(&answer.unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_cannot_be_used_does_not_use_up_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, x) = alone(dir.path(), "a");
+    let tokens = Tokens::of(&x);
+    x.desk.open(tokens.clone());
+    let token = tokens.new_token();
+    let hash = *tokens.state.lock().unwrap().used.keys().next().unwrap();
+    let (_listener, connection) = knocks(&a).await;
+    // It looks like a point, and lies on no curve.
+    let reply = asks_for(&connection, &hash, &[4; 65]).await;
+    let Reply::Refused(reason) = reply else {
+        panic!("{reply:?}");
+    };
+    assert!(reason.contains("public key"), "{reason}");
+    let b = Place::new(dir.path(), "b");
+    let line = b.invitation(&[&a], &token, None);
+    let y = within(b.start(line)).await.unwrap();
+    assert_eq!(y.node(), NodeId(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_cannot_make_the_environment_decide_without_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, x) = alone(dir.path(), "a");
+    let tokens = Tokens::of(&x);
+    x.desk.open(tokens.clone());
+    let key = NodeKey::generate().unwrap();
+    let began = std::time::Instant::now();
+    let (mut refused, mut told_to_wait) = (0, 0);
+    while refused + told_to_wait < 100 {
+        let (_listener, connection) = knocks(&a).await;
+        for _ in 0..4 {
+            match asks_for(&connection, b"a guess", key.public_key()).await {
+                Reply::Refused(_) => refused += 1,
+                Reply::Busy(reason) if reason.contains("try again") => told_to_wait += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let fair = 16 + began.elapsed().as_millis() / 250 + 1;
+    let asked = tokens.state.lock().unwrap().asked;
+    assert_eq!(asked, refused);
+    assert!((16..=fair).contains(&(asked as u128)), "{asked}");
+    assert!(told_to_wait > 0);
 }
 
 /// Says that it is certified by an authority, and is not.

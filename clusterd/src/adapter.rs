@@ -15,6 +15,7 @@ pub mod copy;
 pub mod cursor;
 mod ddl;
 mod dml;
+mod ended;
 pub mod error;
 mod execute;
 mod explain;
@@ -39,6 +40,7 @@ use crate::node::Neighbours;
 use bytes::Bytes;
 use cache::PlanCache;
 use commit::Committer;
+use ended::Ended;
 use error::SqlError;
 use fair::FairQueues;
 use host::metrics::{IntCounter, counter};
@@ -49,11 +51,11 @@ use protocol::{Cancel, Kind, Lane};
 use read_point::ReadPoints;
 use registry::Sessions;
 use repr::{GlobalId, PgTimestamp};
-use state::command::{Command, Gateway, Session};
+use state::command::Gateway;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// What a client says when it connects.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +92,7 @@ pub struct Adapter {
     transient: AtomicU64,
     /// For writers whose first attempt met a conflict.
     pub fair: FairQueues,
-    ended_sessions: mpsc::UnboundedSender<u64>,
+    ended_sessions: Ended,
 }
 
 /// How long a cancel request may take to another node.
@@ -121,8 +123,13 @@ impl Adapter {
         gateway: Gateway,
         stopping: watch::Receiver<bool>,
     ) -> (Arc<Adapter>, impl Future<Output = ()> + Send + 'static) {
-        let (ended_sessions, receiver) = mpsc::unbounded_channel();
-        let forget = forget_sessions(Arc::clone(&env), gateway, receiver);
+        let (ended_sessions, receiver) = Ended::new();
+        let told = Arc::clone(&env);
+        let propose = move |command| {
+            let env = Arc::clone(&told);
+            async move { env.propose(&command).await.map(drop) }
+        };
+        let forget = ended::tell(gateway, receiver, Arc::clone(&host.clock), propose);
         let adapter = Adapter {
             sessions: Sessions::new(Arc::clone(&host.rng), registry::slot_of_node(gateway.node)),
             config,
@@ -209,8 +216,7 @@ impl Adapter {
 
     /// Lets ENV forget the session's token, some time soon.
     pub fn end_session(&self, number: u64) {
-        // At shutdown nobody listens any more; the gateway's next incarnation ends all its sessions.
-        let _ = self.ended_sessions.send(number);
+        self.ended_sessions.push(number);
     }
 
     /// One-shot SQL for HTTP: every statement's answer in order.
@@ -223,16 +229,5 @@ impl Adapter {
         let outputs = session.run_script(text).await;
         session.close().await;
         outputs
-    }
-}
-
-async fn forget_sessions(env: Arc<Env>, gateway: Gateway, mut ended: mpsc::UnboundedReceiver<u64>) {
-    while let Some(number) = ended.recv().await {
-        let command = Command::EndSession {
-            session: Session { gateway, number },
-        };
-        if let Err(error) = env.propose(&command).await {
-            tracing::debug!(%error, number, "a session's end was not recorded");
-        }
     }
 }

@@ -355,6 +355,7 @@ fn grows(command: &Command) -> bool {
         | Command::Lease { .. }
         | Command::ExpireLease { .. }
         | Command::EndSession { .. }
+        | Command::EndSessions { .. }
         | Command::GatewayStarted { .. }
         | Command::Authority(_)
         | Command::Node(_)
@@ -374,7 +375,7 @@ fn txn_grows(txn: &Txn) -> bool {
     adds || creates || txn.staged > 0
 }
 
-fn disk_full() -> SqlError {
+pub(crate) fn disk_full() -> SqlError {
     SqlError::new(
         "53100",
         "could not write to the log: the disk is nearly full",

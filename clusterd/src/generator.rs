@@ -138,6 +138,7 @@ impl Count {
             Ok(
                 Outcome::CatalogMoved
                 | Outcome::TooLarge { .. }
+                | Outcome::NoSpace
                 | Outcome::NameTaken { .. }
                 | Outcome::UniqueViolation { .. },
             ) => Some(self),

@@ -8,6 +8,8 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
     SignatureAlgorithm,
 };
+use ring::agreement::{self, ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey};
+use ring::rand::SystemRandom;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use webpki::EndEntityCert;
@@ -186,6 +188,19 @@ pub fn verify(certificate: &[u8], authority: &[u8]) -> Result<Certified, CaError
     })
 }
 
+/// Whether this is a node's public key: a point that lies on the curve, so that a certificate for it can be used.
+///
+/// # Errors
+/// If it is none.
+pub fn check_public_key(public_key: &[u8]) -> Result<(), CaError> {
+    NodePublicKey::new(public_key)?;
+    // Agreeing on a secret is what checks the point; the secret is thrown away.
+    let own = EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new());
+    let theirs = UnparsedPublicKey::new(&ECDH_P256, public_key);
+    let agreed = own.and_then(|own| agreement::agree_ephemeral(own, &theirs, |_secret| ()));
+    agreed.map_err(|_| CaError::PublicKey)
+}
+
 /// A certificate (DER) as text.
 pub fn certificate_to_pem(der: &[u8]) -> String {
     const LINE: usize = 64;
@@ -263,7 +278,7 @@ struct NodePublicKey([u8; PUBLIC_KEY_BYTES]);
 impl NodePublicKey {
     fn new(bytes: &[u8]) -> Result<NodePublicKey, CaError> {
         let bytes: [u8; PUBLIC_KEY_BYTES] = bytes.try_into().map_err(|_| CaError::PublicKey)?;
-        // The mark of an uncompressed point. That it lies on the curve is checked when the key is used.
+        // The mark of an uncompressed point. That it lies on the curve is for [`check_public_key`].
         match bytes[0] {
             4 => Ok(NodePublicKey(bytes)),
             _ => Err(CaError::PublicKey),
@@ -290,6 +305,17 @@ mod tests {
         NodeName {
             environment: EnvironmentId(5),
             node: NodeId(node),
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_no_point_of_the_curve_is_none() {
+        let good = NodeKey::generate().unwrap().public_key().to_vec();
+        assert!(check_public_key(&good).is_ok());
+        let mut off = good.clone();
+        off[40] ^= 1;
+        for bad in [&off[..], &good[1..], &[], &[4; PUBLIC_KEY_BYTES]] {
+            assert!(matches!(check_public_key(bad), Err(CaError::PublicKey)));
         }
     }
 

@@ -160,6 +160,7 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::TokenExpired => "token expired",
         Outcome::Invalid { reason } => reason,
         Outcome::TooLarge { .. } => "too large",
+        Outcome::NoSpace => "no space",
     }
     .to_owned()
 }

@@ -7,7 +7,7 @@
 //! entry may go out before the first is back, once half of those who write lately wait for it.
 
 use crate::adapter::error::{Result, SqlError};
-use crate::env::{Applied, Env};
+use crate::env::{Applied, Env, disk_full};
 use futures::stream::{FuturesUnordered, StreamExt};
 use host::metrics::{
     BYTES_BUCKETS, BusyMeter, COUNT_BUCKETS, Histogram, IntGauge, SECONDS_BUCKETS, gauge, histogram,
@@ -45,7 +45,8 @@ enum Reply {
     Catalog(oneshot::Sender<Result<Outcome>>),
     /// What it has written it will see at its next read point.
     One(oneshot::Sender<Result<Outcome>>),
-    Many(usize, oneshot::Sender<Result<Applied>>),
+    /// Which of the gateway's transactions are in the entry; the others are refused.
+    Many(Vec<bool>, oneshot::Sender<Result<Applied>>),
 }
 
 impl Work {
@@ -79,8 +80,13 @@ impl Reply {
                     false
                 }
             },
-            Reply::Many(count, reply) => {
-                let outcomes: Vec<Outcome> = outcomes.take(count).collect();
+            Reply::Many(admitted, reply) => {
+                let count = admitted.len();
+                let outcome = |admitted| match admitted {
+                    true => outcomes.next(),
+                    false => Some(Outcome::NoSpace),
+                };
+                let outcomes: Vec<Outcome> = admitted.into_iter().map_while(outcome).collect();
                 let complete = outcomes.len() == count;
                 let answer = match complete {
                     true => Ok(Applied { index, outcomes }),
@@ -293,7 +299,7 @@ impl Server {
             replies: Vec::with_capacity(count),
         };
         for pending in self.gathered.drain(..count) {
-            entry.add(&self.env, pending.work);
+            entry.add(|txn| self.env.admits(txn), pending.work);
         }
         entry
     }
@@ -307,16 +313,12 @@ struct Entry {
 
 impl Entry {
     /// On a disk that is nearly full those that would grow the data are refused one by one: a DELETE must not fail for the INSERT beside it.
-    fn add(&mut self, env: &Env, work: Work) {
-        let admitted = match &work {
-            Work::One(txn, _) => env.admits(txn),
-            Work::Many(txns, _) => txns.iter().try_for_each(|txn| env.admits(txn)),
-        };
-        if let Err(error) = admitted {
-            return work.fail(error);
-        }
+    fn add(&mut self, admits: impl Fn(&Txn) -> Result<()>, work: Work) {
         match work {
             Work::One(txn, reply) => {
+                if let Err(error) = admits(&txn) {
+                    return Work::One(txn, reply).fail(error);
+                }
                 self.replies.push(match txn.catalog_ops.is_empty() {
                     true => Reply::One(reply),
                     false => Reply::Catalog(reply),
@@ -324,8 +326,13 @@ impl Entry {
                 self.txns.push(txn);
             }
             Work::Many(txns, reply) => {
-                self.replies.push(Reply::Many(txns.len(), reply));
-                self.txns.extend(txns);
+                let admitted: Vec<bool> = txns.iter().map(|txn| admits(txn).is_ok()).collect();
+                if !admitted.contains(&true) {
+                    return Work::Many(txns, reply).fail(disk_full());
+                }
+                let admitted_txns = txns.into_iter().zip(&admitted).filter(|(_, is)| **is);
+                self.txns.extend(admitted_txns.map(|(txn, _)| txn));
+                self.replies.push(Reply::Many(admitted, reply));
             }
         }
     }
@@ -378,4 +385,79 @@ async fn commit(env: Arc<Env>, metrics: Metrics, entry: Entry) -> usize {
     }
     timer.observe_duration();
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use repr::NodeId;
+    use state::command::{Gateway, Session, Token};
+
+    fn txn(number: u64) -> Txn {
+        let gateway = Gateway {
+            node: NodeId(2),
+            incarnation: 1,
+        };
+        let token = Token {
+            session: Session { gateway, number },
+            seq: 1,
+            base: 0,
+        };
+        Txn {
+            token,
+            schema: vec![],
+            catalog_ops: vec![],
+            checks: vec![],
+            writes: vec![],
+            staged: 0,
+        }
+    }
+
+    /// Even numbers grow the data.
+    fn admits(txn: &Txn) -> Result<()> {
+        match txn.token.session.number % 2 {
+            0 => Err(disk_full()),
+            _ => Ok(()),
+        }
+    }
+
+    #[test]
+    fn on_a_full_disk_only_growth_is_refused_among_another_gateways_transactions() {
+        let mut entry = Entry {
+            txns: Vec::new(),
+            replies: Vec::new(),
+        };
+        let (mixed, mut of_mixed) = oneshot::channel();
+        let (growing, mut of_growing) = oneshot::channel();
+        let (own, mut of_own) = oneshot::channel();
+        entry.add(admits, Work::Many((1..=4).map(txn).collect(), mixed));
+        entry.add(admits, Work::Many(vec![txn(6), txn(8)], growing));
+        entry.add(admits, Work::One(txn(9), own));
+        let sent = entry.txns.iter().map(|txn| txn.token.session.number);
+        assert_eq!(sent.collect::<Vec<_>>(), [1, 3, 9]);
+        let committed = |ts| Outcome::Committed { ts };
+        let mut outcomes = [committed(5), Outcome::CatalogMoved, committed(6)].into_iter();
+        for reply in entry.replies {
+            assert!(reply.send(7, &mut outcomes));
+        }
+        let Applied { index, outcomes } = of_mixed.try_recv().unwrap().unwrap();
+        assert_eq!(index, 7);
+        let no = Outcome::NoSpace;
+        assert_eq!(
+            outcomes,
+            [committed(5), no.clone(), Outcome::CatalogMoved, no]
+        );
+        let refused = of_growing.try_recv().unwrap().unwrap_err();
+        assert_eq!(refused.sqlstate, "53100");
+        assert_eq!(of_own.try_recv().unwrap().unwrap(), committed(6));
+    }
+
+    #[test]
+    fn outcomes_that_are_missing_are_unknown() {
+        let (reply, mut answer) = oneshot::channel();
+        let reply = Reply::Many(vec![true, false, true], reply);
+        assert!(!reply.send(1, &mut [Outcome::CatalogMoved].into_iter()));
+        let unknown = SqlError::unknown_outcome().sqlstate;
+        assert_eq!(answer.try_recv().unwrap().unwrap_err().sqlstate, unknown);
+    }
 }

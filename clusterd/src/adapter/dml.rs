@@ -268,6 +268,7 @@ impl Session {
                     "One transaction may write {limit_bytes} bytes; split it."
                 ))
             }
+            Outcome::NoSpace => crate::env::disk_full(),
             Outcome::TooLarge { limit_bytes } => SqlError::new("53100", "the environment is full")
                 .detail(format!("Tables may hold {limit_bytes} bytes."))
                 .hint("DELETE, TRUNCATE or DROP TABLE makes room."),

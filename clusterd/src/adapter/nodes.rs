@@ -82,7 +82,8 @@ impl Session {
                 .hint("Start its first node anew; it makes one."));
         };
         let (token, hash) = Token::join(&self.adapter.host, &authority.certificate);
-        let expires_us = self.adapter.env.wall_us().saturating_add(valid_for_us);
+        let now = point.state.time_by(self.adapter.env.wall_us());
+        let expires_us = now.saturating_add(valid_for_us);
         self.change(NodeOp::Token { hash, expires_us }).await?;
         let desc = plan
             .desc()

@@ -49,13 +49,12 @@ impl Env {
         // What the log holds every node must be able to read: nothing gets in that does not decode.
         let command =
             Command::decode(&body).map_err(|error| Refusal::Malformed(error.to_string()))?;
-        if self.group.disk_low() && grows(&command) {
-            return Ok(ProposeAnswer::DiskFull);
-        }
         Ok(match (command, self.committer.get()) {
+            // Transactions that grow the data are told apart from the others there.
             (Command::Batch(batch), Some(committer)) => {
                 answer_batch(committer, batch.txns, body.len()).await
             }
+            (command, _) if self.group.disk_low() && grows(&command) => ProposeAnswer::DiskFull,
             (_, _) => self.answer_command(body).await,
         })
     }

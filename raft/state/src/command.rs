@@ -61,12 +61,14 @@ pub enum Command {
         cluster: ClusterId,
         placement: Placement,
     },
+    /// As [`Command::EndSession`], of many sessions. Repeating it changes nothing.
+    EndSessions { sessions: Vec<Session> },
 }
 
 /// A change of who belongs to the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum NodeOp {
-    /// Lets a node in. With the hash of a token: it must be known, unused and not expired at `wall_us`, and is used up by this. Without:
+    /// Lets a node in. With the hash of a token: it must be known, unused and not expired ([`crate::State::time_by`]), and is used up by this. Without:
     /// only while the environment is formed. The same key with the same token again is answered like the first time, whatever `node`
     /// says, so that an attempt with an unknown outcome can be repeated; [`crate::State::node_by_key`] then tells its id.
     Admit {
@@ -225,4 +227,6 @@ pub enum Outcome {
     TooLarge {
         limit_bytes: u64,
     },
+    /// Its leader's disk is nearly full, and the transaction would grow the data (53100). Never an answer of S: it was not proposed.
+    NoSpace,
 }

@@ -102,6 +102,12 @@ mod tests {
             (Command::ExpireLease { gateway }, "01050102"),
             (Command::EndSession { session }, "0107010203"),
             (Command::GatewayStarted { gateway }, "01080102"),
+            (
+                Command::EndSessions {
+                    sessions: vec![session],
+                },
+                "010c01010203",
+            ),
         ];
         for (command, golden) in commands {
             let bytes = command.encode();

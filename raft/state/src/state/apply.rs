@@ -6,7 +6,7 @@ use std::sync::Arc;
 use repr::{ShardId, Timestamp};
 
 use super::{Applied, Changes, State};
-use crate::command::{Batch, Command, Gateway, Outcome};
+use crate::command::{Batch, Command, Gateway, Outcome, Session};
 use crate::shard::Batch as Updates;
 
 /// Timestamps stay below this, so that sums of them cannot overflow; a clock beyond it is ignored.
@@ -87,16 +87,19 @@ impl State {
                 number,
                 writes,
             } => return self.stage(token, *number, writes).into_iter().collect(),
-            Command::EndSession { session } => {
-                Arc::make_mut(&mut self.stages).drop_session(session);
-                self.sessions.end(*session, self.applied);
-            }
+            Command::EndSession { session } => self.end_session(session),
+            Command::EndSessions { sessions } => sessions.iter().for_each(|s| self.end_session(s)),
             Command::GatewayStarted { gateway } => self.end_gateways_before(*gateway),
             Command::Authority(authority) => self.set_authority(authority),
             Command::Node(op) => return vec![self.node_op(op)],
             Command::Place { cluster, placement } => self.place(*cluster, placement),
         }
         vec![]
+    }
+
+    fn end_session(&mut self, session: &Session) {
+        Arc::make_mut(&mut self.stages).drop_session(session);
+        self.sessions.end(*session, self.applied);
     }
 
     /// Ends what older lives of a gateway have left: sessions, their attempts and chunks, leases.
@@ -141,6 +144,7 @@ fn refused(command: &Command, reason: &str) -> Vec<Outcome> {
         | Command::ExpireLease { .. }
         | Command::Stage { .. }
         | Command::EndSession { .. }
+        | Command::EndSessions { .. }
         | Command::GatewayStarted { .. }
         | Command::Authority(_)
         | Command::Node(_)

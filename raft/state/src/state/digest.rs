@@ -55,6 +55,7 @@ impl State {
             | Command::Lease { .. }
             | Command::ExpireLease { .. }
             | Command::EndSession { .. }
+            | Command::EndSessions { .. }
             | Command::GatewayStarted { .. }
             | Command::Authority(_)
             | Command::Node(_)

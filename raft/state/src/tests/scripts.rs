@@ -332,6 +332,7 @@ fn show(outcome: &Outcome) -> String {
         Outcome::TokenExpired => "token-expired".into(),
         Outcome::Invalid { reason } => format!("invalid({reason})"),
         Outcome::TooLarge { limit_bytes } => format!("too-large({limit_bytes})"),
+        Outcome::NoSpace => "no-space".into(),
     }
 }
 
@@ -378,9 +379,17 @@ impl goldenscript::Runner for Runner {
                     writes: parts.writes,
                 })
             }
-            "end" => self.apply(&Command::EndSession {
-                session: session(args.next_pos().ok_or("a session is missing")?)?,
-            }),
+            // end SESSION...
+            "end" => {
+                let mut sessions = Vec::new();
+                while let Some(name) = args.next_pos() {
+                    sessions.push(session(name)?);
+                }
+                self.apply(&match sessions[..] {
+                    [session] => Command::EndSession { session },
+                    _ => Command::EndSessions { sessions },
+                })
+            }
             // End a thousand and more sessions, so that the oldest is forgotten.
             "end-many" => {
                 for number in 0..2000 {
