@@ -218,4 +218,14 @@ mod tests {
         assert_eq!(registry().by_id.len(), all().len());
         assert!(all().iter().all(|r| r.id.is_system() && r.desc.arity() > 0));
     }
+
+    /// Whatever a row does not say has a value in every relation.
+    #[test]
+    fn every_relation_can_have_a_row() {
+        for relation in all() {
+            let mut table = Table::new(relation);
+            table.add(&[]);
+            assert_eq!(table.into_rows().len(), 1, "{}", relation.name);
+        }
+    }
 }

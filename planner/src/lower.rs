@@ -2,7 +2,8 @@
 //!
 //! The general method: a relation that reads columns of enclosing rows is computed for *all* of those rows at once. Its lowering takes
 //! the collection of distinct outer keys (`Outer`) and returns, for each key, the key's columns followed by the relation's own. The
-//! enclosing operator then joins that back by key. NULL is a key like any other, so nullable keys are joined as records.
+//! enclosing operator then joins that back by key. NULL is a key like any other, so nullable keys are joined as records. Where equal values can differ, the key is the
+//! value's identity: what a subquery says of 1.0 need not be what it says of 1.00.
 //!
 //! Two short cuts keep common plans small: a relation that reads no enclosing row is computed once, and `EXISTS`/`IN` whose only
 //! correlation is a list of equalities becomes a plain semijoin.
@@ -47,6 +48,8 @@ struct Outer {
     /// A `Get` of a local binding, or the constant of one row without columns: cheap to repeat.
     keys: Mir,
     types: Vec<ColumnType>,
+    /// Where a key is the identity of a value, the value's type.
+    values: Vec<Option<SqlType>>,
     /// Where a column of an enclosing row is found among the keys' columns.
     columns: BTreeMap<ColumnRef, usize>,
 }
@@ -56,6 +59,7 @@ impl Outer {
         Outer {
             keys: unit(),
             types: vec![],
+            values: vec![],
             columns: BTreeMap::new(),
         }
     }
@@ -488,6 +492,11 @@ fn canonical(expr: ScalarExpr, ty: &SqlType) -> ScalarExpr {
         true => ScalarExpr::call(Func::get("key_canonical"), vec![expr], ty.clone()),
         false => expr,
     }
+}
+
+/// A value's bytes, which tell apart what is equal and not the same (1.0 and 1.00, '1 mon' and '30 days'), NULL included.
+fn identity(expr: ScalarExpr) -> ScalarExpr {
+    ScalarExpr::call(Func::get("identity"), vec![expr], SqlType::Bytea)
 }
 
 /// An equivalence class that makes two columns equal, NULL being equal to NULL.

@@ -380,6 +380,7 @@ scripts!(
     aggregates_follow_sql,
     joins_keep_multiplicities_and_nulls,
     subqueries_mean_what_sql_says,
+    subqueries_tell_equal_values_apart,
     set_operations_count_rows,
     dml_plans_whole_rows,
     definitions_are_stored_with_full_names,

@@ -55,6 +55,7 @@ fn zero(ty: &SqlType) -> Datum<'static> {
         SqlType::Int16 => Datum::Int16(0),
         SqlType::Int32 => Datum::Int32(0),
         SqlType::Int64 => Datum::Int64(0),
+        SqlType::MzTimestamp => Datum::MzTimestamp(0),
         SqlType::Float32 => Datum::Float32(0.0),
         SqlType::Oid | SqlType::Xid | SqlType::RegProc => Datum::Oid(0),
         SqlType::Bytea => Datum::Bytes(&[]),

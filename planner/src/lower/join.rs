@@ -2,12 +2,13 @@
 
 use super::scalar::column;
 use super::{
-    Lower, Lowered, Outer, bind, canonical, get_local, join, negate, project, same_key, union,
+    Lower, Lowered, Outer, bind, canonical, get_local, identity, join, negate, project, same_key,
+    union,
 };
 use crate::error::PlanError;
 use crate::hir::{ColumnRef, Hir, HirScalar, JoinKind};
-use plan::{Func, Mir, ScalarExpr};
-use repr::{ColumnType, SqlType};
+use plan::{Mir, ScalarExpr};
+use repr::ColumnType;
 
 impl Lower {
     pub(super) fn join(
@@ -213,27 +214,18 @@ impl Lower {
             mir: get_local(matched_id, matched_types),
             types: matched_types.to_vec(),
         };
-        let present = project(matched.mir, columns.to_vec());
         // Exact rows, not canonical ones: a row that was joined is found again as it is.
+        let exact: Vec<ScalarExpr> = kept.types.iter().enumerate().map(exact).collect();
         let present = Mir::Reduce {
-            input: Box::new(present),
-            group_key: (0..arity).map(ScalarExpr::Column).collect(),
+            input: Box::new(project(matched.mir, columns.to_vec())),
+            group_key: exact.clone(),
             aggregates: vec![],
         };
-        let equivalences = kept
-            .types
-            .iter()
-            .enumerate()
-            .map(|(i, ty)| {
-                let exact = |c: usize| match ty.nullable {
-                    true => ScalarExpr::call(
-                        Func::get("make_record"),
-                        vec![ScalarExpr::Column(c)],
-                        SqlType::Record(vec![ty.ty.clone()]),
-                    ),
-                    false => ScalarExpr::Column(c),
-                };
-                vec![exact(i), exact(arity + i)]
+        let equivalences = exact.into_iter().enumerate();
+        let equivalences = equivalences
+            .map(|(i, left)| {
+                let ty = left.typ(&kept.types);
+                same_key(left, ScalarExpr::Column(arity + i), &ty, &ty)
             })
             .collect();
         let matched = project(
@@ -342,6 +334,14 @@ impl Lower {
             mir: correlation.close(result.mir),
             types: result.types,
         })
+    }
+}
+
+/// A column such that equal values are identical.
+fn exact((column, ty): (usize, &ColumnType)) -> ScalarExpr {
+    match ty.ty.needs_key_canonical() {
+        true => identity(ScalarExpr::Column(column)),
+        false => ScalarExpr::Column(column),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Scalars: subqueries become columns joined to the input.
 
 use super::{
-    Lower, Lowered, Outer, bind, canonical, get_local, join, negate, project, same_key, union,
+    Lower, Lowered, Outer, bind, canonical, get_local, identity, join, negate, project, same_key,
+    union,
 };
 use crate::error::PlanError;
 use crate::hir::{ColumnRef, Hir, HirScalar};
@@ -18,7 +19,7 @@ impl Lower {
         outer: &Outer,
     ) -> Result<ScalarExpr, PlanError> {
         match scalar {
-            HirScalar::Column(c) => Ok(ScalarExpr::Column(column(c, outer))),
+            HirScalar::Column(c) => Ok(value(c, outer)),
             HirScalar::Literal(value, ty) => Ok(ScalarExpr::Literal(value, ty)),
             HirScalar::Param(n, ty) => Ok(ScalarExpr::Param(n, ty)),
             HirScalar::Unmaterializable(value) => Ok(ScalarExpr::Unmaterializable(value)),
@@ -146,25 +147,44 @@ impl Lower {
         }
         if columns.is_empty() {
             return Correlation {
-                columns,
+                columns: vec![],
                 outer: Outer::unit(),
                 bindings: vec![],
             };
         }
         let input_id = self.fresh();
         let value = std::mem::replace(&mut input.mir, get_local(input_id, &input.types));
-        let types: Vec<ColumnType> = columns.iter().map(|c| input.types[*c].clone()).collect();
+        // Of a key that came from further outside there is nothing but its identity already.
+        let known = |c: usize| outer.values.get(c).cloned();
+        let own = |c: usize| Some(input.types[c].ty.clone()).filter(SqlType::needs_key_canonical);
+        let values: Vec<Option<SqlType>> = columns
+            .iter()
+            .map(|c| known(*c).unwrap_or_else(|| own(*c)))
+            .collect();
         let keys = Lowered {
             mir: input.mir.clone(),
             types: input.types.clone(),
         };
-        let keys = keys.project(columns.clone()).distinct();
+        let (mut exprs, mut identities, mut outputs) = (vec![], vec![], vec![]);
+        for c in columns {
+            if known(c).is_none() && own(c).is_some() {
+                outputs.push(keys.types.len() + identities.len());
+                identities.push(identity(ScalarExpr::Column(c)));
+                exprs.push(identity(ScalarExpr::Column(c)));
+            } else {
+                outputs.push(c);
+                exprs.push(ScalarExpr::Column(c));
+            }
+        }
+        let keys = keys.map(identities).project(outputs);
+        let keys = keys.distinct();
         let keys_id = self.fresh();
         Correlation {
-            columns,
+            columns: exprs,
             outer: Outer {
-                keys: get_local(keys_id, &types),
-                types,
+                keys: get_local(keys_id, &keys.types),
+                types: keys.types,
+                values,
                 columns: map,
             },
             bindings: vec![(input_id, value), (keys_id, keys.mir)],
@@ -192,8 +212,8 @@ impl Lower {
 
 /// What a subquery reads of the rows it is evaluated for.
 pub(super) struct Correlation {
-    /// Columns of the input, in the order of the keys.
-    pub(super) columns: Vec<usize>,
+    /// Each key, over the input.
+    pub(super) columns: Vec<ScalarExpr>,
     pub(super) outer: Outer,
     /// Bindings that must enclose whatever uses them: the input, then the keys.
     bindings: Vec<(u64, Mir)>,
@@ -207,8 +227,8 @@ impl Correlation {
             .zip(&self.outer.types)
             .enumerate()
             .map(|(i, (c, ty))| {
-                let (left, right) = (ScalarExpr::Column(*c), ScalarExpr::Column(input_arity + i));
-                same_key(left, right, ty, ty)
+                let right = ScalarExpr::Column(input_arity + i);
+                same_key(c.clone(), right, ty, ty)
             })
             .collect()
     }
@@ -226,6 +246,16 @@ pub(super) fn column(c: ColumnRef, outer: &Outer) -> usize {
     match c.level {
         0 => outer.arity() + c.index,
         _ => outer.columns[&c],
+    }
+}
+
+/// What a column reads from such rows.
+fn value(c: ColumnRef, outer: &Outer) -> ScalarExpr {
+    let position = column(c, outer);
+    let read = ScalarExpr::Column(position);
+    match outer.values.get(position) {
+        Some(Some(ty)) => ScalarExpr::call(Func::get("of_identity"), vec![read], ty.clone()),
+        Some(None) | None => read,
     }
 }
 

@@ -165,6 +165,7 @@ impl QueryPlanner<'_> {
         let filter = filter
             .map(|f| self.boolean(&inner, f, "FILTER"))
             .transpose()?;
+        refuse_outer_aggregate(&args, filter.as_ref(), at)?;
         let keyed = matches!(name.as_str(), "array_agg" | "string_agg")
             && (!order_by.is_empty() || filter.is_some());
         if keyed {
@@ -307,4 +308,27 @@ fn plain_arg(arg: &FunctionArg) -> Result<&Expr, PlanError> {
             Err(PlanError::unsupported("named arguments of functions").at(position(arg.span())))
         }
     }
+}
+
+/// An aggregate that reads columns of an enclosing query and none of its own belongs to that query (SQL:2016, 6.9; PostgreSQL 4.2.7), which is not supported.
+fn refuse_outer_aggregate(
+    args: &[Typed],
+    filter: Option<&HirScalar>,
+    at: usize,
+) -> Result<(), PlanError> {
+    let (mut own, mut outer) = (false, false);
+    for scalar in args.iter().map(|a| &a.expr).chain(filter) {
+        scalar.visit_columns(&mut |c| match c.level {
+            0 => own = true,
+            _ => outer = true,
+        });
+    }
+    if own || !outer {
+        return Ok(());
+    }
+    let error =
+        PlanError::unsupported("an aggregate function over columns of an outer query alone");
+    Err(error
+        .with_hint("It belongs to that outer query: compute it there, in a subquery in FROM.")
+        .at(at))
 }

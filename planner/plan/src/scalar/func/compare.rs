@@ -3,7 +3,8 @@
 //! Only `character(n)` needs its own: trailing spaces do not count there.
 
 use super::FuncDef;
-use repr::Datum;
+use crate::scalar::EvalError;
+use repr::{Datum, Row, RowRef};
 
 pub(super) static TABLE: &[FuncDef] = &[
     FuncDef::strict("eq", |_, _, a, _| Ok(Datum::Bool(a[0] == a[1])))
@@ -69,7 +70,25 @@ pub(super) static TABLE: &[FuncDef] = &[
         Ok(a[0].key_canonical(ty, arena))
     })
     .nullable(),
+    // A value's bytes: equal for identical values only, NULL included. And back; the type is the call's.
+    FuncDef::null_aware("identity", |_, _, a, arena| {
+        Ok(Datum::Bytes(
+            arena.push_bytes(Row::pack_slice(&a[..1]).as_bytes()),
+        ))
+    }),
+    FuncDef::strict("of_identity", |_, _, a, _| {
+        let Datum::Bytes(bytes) = a[0] else {
+            return Err(no_identity());
+        };
+        let row = RowRef::from_bytes(bytes).map_err(|_| no_identity())?;
+        row.iter().next().ok_or_else(no_identity)
+    })
+    .nullable(),
 ];
+
+fn no_identity() -> EvalError {
+    EvalError::new("XX000", "these bytes are not those of a value")
+}
 
 fn trimmed(d: Datum<'_>) -> &str {
     d.unwrap_str().trim_end_matches(' ')
