@@ -26,6 +26,7 @@ use crate::hearing::Hearing;
 use crate::machine::{Machine, Shared, StateMachine};
 use crate::network::{Network, Server};
 use crate::peers::{PeerError, Peers, Responder, RpcKind};
+use crate::readers::{Confirmer, Readers, Witness};
 use crate::snapshot::SnapshotDir;
 use crate::store::GroupStore;
 use crate::types::{Member, Payload, Response, Types, log_pos};
@@ -98,6 +99,7 @@ struct Inner {
     status: watch::Receiver<GroupStatus>,
     inflight: Semaphore,
     stop: Arc<Notify>,
+    confirmer: Confirmer,
 }
 
 impl<SM: StateMachine> RaftGroup<SM> {
@@ -132,6 +134,7 @@ impl<SM: StateMachine> RaftGroup<SM> {
             follows: AtomicBool::new(false),
             read_nanos: AtomicU64::new(0),
             hearing: Hearing::default(),
+            readers: Readers::default(),
             stopped: AtomicBool::new(false),
             fatal,
         });
@@ -140,12 +143,12 @@ impl<SM: StateMachine> RaftGroup<SM> {
         let store = GroupStore::new(wal.clone(), shared.clone());
         let network = Network {
             shared: shared.clone(),
-            peers,
+            peers: peers.clone(),
         };
         let built = Raft::build(shared.config.node, raft_config, network, store, machine).await;
         let raft = built.map_err(|e| stopped(group, &e))?;
         runtime::starting(shared.config.class, || raft.run());
-        let inner = Inner::new(shared, wal, raft);
+        let inner = Inner::new(shared, wal, raft, peers);
         inner.elect_if_alone().await?;
         Ok(RaftGroup {
             inner,
@@ -241,13 +244,18 @@ impl<SM: StateMachine> RaftGroup<SM> {
     /// applied here: a read of the state is then linearizable. Never relies on a lease. Returns the read's log
     /// position.
     pub async fn read_index(&self) -> Result<LogPos, ReadError> {
-        let pos = self.read_position().await?;
+        let pos = self.read_position(None).await?;
         self.wait_applied(pos.index).await?;
         Ok(pos)
     }
 
-    /// Like [`RaftGroup::read_index`] without the wait: for a read on another member, which waits there.
-    pub async fn read_position(&self) -> Result<LogPos, ReadError> {
+    /// The highest term in which this node has voted or followed a leader: what it can tell the leader as a [`Witness`].
+    pub fn voted_term(&self) -> u64 {
+        self.inner.shared.readers.term()
+    }
+
+    /// Like [`RaftGroup::read_index`] without the wait: for a read on another member, which waits there. `witness`: what that member says of itself, which saves asking it.
+    pub async fn read_position(&self, witness: Option<Witness>) -> Result<LogPos, ReadError> {
         let inner = &self.inner;
         let now = inner.shared.host.clock.now();
         inner
@@ -259,6 +267,9 @@ impl<SM: StateMachine> RaftGroup<SM> {
             && self.is_leader()
             && let Some(pos) = *inner.shared.applied.borrow()
         {
+            return Ok(pos);
+        }
+        if let Some(pos) = inner.confirmer.confirm(witness).await {
             return Ok(pos);
         }
         loop {
@@ -470,7 +481,12 @@ fn write_error(error: ClientWriteError<Types>) -> ProposeError {
 }
 
 impl Inner {
-    fn new(shared: Arc<Shared>, wal: Arc<Wal>, raft: Raft<Types, Machine>) -> Arc<Inner> {
+    fn new(
+        shared: Arc<Shared>,
+        wal: Arc<Wal>,
+        raft: Raft<Types, Machine>,
+        peers: Arc<dyn Peers>,
+    ) -> Arc<Inner> {
         let (status, watched) = watch::channel(current_status(&raft));
         shared.set_role(&status.borrow());
         let server = Server {
@@ -479,6 +495,11 @@ impl Inner {
             incoming: tokio::sync::Mutex::new(None),
         };
         let server = Arc::new(server);
+        let confirmer = Confirmer {
+            shared: shared.clone(),
+            raft: raft.clone(),
+            peers,
+        };
         let permits = shared.config.inflight_bytes_max as usize / PERMIT_BYTES;
         let inner = Arc::new(Inner {
             shared: shared.clone(),
@@ -488,6 +509,7 @@ impl Inner {
             status: watched,
             inflight: Semaphore::new(permits.max(1)),
             stop: Arc::new(Notify::new()),
+            confirmer,
         });
         // Both end with openraft's core task, at the latest.
         let (raft, stop) = (inner.raft.clone(), inner.stop.clone());

@@ -11,7 +11,7 @@
 //!
 //! Caveats: openraft 0.10 is an alpha, pinned exactly; formats on disk and on the wire are our own (`codec`, `rpc`),
 //! so a new version of it changes neither. A term has at most one leader, as in the paper: fencing by term depends on
-//! it. Reads use ReadIndex, never a lease. A node that was leader before a restart has to be elected again.
+//! it. Reads use ReadIndex, never a lease (`readers`). A node that was leader before a restart has to be elected again.
 
 mod codec;
 mod config;
@@ -21,6 +21,7 @@ mod hearing;
 mod machine;
 mod network;
 mod peers;
+mod readers;
 mod recover;
 mod rpc;
 mod runtime;
@@ -34,6 +35,7 @@ pub use error::{GroupError, ProposeError, ReadError, SnapshotError};
 pub use group::{GroupStatus, Progress, Proposed, RaftGroup, remove_group};
 pub use machine::{Committed, SnapshotWriter, StateMachine};
 pub use peers::{LocalPeers, NoPeers, PeerError, Peers, Responder, RpcKind};
+pub use readers::Witness;
 pub use recover::{Remains, go_on_alone, remains};
 pub use runtime::simulate_this_thread;
 pub use types::Member;

@@ -19,6 +19,7 @@ use crate::config::replay_cost;
 use crate::error::{GroupError, SnapshotError};
 use crate::group::GroupStatus;
 use crate::hearing::Hearing;
+use crate::readers::Readers;
 use crate::snapshot::{SnapshotDir, SnapshotFile};
 use crate::types::{EntryPayload, LogId, Response, SnapshotMeta, StoredMembership, Types, log_pos};
 use crate::wal::LogPos;
@@ -112,6 +113,7 @@ pub(crate) struct Shared {
     pub read_nanos: AtomicU64,
     /// Whether the peers answer this node while it leads.
     pub hearing: Hearing,
+    pub readers: Readers,
     /// The group has been shut down.
     pub stopped: AtomicBool,
     pub fatal: FatalHook,
@@ -229,6 +231,8 @@ impl Machine {
                 "committed entries are missing",
             ));
         }
+        // Whoever looks at the state may see it before this returns.
+        self.shared.readers.tells(log_pos(&last));
         let responses = if commands.is_empty() {
             Vec::new()
         } else {

@@ -19,6 +19,7 @@ use openraft::raft::{
 
 use crate::machine::{Machine, Shared};
 use crate::peers::{PeerError, Peers};
+use crate::readers;
 use crate::rpc::{self, RpcKind, SnapshotPiece};
 use crate::snapshot::SnapshotFile;
 use crate::types::{SnapshotMeta, Types, Vote};
@@ -166,6 +167,7 @@ impl RaftNetworkV2<Types> for Client {
                 "silent: no quorum answers this node",
             )));
         }
+        readers::telling(&self.shared, rpc.leader_commit.as_ref());
         let answer = self
             .call(
                 RpcKind::AppendEntries,
@@ -288,6 +290,7 @@ impl Server {
                     .map_err(refused)?;
                 Ok(rpc::encode_transferred(&response))
             }
+            RpcKind::VotedTerm => Ok(rpc::encode_term(self.shared.readers.term())),
             RpcKind::Snapshot => {
                 let piece = rpc::decode_piece(&body).ok_or_else(unreadable)?;
                 let vote = self.piece(piece).await?;

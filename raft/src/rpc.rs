@@ -32,6 +32,8 @@ pub enum RpcKind {
     TransferLeader,
     /// A piece of a snapshot.
     Snapshot,
+    /// The leader asks for the highest term in which the receiver has voted. The body is empty.
+    VotedTerm,
 }
 
 impl RpcKind {
@@ -43,6 +45,7 @@ impl RpcKind {
             RpcKind::PreVote => 3,
             RpcKind::TransferLeader => 4,
             RpcKind::Snapshot => 5,
+            RpcKind::VotedTerm => 6,
         }
     }
 
@@ -54,6 +57,7 @@ impl RpcKind {
             3 => Some(RpcKind::PreVote),
             4 => Some(RpcKind::TransferLeader),
             5 => Some(RpcKind::Snapshot),
+            6 => Some(RpcKind::VotedTerm),
             _ => None,
         }
     }
@@ -301,6 +305,18 @@ pub(crate) fn decode_piece_taken(bytes: &Bytes) -> Option<Vote> {
     r.end(vote)
 }
 
+pub(crate) fn encode_term(term: u64) -> Bytes {
+    let mut w = Writer::default();
+    w.u64(term);
+    w.out.into()
+}
+
+pub(crate) fn decode_term(bytes: &Bytes) -> Option<u64> {
+    let mut r = Reader::new(bytes);
+    let term = r.u64()?;
+    r.end(term)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,6 +415,7 @@ mod tests {
         };
         check(&piece, encode_piece(&piece), decode_piece);
         check(&vote, encode_piece_taken(&vote), decode_piece_taken);
+        check(&7, encode_term(7), decode_term);
     }
 
     #[test]
@@ -406,7 +423,7 @@ mod tests {
         for number in 0..=255 {
             assert_eq!(
                 RpcKind::from_u8(number).map_or(0, RpcKind::to_u8),
-                if number <= 5 { number } else { 0 }
+                if number <= 6 { number } else { 0 }
             );
         }
     }

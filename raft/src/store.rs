@@ -33,6 +33,9 @@ pub(crate) struct GroupStore {
 impl GroupStore {
     pub fn new(wal: Arc<Wal>, shared: Arc<Shared>) -> GroupStore {
         let group = shared.config.group;
+        if let Some(vote) = wal.state(group).vote {
+            shared.readers.votes(vote.term);
+        }
         GroupStore { wal, group, shared }
     }
 
@@ -124,6 +127,7 @@ impl RaftLogStorage<Types> for GroupStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.shared.readers.votes(stored_vote(vote).term);
         let (done, durable) = tokio::sync::oneshot::channel();
         // A receiver that is gone has been shut down, and waits for nothing.
         let done = Box::new(move |result| drop(done.send(result)));
@@ -150,6 +154,12 @@ impl RaftLogStorage<Types> for GroupStore {
         I::IntoIter: Send,
     {
         let entries: Vec<_> = entries.into_iter().map(log_entry).collect();
+        let memberships = entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::Membership);
+        if let Some(membership) = memberships.last() {
+            self.shared.readers.membership(membership.pos.index);
+        }
         let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
         // Others are rare, and go with elections, which must not overtake what is told of them.
         let commands = entries.iter().all(|entry| entry.kind == EntryKind::Normal);
@@ -167,8 +177,9 @@ impl RaftLogStorage<Types> for GroupStore {
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
-        self.wal
-            .truncate_after(self.group, last_log_id.map(|id| id.index()))
+        let last = last_log_id.map(|id| id.index());
+        self.shared.readers.truncated(last.unwrap_or(0));
+        self.wal.truncate_after(self.group, last)
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {

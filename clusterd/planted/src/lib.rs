@@ -12,6 +12,10 @@ pub const BUGS: &[(&str, &str)] = &[
         "a leader answers readers without asking a quorum whether it still leads",
     ),
     (
+        "h1w",
+        "a voter that asks for its readers confirms the leader whatever term it has voted in",
+    ),
+    (
         "h2",
         "whoever arrives during a round of read points gets its answer, too",
     ),

@@ -8,7 +8,7 @@ use crate::adapter::error::{Result, SqlError};
 use bytes::Bytes;
 use host::Instant;
 use mesh::{CallError, Delivery, Message};
-use protocol::{Kind, Lane, ProposeAnswer, ReadPointAnswer};
+use protocol::{Kind, Lane, ProposeAnswer, ReadPointAnswer, ReadPointCall};
 use raft::{ProposeError, ReadError};
 use repr::NodeId;
 use state::{Command, Outcome};
@@ -94,7 +94,9 @@ impl Env {
                 }
             },
             Some(leader) => {
-                let bytes = self.ask(leader, Kind::READ_POINT, Bytes::new()).await?;
+                let voted_term = self.group.voted_term();
+                let call = Bytes::from(ReadPointCall { voted_term }.encode());
+                let bytes = self.ask(leader, Kind::READ_POINT, call).await?;
                 match ReadPointAnswer::decode(&bytes).map_err(Failed::not_done)? {
                     ReadPointAnswer::At { index } => match self.applied_in_time(index).await {
                         Some(applied) => Ok(applied),

@@ -6,8 +6,8 @@ use crate::adapter::commit::Committer;
 use bytes::Bytes;
 use host::BoxFuture;
 use mesh::{Refusal, Request};
-use protocol::{Kind, Lane, ProposeAnswer, ReadPointAnswer};
-use raft::{ProposeError, ReadError};
+use protocol::{Kind, Lane, ProposeAnswer, ReadPointAnswer, ReadPointCall};
+use raft::{ProposeError, ReadError, Witness};
 use repr::NodeId;
 use state::{Command, Txn};
 use std::sync::Arc;
@@ -32,9 +32,12 @@ impl Env {
             })
         };
         let env = Arc::clone(self);
-        let read = move |_request: Request| -> Answer {
+        let read = move |request: Request| -> Answer {
             let env = Arc::clone(&env);
-            Box::pin(async move { Ok(Bytes::from(env.answer_reader().await.encode())) })
+            Box::pin(async move {
+                let witness = witness_of(&request)?;
+                Ok(Bytes::from(env.answer_reader(witness).await.encode()))
+            })
         };
         let transport = &self.transport;
         transport.serve_calls(Lane::Control, Kind::PROPOSE, Arc::new(propose));
@@ -81,8 +84,9 @@ impl Env {
         }
     }
 
-    async fn answer_reader(&self) -> ReadPointAnswer {
-        let confirmed = self.while_confirmed(self.group.read_position()).await;
+    async fn answer_reader(&self, witness: Option<Witness>) -> ReadPointAnswer {
+        let position = self.group.read_position(witness);
+        let confirmed = self.while_confirmed(position).await;
         match confirmed.unwrap_or(Err(ReadError::NoQuorum)) {
             Ok(pos) => ReadPointAnswer::At { index: pos.index },
             Err(ReadError::NotLeader { leader }) => ReadPointAnswer::NotLeader {
@@ -92,6 +96,19 @@ impl Env {
             Err(ReadError::Closed { .. }) => ReadPointAnswer::Stopping,
         }
     }
+}
+
+/// What a gateway says of its own vote; nothing, if it is of a version that sends an empty body.
+fn witness_of(request: &Request) -> Result<Option<Witness>, Refusal> {
+    if request.body.is_empty() {
+        return Ok(None);
+    }
+    let ReadPointCall { voted_term } = ReadPointCall::decode(&request.body)
+        .map_err(|error| Refusal::Malformed(error.to_string()))?;
+    Ok(Some(Witness {
+        node: request.from.node.0,
+        term: voted_term,
+    }))
 }
 
 /// Another gateway's transactions. If this node loses the lead meanwhile they go on to the next leader from here; the gateway may ask there too, with the same tokens.

@@ -93,9 +93,11 @@ impl Peers for MeshPeers {
     ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
         let lane = match kind {
             RpcKind::Snapshot => Lane::Bulk,
-            RpcKind::AppendEntries | RpcKind::Vote | RpcKind::PreVote | RpcKind::TransferLeader => {
-                Lane::Raft
-            }
+            RpcKind::AppendEntries
+            | RpcKind::Vote
+            | RpcKind::PreVote
+            | RpcKind::TransferLeader
+            | RpcKind::VotedTerm => Lane::Raft,
         };
         let frame = RaftFrame {
             group: group.0,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use state::Outcome;
 
 const VERSION: u8 = 1;
+const CALL_BYTES_MAX: usize = 64;
 /// Outcomes of a batch may each name a key.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
@@ -27,7 +28,14 @@ pub enum ProposeAnswer {
     Stopping,
 }
 
-/// Answer to [`Kind::READ_POINT`](crate::Kind::READ_POINT), whose body is empty.
+/// Body of [`Kind::READ_POINT`](crate::Kind::READ_POINT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadPointCall {
+    /// The highest term in which the sender has voted or followed a leader, looked up after the last reader of its batch arrived: the sender need not be asked to confirm the leader.
+    pub voted_term: u64,
+}
+
+/// Answer to a [`ReadPointCall`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReadPointAnswer {
     /// Everything that was acknowledged before the request was sent is in the log up to here. The reader waits until its own state has applied it.
@@ -43,6 +51,7 @@ pub enum ReadPointAnswer {
 }
 
 crate::message!(VERSION, ProposeAnswer, ANSWER_BYTES_MAX);
+crate::message!(VERSION, ReadPointCall, CALL_BYTES_MAX);
 crate::message!(VERSION, ReadPointAnswer, ANSWER_BYTES_MAX);
 
 #[cfg(test)]
@@ -99,5 +108,9 @@ mod tests {
             hex(&bytes)
         });
         assert_eq!(bytes, ["010001", "010100", "0102", "0103"]);
+        let call = ReadPointCall { voted_term: 7 };
+        let bytes = call.encode();
+        assert_eq!(ReadPointCall::decode(&bytes).unwrap(), call);
+        assert_eq!(hex(&bytes), "0107");
     }
 }

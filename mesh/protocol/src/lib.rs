@@ -34,6 +34,6 @@ pub use compute::{
     Command, Epoch, Numbered, Peek, PeekId, PeekResponse, PeekRows, PeekTarget, Refusal, Response,
     SubscribeBatch,
 };
-pub use env::{ProposeAnswer, ReadPointAnswer};
+pub use env::{ProposeAnswer, ReadPointAnswer, ReadPointCall};
 pub use mesh::{Kind, Lane};
 pub use node::{Cancel, NodeInfo};

@@ -72,7 +72,7 @@ impl Kind {
     pub const RAFT: Kind = Kind(1);
     /// To ENV's leader: transactions with their tokens. An unknown outcome may be asked for again only with the same token.
     pub const PROPOSE: Kind = Kind(2);
-    /// To ENV's leader: one ReadIndex for a batch of readers. It must be *sent* after the last reader of the batch arrived.
+    /// To ENV's leader, a [`ReadPointCall`](crate::ReadPointCall): one ReadIndex for a batch of readers. It must be *made* after the last reader of the batch arrived.
     pub const READ_POINT: Kind = Kind(3);
     /// To the node of a session: end what it runs now. Carries the session's secret; a wrong secret is ignored, as Postgres does.
     pub const CANCEL: Kind = Kind(4);

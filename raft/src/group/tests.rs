@@ -1,5 +1,7 @@
 //! Groups of one and of three members with a toy state machine: a list of commands and their running hash.
 
+mod readers;
+
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};

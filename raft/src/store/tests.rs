@@ -67,6 +67,7 @@ impl StoreBuilder<Types, GroupStore, Machine> for Builder {
             follows: false.into(),
             read_nanos: 0.into(),
             hearing: Default::default(),
+            readers: Default::default(),
             stopped: false.into(),
             fatal,
         };
