@@ -1,14 +1,18 @@
 //! The replicas placed on this node: their worker threads, what feeds them, and whom they obey ([`session`]).
 
+pub mod feed;
 pub mod session;
 
 use anyhow::{Context, Result};
 use compute::{Replica, ReplicaConfig, ReplicaHandle};
+use feed::Batches;
 use host::{Host, TaskHandle};
+use parking_lot::Mutex;
 use protocol::Epoch;
 use repr::GlobalId;
-use session::{Responses, Session, Sessions};
+use session::{NotAttached, Responses, Session, Sessions};
 use state::catalog::Cluster;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::{Listener, Storage};
 use tokio::sync::oneshot;
@@ -19,6 +23,8 @@ pub struct Hosted {
     sessions: Arc<Sessions>,
     /// The task that hands it every commit. It goes on until it is aborted.
     feed: TaskHandle,
+    /// Changes of subscriptions by session, until the leader fetches them.
+    unfetched: Mutex<BTreeMap<u64, Batches>>,
     size: Size,
 }
 
@@ -67,6 +73,7 @@ impl Hosted {
             handle,
             sessions,
             feed,
+            unfetched: Mutex::default(),
             size,
         })
     }
@@ -80,8 +87,19 @@ impl Hosted {
         &self,
         epoch: Epoch,
         responses: Responses,
-    ) -> Result<(Session, oneshot::Receiver<()>), Epoch> {
+    ) -> Result<(Session, oneshot::Receiver<()>), NotAttached> {
         self.sessions.attach(&self.handle, epoch, responses)
+    }
+
+    /// Keeps what a session's leader has to fetch, for as long as the answer is held.
+    pub fn keep_feed(&self, session: u64, batches: Batches) -> Kept<'_> {
+        self.unfetched.lock().insert(session, batches);
+        Kept(self, session)
+    }
+
+    /// What a session's leader fetches, once.
+    pub fn take_feed(&self, session: u64) -> Option<Batches> {
+        self.unfetched.lock().remove(&session)
     }
 
     /// See [`Sessions::route`].
@@ -94,6 +112,15 @@ impl Hosted {
         self.feed.abort();
         self.sessions.end();
         self.handle.shutdown();
+    }
+}
+
+/// Changes of subscriptions are kept for their session's leader.
+pub struct Kept<'a>(&'a Hosted, u64);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        drop(self.0.take_feed(self.1));
     }
 }
 

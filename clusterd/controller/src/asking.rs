@@ -26,8 +26,19 @@ pub struct Asking {
     /// Not asked yet, the one to ask first in front.
     routes: VecDeque<Route>,
     unanswered: usize,
-    /// What the last refusal said.
+    /// The refusal that says most.
     refusal: Refusal,
+}
+
+/// How much a refusal says about the collection; the others only say that this replica could not be asked. One that has forgotten a time did so because all may.
+fn says(refusal: Refusal) -> u8 {
+    match refusal {
+        Refusal::HoldLost => 4,
+        Refusal::Busy => 3,
+        Refusal::UnknownId => 2,
+        Refusal::StaleEpoch | Refusal::NotLeader | Refusal::Cancelled => 1,
+        Refusal::Stopping => 0,
+    }
 }
 
 impl Asking {
@@ -57,7 +68,9 @@ impl Asking {
             PeekResponse::Rows(_) | PeekResponse::Error(_) => Next::Answer(answer),
             PeekResponse::Refused(_) if planted::is("h35") => Next::Answer(answer),
             PeekResponse::Refused(refusal) => {
-                self.refusal = refusal;
+                if says(refusal) > says(self.refusal) {
+                    self.refusal = refusal;
+                }
                 self.ask(self.routes.len())
             }
         }
@@ -82,5 +95,41 @@ impl Asking {
     /// Whether somebody can be asked who was not.
     pub fn has_others(&self) -> bool {
         !self.routes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Epoch;
+    use repr::ReplicaId;
+
+    #[test]
+    fn of_all_refusals_the_one_that_says_most_is_told() {
+        let route = |replica| Route {
+            replica: ReplicaId(replica),
+            epoch: Epoch::default(),
+            after: 1,
+        };
+        let told = |refusals: [Refusal; 3]| {
+            let mut asking = Asking::new((1..=3).map(route).collect());
+            asking.begin();
+            asking.slow();
+            let refused = |refusal| PeekResponse::Refused(refusal);
+            let answers = refusals.map(|refusal| asking.answered(refused(refusal)));
+            match answers {
+                [
+                    Next::Wait,
+                    Next::Wait,
+                    Next::Answer(PeekResponse::Refused(refusal)),
+                ] => refusal,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (lost, unknown, stopping) = (Refusal::HoldLost, Refusal::UnknownId, Refusal::Stopping);
+        assert_eq!(told([lost, stopping, unknown]), lost);
+        assert_eq!(told([unknown, stopping, stopping]), unknown);
+        assert_eq!(told([Refusal::Busy, unknown, stopping]), Refusal::Busy);
+        assert_eq!(told([stopping, stopping, stopping]), stopping);
     }
 }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use state::command::Gateway;
 
 /// Version of the encoding of entries and snapshots; enums are append-only.
-pub const LOG_VERSION: u8 = 1;
+pub const LOG_VERSION: u8 = 2;
+/// Snapshots of this version and older do not say which catalog was acted on.
+const WITHOUT_CATALOG: u8 = 1;
 /// Most bytes of an encoded entry.
 pub const ENTRY_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of an encoded state.
@@ -28,6 +30,9 @@ pub enum Entry {
     },
     /// The gateway was silent for too long.
     ExpireLease { gateway: Gateway },
+    /// From here on replicas are told of what the catalog has in this version. A leader whose catalog is older must tell them nothing: it would have them drop what was
+    /// created since.
+    Acts { catalog_version: u64 },
 }
 
 /// The state after some entry.
@@ -35,6 +40,15 @@ pub enum Entry {
 pub struct LogState {
     pub grants: BTreeMap<GlobalId, Timestamp>,
     pub leases: BTreeMap<Gateway, Timestamp>,
+    /// The newest version of the catalog that replicas may have been told of.
+    pub acted: u64,
+}
+
+/// The state as [`WITHOUT_CATALOG`] had it.
+#[derive(Deserialize)]
+struct OldLogState {
+    grants: BTreeMap<GlobalId, Timestamp>,
+    leases: BTreeMap<Gateway, Timestamp>,
 }
 
 impl Entry {
@@ -57,6 +71,18 @@ impl LogState {
     /// # Errors
     /// If the bytes are not a state.
     pub fn decode(bytes: &[u8]) -> Result<LogState, CodecError> {
+        if bytes
+            .first()
+            .is_some_and(|version| *version <= WITHOUT_CATALOG)
+        {
+            let old = codec::decode(1..=WITHOUT_CATALOG, STATE_BYTES_MAX, bytes)?;
+            let OldLogState { grants, leases } = old;
+            return Ok(LogState {
+                grants,
+                leases,
+                acted: 0,
+            });
+        }
         codec::decode(1..=LOG_VERSION, STATE_BYTES_MAX, bytes)
     }
 
@@ -85,6 +111,7 @@ impl LogState {
             | Entry::ExpireLease { gateway } => {
                 self.leases.remove(gateway);
             }
+            Entry::Acts { catalog_version } => self.acted = self.acted.max(*catalog_version),
         }
         BTreeMap::new()
     }
@@ -122,17 +149,18 @@ mod tests {
         let entries = [
             (
                 Entry::Grants(BTreeMap::from([(GlobalId(3), 4)])),
-                "0100010304",
+                "0200010304",
             ),
-            (Entry::Forget(vec![GlobalId(3)]), "01010103"),
+            (Entry::Forget(vec![GlobalId(3)]), "02010103"),
             (
                 Entry::Lease {
                     gateway,
                     oldest: Some(9),
                 },
-                "010201020109",
+                "020201020109",
             ),
-            (Entry::ExpireLease { gateway }, "01030102"),
+            (Entry::ExpireLease { gateway }, "02030102"),
+            (Entry::Acts { catalog_version: 7 }, "020407"),
         ];
         let mut state = LogState::default();
         for (entry, golden) in entries {
@@ -141,8 +169,14 @@ mod tests {
             state.apply(&entry);
         }
         state.apply(&Entry::Grants(BTreeMap::from([(GlobalId(3), 5)])));
-        assert_eq!(hex(&state.encode()), "0101030500");
+        assert_eq!(hex(&state.encode()), "020103050007");
         assert_eq!(LogState::decode(&state.encode()).unwrap(), state);
+        let old = LogState::decode(&[1, 1, 3, 5, 0]).unwrap();
+        assert_eq!(old, LogState { acted: 0, ..state });
+        assert_eq!(
+            Entry::decode(&[1, 1, 1, 3]).unwrap(),
+            Entry::Forget(vec![GlobalId(3)])
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::adapter::compile::{ViewDefinitions, evaluate_constant};
 use crate::adapter::error::{Result, SqlError};
 use crate::adapter::execute::{Failure, Params};
+use crate::adapter::lease::SubscriptionLease;
 use crate::adapter::read_point::ReadPoint;
 use crate::adapter::session::Session;
 use crate::lead::SubscribeHandle;
@@ -21,6 +22,8 @@ pub struct Subscription {
     /// Changes from this time on are not wanted.
     up_to: Option<Timestamp>,
     handle: SubscribeHandle,
+    /// Keeps what the next leader would have to read, should this one go.
+    lease: SubscriptionLease,
     /// Rows that have arrived but were not given out.
     ready: VecDeque<Row>,
     ended: bool,
@@ -81,6 +84,7 @@ impl Session {
         };
         dataflow.as_of = Some(as_of);
         dataflow.until = up_to;
+        let lease = self.adapter.leases.subscribe(as_of);
         let handle = self
             .adapter
             .clusters
@@ -91,6 +95,7 @@ impl Session {
             progress: plan.progress,
             up_to,
             handle,
+            lease,
             ready: VecDeque::new(),
             ended: false,
             failed: None,
@@ -182,6 +187,7 @@ impl Subscription {
             Some(batch) => batch.and_then(|batch| self.accept(batch)),
             None => Err(SqlError::shutdown()),
         };
+        self.lease.raise(self.handle.needed_from());
         self.failed = done.clone().err();
         done
     }

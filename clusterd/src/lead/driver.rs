@@ -17,6 +17,7 @@ use plan::Dataflow;
 use protocol::{Epoch, PeekId, Response};
 use raft::GroupStatus;
 use repr::{GlobalId, ReplicaId, ShardId, Timestamp};
+use state::State;
 use state::command::Command;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +66,10 @@ pub(crate) enum LeadEvent {
         term: u64,
         grants: BTreeMap<GlobalId, Timestamp>,
     },
+    /// The group knows which catalog the replicas are to be told of; or that could not be committed.
+    Intended {
+        catalog_version: Option<u64>,
+    },
     /// `done` is answered once the replicas have been told.
     Create {
         id: GlobalId,
@@ -97,11 +102,12 @@ impl LeadEvents {
     }
 }
 
-/// Leads until the term is over, somebody else is seen to lead, or `stop`.
+/// Leads until the term is over, somebody else is seen to lead, or `stop`. The group knows that the catalog of `state` is acted on.
 pub(super) async fn lead(
     site: &Arc<Site>,
     group: &ClusterGroup,
     term: u64,
+    state: &Arc<State>,
     tap: &Tap,
     stop: &mut watch::Receiver<bool>,
 ) {
@@ -133,8 +139,11 @@ pub(super) async fn lead(
         seen,
         owners: BTreeMap::new(),
         desired: BTreeMap::new(),
+        intended: None,
         holds: BTreeMap::new(),
         moving: None,
+        granting: None,
+        holding: None,
         created_before: 0,
         over: false,
         meter: BusyMeter::named("controller"),
@@ -142,7 +151,7 @@ pub(super) async fn lead(
     site.shared.takeovers.inc();
     tracing::info!(cluster = %site.name, term, "this node leads a cluster");
     site.lead.send_replace(Some(lead));
-    let driver = driver.run(receiver, stop).await;
+    let driver = driver.run(state, receiver, stop).await;
     site.lead.send_replace(None);
     *tap.lock() = None;
     driver.end();
@@ -164,13 +173,40 @@ struct Driver {
     seen: watch::Sender<Seen>,
     owners: BTreeMap<GlobalId, Owner>,
     desired: BTreeMap<GlobalId, Desired>,
+    /// What replicas are told of next, once the group knows that.
+    intended: Option<Intent>,
     holds: BTreeMap<ShardId, Timestamp>,
     /// Changes the members of the group.
     moving: Option<TaskHandle>,
+    /// Proposes grants.
+    granting: Option<TaskHandle>,
+    /// Proposes input holds to ENV.
+    holding: Option<TaskHandle>,
     created_before: u64,
     /// Another leader was heard of.
     over: bool,
     meter: BusyMeter,
+}
+
+fn is_busy(task: &Option<TaskHandle>) -> bool {
+    task.as_ref().is_some_and(|task| !task.is_finished())
+}
+
+/// What the catalog wants in a newer version.
+struct Intent {
+    catalog_version: u64,
+    desired: BTreeMap<GlobalId, Desired>,
+    /// Proposed, and not yet known to be committed or refused.
+    proposed: bool,
+}
+
+/// Whether the same dataflows run, by the same plans.
+fn are_same(a: &BTreeMap<GlobalId, Desired>, b: &BTreeMap<GlobalId, Desired>) -> bool {
+    let plans = |desired: &BTreeMap<GlobalId, Desired>| {
+        let plans = desired.iter().map(|(id, desired)| (*id, desired.hash));
+        plans.collect::<Vec<_>>()
+    };
+    plans(a) == plans(b)
 }
 
 /// What a lead follows is the catalog and the holds. Writes, which are frequent, move neither; they take a timestamp, and holds do not.
@@ -181,18 +217,22 @@ fn concerns_lead(changes: &state::Changes) -> bool {
 impl Driver {
     async fn run(
         mut self,
+        state: &Arc<State>,
         mut events: mpsc::UnboundedReceiver<LeadEvent>,
         stop: &mut watch::Receiver<bool>,
     ) -> Driver {
         let (_, mut listener) = self.shared.env.storage().listen_for(concerns_lead);
         let mut wanted = self.site.wanted();
         let mut status = self.group.status();
-        self.follow_state();
+        self.follow_holds(state);
+        let desired = self.desired_by(state);
+        self.instruct(state.catalog().version, desired);
         self.step(Event::GrantCommitted {
             grants: self.group.grants(),
         });
         self.step(Event::BecameLeader { epoch: self.epoch });
         self.keep_links(&wanted.borrow_and_update().clone());
+        self.follow_state();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut settled = false;
@@ -227,6 +267,9 @@ impl Driver {
                     let last_ts = self.shared.env.storage().view().last_ts();
                     let oldest_lease = self.oldest_lease();
                     self.step(Event::Tick { last_ts, oldest_lease });
+                    if self.intended.as_ref().is_some_and(|intent| !intent.proposed) {
+                        self.follow_state();
+                    }
                     // Not at once: members that the leader before has made learners are to hear of that first.
                     if std::mem::replace(&mut settled, true) {
                         self.keep_members(&wanted.borrow().clone());
@@ -273,7 +316,7 @@ impl Driver {
 
     /// Has the group's members changed to those that are wanted, one change at a time.
     fn keep_members(&mut self, wanted: &Wanted) {
-        let busy = self.moving.as_ref().is_some_and(|task| !task.is_finished());
+        let busy = is_busy(&self.moving);
         let Some(wanted) = wanted.group.as_ref().filter(|_| !busy) else {
             return;
         };
@@ -316,6 +359,29 @@ impl Driver {
     /// Takes over what ENV's state says now.
     fn follow_state(&mut self) {
         let state = self.shared.env.storage().view();
+        self.follow_holds(&state);
+        let version = state.catalog().version;
+        if self.seen.borrow().catalog_version == version {
+            return;
+        }
+        let desired = self.desired_by(&state);
+        // Most changes of the catalog concern other CLUSTERs, or nothing that runs.
+        if self.intended.is_none() && are_same(&desired, &self.desired) {
+            self.instruct(version, desired);
+            return;
+        }
+        // Not of what is proposed: while the catalog keeps changing the replicas would hear nothing.
+        let waits = self.intended.as_ref().is_some_and(|intent| intent.proposed);
+        if !waits {
+            self.intend(Intent {
+                catalog_version: version,
+                desired,
+                proposed: true,
+            });
+        }
+    }
+
+    fn follow_holds(&mut self, state: &State) {
         if let Some(hold) = state.holds().get(&self.site.cluster)
             && hold.frontiers != self.holds
         {
@@ -324,22 +390,61 @@ impl Driver {
                 holds: self.holds.clone(),
             });
         }
-        let catalog = state.catalog();
-        if self.seen.borrow().catalog_version == catalog.version {
-            return;
-        }
+    }
+
+    fn desired_by(&self, state: &State) -> BTreeMap<GlobalId, Desired> {
         let (desired, unreadable) =
-            controller::desired::from_catalog(catalog, self.site.cluster, &self.desired);
+            controller::desired::from_catalog(state.catalog(), self.site.cluster, &self.desired);
         for (id, error) in unreadable {
             tracing::error!(%id, %error, "a stored plan cannot be read by this binary");
         }
+        desired
+    }
+
+    /// Has the group know what the replicas will be told of, before they are: a later leader that knows less of the catalog tells them nothing.
+    fn intend(&mut self, intent: Intent) {
+        let catalog_version = intent.catalog_version;
+        self.intended = Some(intent);
+        let (group, cluster) = (self.group.clone(), self.site.cluster);
+        let events = self.events.clone();
+        let propose = async move {
+            let committed = group.propose(&Entry::Acts { catalog_version }).await;
+            if let Err(error) = &committed {
+                tracing::warn!(%cluster, %error, "what replicas are to be told of was not committed");
+            }
+            let catalog_version = committed.is_ok().then_some(catalog_version);
+            events.send(LeadEvent::Intended { catalog_version });
+        };
+        let spawn = &self.shared.host.spawn;
+        drop(spawn.spawn("cluster-intend", Box::pin(propose)));
+    }
+
+    fn intended(&mut self, committed: Option<u64>) {
+        match self.intended.take() {
+            Some(intent) if committed == Some(intent.catalog_version) => {
+                self.instruct(intent.catalog_version, intent.desired);
+                self.follow_state();
+            }
+            // The next tick tries again, if this is still the leader.
+            Some(intent) => {
+                self.intended = Some(Intent {
+                    proposed: false,
+                    ..intent
+                })
+            }
+            None => {}
+        }
+    }
+
+    /// Tells the replicas what the catalog wants in a version that the group knows of.
+    fn instruct(&mut self, catalog_version: u64, desired: BTreeMap<GlobalId, Desired>) {
         self.desired.clone_from(&desired);
         self.step(Event::CatalogChanged { dataflows: desired });
         let known = |id: &GlobalId| self.desired.contains_key(id) || self.owners.contains_key(id);
         self.frontiers.lock().retain(|id, _| known(id));
         self.failures.lock().retain(|id, _| known(id));
         self.seen
-            .send_modify(|seen| seen.catalog_version = catalog.version);
+            .send_modify(|seen| seen.catalog_version = catalog_version);
     }
 
     fn publish(&mut self) {
@@ -387,6 +492,7 @@ impl Driver {
                     self.step(Event::GrantCommitted { grants });
                 }
             }
+            LeadEvent::Intended { catalog_version } => self.intended(catalog_version),
             LeadEvent::Create {
                 id,
                 dataflow,
@@ -458,12 +564,21 @@ impl Driver {
                     orders.send(command);
                 }
             }
-            Action::ProposeGrants(grants) => self.propose(Entry::Grants(grants)),
-            Action::ForgetGrants(ids) => self.propose(Entry::Forget(ids)),
+            Action::ProposeGrants(grants) => {
+                // The next tick asks for what this one would have: without a quorum they would pile up.
+                if !is_busy(&self.granting) {
+                    self.granting = Some(self.propose(Entry::Grants(grants)));
+                }
+            }
+            Action::ForgetGrants(ids) => drop(self.propose(Entry::Forget(ids))),
             Action::ProposeHolds {
                 incarnation,
                 frontiers,
-            } => self.propose_holds(incarnation, frontiers),
+            } => {
+                if !is_busy(&self.holding) {
+                    self.holding = Some(self.propose_holds(incarnation, frontiers));
+                }
+            }
             Action::Frontiers(moved) => {
                 self.failures.lock().retain(|id, _| !moved.contains_key(id));
                 self.frontiers.lock().extend(moved);
@@ -482,22 +597,22 @@ impl Driver {
         }
     }
 
-    fn propose(&self, entry: Entry) {
+    fn propose(&self, entry: Entry) -> TaskHandle {
         let (group, cluster) = (self.group.clone(), self.site.cluster);
         let propose = async move {
             if let Err(error) = group.propose(&entry).await {
                 tracing::warn!(%cluster, %error, "an entry of the cluster's group was not committed");
             }
         };
-        drop(
-            self.shared
-                .host
-                .spawn
-                .spawn("cluster-propose", Box::pin(propose)),
-        );
+        let spawn = &self.shared.host.spawn;
+        spawn.spawn("cluster-propose", Box::pin(propose))
     }
 
-    fn propose_holds(&self, incarnation: u64, frontiers: BTreeMap<ShardId, Timestamp>) {
+    fn propose_holds(
+        &self,
+        incarnation: u64,
+        frontiers: BTreeMap<ShardId, Timestamp>,
+    ) -> TaskHandle {
         let (env, cluster) = (Arc::clone(&self.shared.env), self.site.cluster);
         let propose = async move {
             if let Err(error) = env
@@ -511,12 +626,8 @@ impl Driver {
                 tracing::warn!(%cluster, %error, "input holds were not raised");
             }
         };
-        drop(
-            self.shared
-                .host
-                .spawn
-                .spawn("hold-propose", Box::pin(propose)),
-        );
+        let spawn = &self.shared.host.spawn;
+        spawn.spawn("hold-propose", Box::pin(propose))
     }
 
     /// Tells everybody who still waits: to ask the next leader, or that there will be none.

@@ -221,9 +221,18 @@ impl ClusterGroup {
         self.group.has_quorum()
     }
 
-    /// The voter that is best prepared to lead next.
-    pub fn successor(&self) -> Option<NodeId> {
-        self.group.most_caught_up().map(NodeId)
+    /// The other voters; none if this node does not lead. The best prepared comes first.
+    pub fn heirs(&self) -> Vec<NodeId> {
+        let Some(best) = self.group.most_caught_up() else {
+            return vec![];
+        };
+        let status = self.group.status();
+        let status = status.borrow();
+        let mut heirs = vec![NodeId(best)];
+        let others = status.voters.iter().copied();
+        let others = others.filter(|node| Some(*node) != status.leader && *node != best);
+        heirs.extend(others.map(NodeId));
+        heirs
     }
 
     /// Asks another voter to lead. Returns when the request is on its way.
@@ -276,6 +285,11 @@ impl ClusterGroup {
 
     pub fn oldest_lease(&self) -> Option<Timestamp> {
         self.state.lock().oldest_lease()
+    }
+
+    /// The newest version of the catalog that a leader may have told replicas of.
+    pub fn acted(&self) -> u64 {
+        self.state.lock().acted
     }
 
     pub fn grants(&self) -> BTreeMap<GlobalId, Timestamp> {

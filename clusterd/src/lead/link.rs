@@ -4,11 +4,11 @@ use super::Shared;
 use super::driver::{LeadEvent, LeadEvents};
 use super::site::Site;
 use super::wire::{MessageReceiver, MessageSender};
-use crate::replica::session::Session;
+use crate::replica::session::{NotAttached, Session};
 use compute::ReplicaHandle;
 use host::TaskHandle;
-use mesh::Message;
-use protocol::cluster::{self, ComputeCall, ReplicaMessage};
+use mesh::{Message, Stream};
+use protocol::cluster::{self, ComputeCall, FeedCall, ReplicaMessage};
 use protocol::{Epoch, Kind, Lane, Numbered};
 use repr::{NodeId, ReplicaId};
 use std::sync::Arc;
@@ -159,13 +159,32 @@ impl Way {
             });
         };
         match hosted.attach(self.epoch, Arc::new(respond)) {
-            Err(later) => End::Superseded(later),
+            Err(NotAttached::Stale(later)) => End::Superseded(later),
+            Err(NotAttached::Ended) => End::Refused,
             Ok((session, replaced)) => {
                 let target = Target::Here(hosted.handle.clone());
                 self.tell(connection, Orders::Here(session), target);
                 // Resolves when the session's other side lets go of it.
                 let _ = replaced.await;
                 End::Lost
+            }
+        }
+    }
+
+    /// The stream on which the changes of subscriptions come.
+    async fn open_feed(&self, session: u64) -> Option<Stream> {
+        let call = FeedCall {
+            cluster: self.site.cluster,
+            replica: self.replica,
+            session,
+        };
+        let message = Message::new(Lane::Bulk, Kind::COMPUTE, cluster::encode(&call));
+        let transport = &self.site.shared.transport;
+        match transport.open(self.node, message, OPEN_WITHIN).await {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::debug!(replica = %self.replica, node = %self.node, %error, "a replica's subscriptions cannot be fetched");
+                None
             }
         }
     }
@@ -187,13 +206,25 @@ impl Way {
         };
         let sender = MessageSender::new(stream.sender);
         let mut receiver = MessageReceiver::new(stream.receiver);
-        match receiver.next().await {
-            Some(Ok(ReplicaMessage::Attached)) => {}
+        let session = match receiver.next().await {
+            Some(Ok(ReplicaMessage::AttachedAs { session })) => session,
             Some(Ok(ReplicaMessage::Stale { epoch })) => return End::Superseded(epoch),
-            Some(Ok(ReplicaMessage::Unknown | ReplicaMessage::Response(_)) | Err(_)) | None => {
-                return End::Refused;
-            }
-        }
+            Some(
+                Ok(
+                    ReplicaMessage::Attached
+                    | ReplicaMessage::Unknown
+                    | ReplicaMessage::Response(_),
+                )
+                | Err(_),
+            )
+            | None => return End::Refused,
+        };
+        let Some(feed) = self.open_feed(session).await else {
+            return End::Refused;
+        };
+        // The other side ends when nobody can write to it any more.
+        let _hold = feed.sender;
+        let mut batches = MessageReceiver::new(feed.receiver);
         let (orders, mut waiting) = mpsc::unbounded_channel();
         let target = Target::Elsewhere(self.node);
         self.tell(connection, Orders::Elsewhere(orders), target);
@@ -211,10 +242,24 @@ impl Way {
                         self.events.send(LeadEvent::Response { replica, connection, response });
                     }
                     Some(Ok(ReplicaMessage::Stale { epoch })) => return End::Superseded(epoch),
-                    Some(Ok(ReplicaMessage::Attached | ReplicaMessage::Unknown) | Err(_)) | None => {
-                        return End::Lost;
-                    }
+                    Some(
+                        Ok(
+                            ReplicaMessage::Attached
+                            | ReplicaMessage::AttachedAs { .. }
+                            | ReplicaMessage::Unknown,
+                        )
+                        | Err(_),
+                    )
+                    | None => return End::Lost,
                 },
+                // Without its changes a subscription would wait for ever: all begins anew.
+                message = batches.next() => {
+                    let Some(Ok(ReplicaMessage::Response(response))) = message else {
+                        return End::Lost;
+                    };
+                    let replica = self.replica;
+                    self.events.send(LeadEvent::Response { replica, connection, response });
+                }
             }
         }
     }

@@ -5,9 +5,11 @@ use super::driver;
 use super::driver::LeadEvents;
 use super::group::{self, ClusterGroup, Incarnation};
 use super::site::{Site, WantedGroup};
+use controller::log::Entry;
 use host::TaskHandle;
 use parking_lot::Mutex;
 use raft::GroupError;
+use state::State;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -121,11 +123,17 @@ async fn lead_when_elected(
         };
         match term {
             Ok(term) => {
-                // A leader that knew less of the catalog than the one before would have replicas drop what was created since, only to build it again.
                 if !site.shared.see_the_present(PRESENT_WITHIN).await {
-                    tracing::warn!(cluster = %site.name, "led without a word from the environment's leader");
+                    tracing::warn!(cluster = %site.name, "leads without a word from the environment's leader");
                 }
-                driver::lead(&site, &group, term, &tap, &mut stop).await;
+                let state = tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    state = with_catalog(&site, &group, term) => state,
+                };
+                if let Some(state) = state {
+                    driver::lead(&site, &group, term, &state, &tap, &mut stop).await;
+                }
             }
             Err(error) => {
                 tracing::debug!(cluster = %site.name, %error, "elected, but not in office")
@@ -133,4 +141,44 @@ async fn lead_when_elected(
         }
         site.shared.host.clock.sleep(ASK_AGAIN).await;
     }
+}
+
+/// A state whose catalog is at least as new as what replicas have been told of, once this node has it and has the group know; `None` if it does not lead any more.
+///
+/// A leader that knew less would have replicas drop what was created since, only to build it again.
+async fn with_catalog(site: &Site, group: &ClusterGroup, term: u64) -> Option<Arc<State>> {
+    let storage = site.shared.env.storage();
+    let mut applied = storage.watch_applied();
+    let mut status = group.status();
+    let mut waits = false;
+    let state = loop {
+        let state = storage.view();
+        if state.catalog().version >= group.acted() {
+            break state;
+        }
+        if !std::mem::replace(&mut waits, true) {
+            tracing::info!(cluster = %site.name, "elected, and waits for the catalog of the leader before");
+        }
+        // After the loss of ENV's majority there may be no newer one.
+        if site.shared.see_the_present(PRESENT_WITHIN).await {
+            break storage.view();
+        }
+        tokio::select! {
+            biased;
+            left = status.wait_for(|status| !status.is_leader || status.term != term) => {
+                drop(left);
+                return None;
+            }
+            more = applied.changed() => more.ok()?,
+            () = site.shared.host.clock.sleep(PRESENT_WITHIN) => {}
+        }
+    };
+    let catalog_version = state.catalog().version;
+    if catalog_version > group.acted()
+        && let Err(error) = group.propose(&Entry::Acts { catalog_version }).await
+    {
+        tracing::debug!(cluster = %site.name, %error, "elected, but not followed");
+        return None;
+    }
+    Some(state)
 }

@@ -1,10 +1,16 @@
 //! Leaders that do not see what ENV commits give way to others that do.
 //!
 //! A leader that is cut off from ENV alone keeps its office: the CLUSTER's voters hear it. But it cannot act on a new catalog, nor run a query at a time that it has not
-//! seen. Once it has lost sight of ENV it hands its leaderships over. Who became a leader without ENV keeps the office until it has seen ENV: while ENV has no leader
-//! at all, leaderships do not wander.
+//! seen. Once it has lost sight of ENV, or was elected without seeing it, it asks the CLUSTER's other voters whether they see it, and hands its leaderships to those that do.
+//! While ENV has no leader at all nobody sees it, and leaderships do not wander.
 
 use super::{Clusters, Shared};
+use bytes::Bytes;
+use mesh::Message;
+use protocol::cluster::{self, CALL_BYTES_MAX};
+use protocol::{Kind, Lane};
+use repr::NodeId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +19,8 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long its answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// How long a voter may take to say whether it sees ENV: it looks, too.
+const TELL_WITHIN: Duration = Duration::from_millis(750);
 /// Looks in vain, one after another, after which it is out of sight.
 const VAIN_MAX: u32 = 2;
 
@@ -27,9 +35,22 @@ impl Shared {
         self.sees_env.store(seen, Ordering::Release);
         seen
     }
+
+    /// Whether another node sees ENV's leader.
+    async fn does_see(&self, node: NodeId) -> bool {
+        let message = Message::new(Lane::Control, Kind::SEES_ENV, Bytes::new());
+        let answer = self.transport.call(node, message, TELL_WITHIN).await;
+        answer.is_ok_and(|bytes| cluster::decode(CALL_BYTES_MAX, &bytes).unwrap_or(false))
+    }
 }
 
 impl Clusters {
+    /// For another node, which asks before it hands a leadership to this one.
+    pub(super) async fn tell_sight(self: Arc<Self>, _: Bytes) -> Result<Bytes, mesh::Refusal> {
+        let sees = self.shared.see_the_present(ANSWER_WITHIN).await;
+        Ok(cluster::encode(&sees).into())
+    }
+
     /// Watches ENV for as long as the process lives.
     pub(super) async fn watch_env(self: Arc<Self>) {
         let shared = &self.shared;
@@ -43,6 +64,9 @@ impl Clusters {
                 .all_sites()
                 .into_iter()
                 .any(|site| site.may_hand_over());
+            if is_fed {
+                shared.sees_env.store(true, Ordering::Release);
+            }
             if is_fed || !leads {
                 vain = 0;
                 continue;
@@ -52,16 +76,36 @@ impl Clusters {
                 vain = 0;
                 continue;
             }
-            vain += 1;
-            shared
-                .sees_env
-                .store(before && vain < VAIN_MAX, Ordering::Release);
-            if before && vain >= VAIN_MAX {
-                tracing::warn!(
-                    "the environment is out of sight: this node gives its clusters to others"
-                );
-                self.hand_over().await;
+            // Who was elected without seeing it has looked already.
+            vain = if before { vain + 1 } else { VAIN_MAX };
+            shared.sees_env.store(vain < VAIN_MAX, Ordering::Release);
+            if vain >= VAIN_MAX {
+                self.give_way().await;
             }
         }
+    }
+
+    /// Hands what this node leads to voters that see ENV.
+    async fn give_way(&self) {
+        let mut sites = self.all_sites();
+        sites.retain(|site| site.may_hand_over());
+        let heirs: BTreeSet<NodeId> = sites.iter().flat_map(|site| site.heirs()).collect();
+        let asks = heirs.into_iter().map(|node| async move {
+            let sees = self.shared.does_see(node).await;
+            sees.then_some(node)
+        });
+        let seeing: BTreeSet<NodeId> = futures::future::join_all(asks)
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
+        let moves = sites.iter().map(|site| async {
+            let heir = site.heirs().into_iter().find(|node| seeing.contains(node));
+            if let Some(heir) = heir {
+                tracing::warn!(cluster = %site.name, %heir, "the environment is out of sight: this node gives the cluster to another");
+                site.hand_over_to(heir).await;
+            }
+        });
+        futures::future::join_all(moves).await;
     }
 }

@@ -28,12 +28,6 @@ pub(crate) struct Receiver {
     waiting: Arc<Waiting>,
 }
 
-fn batch_bytes(batch: &SubscribeBatch) -> usize {
-    64 + batch.updates.as_ref().map_or(0, |updates| {
-        updates.iter().map(|(_, row, _)| row.byte_len() + 32).sum()
-    })
-}
-
 impl SubscribeQueue {
     pub fn new() -> (SubscribeQueue, Receiver) {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -54,7 +48,7 @@ impl SubscribeQueue {
         if self.waiting.overflowed.load(Ordering::Relaxed) {
             return;
         }
-        let bytes = batch_bytes(&batch);
+        let bytes = batch.byte_len();
         if self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
             > SUBSCRIBE_BUFFER_BYTES_MAX
         {
@@ -83,7 +77,7 @@ impl Receiver {
         if let Ok(batch) = &batch {
             self.waiting
                 .bytes
-                .fetch_sub(batch_bytes(batch), Ordering::Relaxed);
+                .fetch_sub(batch.byte_len(), Ordering::Relaxed);
         }
         Some(batch)
     }

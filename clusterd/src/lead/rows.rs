@@ -20,7 +20,7 @@ use std::time::Duration;
 const CALL_WITHIN: Duration = Duration::from_secs(24 * 3600);
 /// How often a node that has not answered yet is asked whether it is there, and how long it may take to say so.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How long the stream of a large answer may take to open.
+/// How long the stream of a large answer may take to open, and be silent afterwards.
 const FETCH_WITHIN: Duration = Duration::from_secs(5);
 /// Blocks known by their bytes. Prepared statements send the same one again and again.
 const BLOCKS_MAX: usize = 1024;
@@ -155,8 +155,10 @@ async fn fetch(shared: &Shared, node: NodeId, ticket: u64) -> Option<Rows> {
         .open(node, message, FETCH_WITHIN)
         .await
         .ok()?;
-    let rows: PeekRows = MessageReceiver::new(stream.receiver).next().await?.ok()?;
-    Some(rows.rows)
+    let mut messages = MessageReceiver::new(stream.receiver);
+    let clock = &*shared.host.clock;
+    let rows = messages.next_unless_silent::<PeekRows>(clock, FETCH_WITHIN);
+    Some(rows.await?.ok()?.rows)
 }
 
 impl Answered {

@@ -6,12 +6,14 @@ use super::site::{Site, peek, peek_replica};
 use super::wire::{MessageReceiver, MessageSender};
 use super::{Clusters, PeekRequest, Rows, TransientQuery};
 use crate::adapter::error::SqlError;
+use crate::replica::feed::{FEED_BYTES_MAX, Feed};
+use crate::replica::session::NotAttached;
 use bytes::Bytes;
 use host::BoxFuture;
 use mesh::{CallHandler, Refusal as Refused, Request, Stream, StreamHandler};
 use protocol::cluster::{
-    self, CALL_BYTES_MAX, ClusterInfoCall, ClustersLed, ComputeCall, PeekAnswer, PeekCall,
-    ReplicaMessage, RowsCall, SubscribeCall, SubscribeMessage,
+    self, CALL_BYTES_MAX, ClusterInfoCall, ClustersLed, ComputeCall, FeedCall, PeekAnswer,
+    PeekCall, ReplicaMessage, RowsCall, SubscribeCall, SubscribeMessage,
 };
 use protocol::{Command, Kind, Lane, Numbered, PeekResponse, PeekRows, Refusal, Response};
 use repr::codec::CodecError;
@@ -37,6 +39,11 @@ pub(super) fn serve(clusters: &Arc<Clusters>) {
         Kind::CLUSTERS_LED,
         call(clusters, Clusters::tell_led),
     );
+    transport.serve_calls(
+        Lane::Control,
+        Kind::SEES_ENV,
+        call(clusters, Clusters::tell_sight),
+    );
     transport.serve_streams(Lane::Bulk, Kind::PEEK, stream(clusters, Clusters::hand_out));
     transport.serve_streams(
         Lane::Bulk,
@@ -47,6 +54,11 @@ pub(super) fn serve(clusters: &Arc<Clusters>) {
         Lane::Control,
         Kind::COMPUTE,
         stream(clusters, Clusters::obey),
+    );
+    transport.serve_streams(
+        Lane::Bulk,
+        Kind::COMPUTE,
+        stream(clusters, Clusters::feed_leader),
     );
 }
 
@@ -113,7 +125,7 @@ impl Clusters {
                         lead.peek(&request).await
                     }
                 };
-                self.answer_of_leader(rows)
+                self.answer_of_leader(cluster, rows)
             }
             PeekCall::Query {
                 cluster,
@@ -135,7 +147,7 @@ impl Clusters {
                     Err(miss) => Err(miss),
                     Ok((_, lead)) => lead.query(&query).await,
                 };
-                self.answer_of_leader(rows)
+                self.answer_of_leader(cluster, rows)
             }
             PeekCall::Replica {
                 cluster,
@@ -151,7 +163,7 @@ impl Clusters {
                     Some((hosted, site)) => {
                         let request = site.blocks.request(read).map_err(malformed)?;
                         let peek = peek(id, epoch, after, &request);
-                        self.answer_of_replica(peek_replica(&hosted.handle, peek).await)
+                        self.answer_of_replica(cluster, peek_replica(&hosted.handle, peek).await)
                     }
                 }
             }
@@ -167,7 +179,7 @@ impl Clusters {
                         ..site.blocks.request(read).map_err(malformed)?
                     };
                     match site.peek_here(&request).await {
-                        Some(Ok(rows)) => self.answer_rows(rows),
+                        Some(Ok(rows)) => self.answer_rows(cluster, rows),
                         Some(Err(error)) => PeekAnswer::Failed(to_failure(error)),
                         None => PeekAnswer::Refused(Refusal::UnknownId),
                     }
@@ -191,22 +203,22 @@ impl Clusters {
         leader.filter(|node| *node != self.shared.node)
     }
 
-    fn answer_rows(&self, rows: Rows) -> PeekAnswer {
+    fn answer_rows(&self, cluster: ClusterId, rows: Rows) -> PeekAnswer {
         let now = self.shared.host.clock.now();
-        self.shared.kept.answer(rows, now)
+        self.shared.kept.answer(cluster, rows, now)
     }
 
-    fn answer_of_leader(&self, rows: Try<Rows>) -> PeekAnswer {
+    fn answer_of_leader(&self, cluster: ClusterId, rows: Try<Rows>) -> PeekAnswer {
         match rows {
-            Ok(rows) => self.answer_rows(rows),
+            Ok(rows) => self.answer_rows(cluster, rows),
             Err(Miss::Moved(leader)) => PeekAnswer::NotLeader { leader },
             Err(Miss::Sql(error)) => PeekAnswer::Failed(to_failure(error)),
         }
     }
 
-    fn answer_of_replica(&self, response: PeekResponse) -> PeekAnswer {
+    fn answer_of_replica(&self, cluster: ClusterId, response: PeekResponse) -> PeekAnswer {
         match response {
-            PeekResponse::Rows(rows) => self.answer_rows(rows.rows),
+            PeekResponse::Rows(rows) => self.answer_rows(cluster, rows.rows),
             PeekResponse::Error(error) => PeekAnswer::Failed(to_failure(SqlError::from(error))),
             PeekResponse::Refused(refusal) => PeekAnswer::Refused(refusal),
         }
@@ -333,14 +345,30 @@ impl Clusters {
                 let _ = responses.send((bytes, response));
             }
         };
+        let (feed, batches) = Feed::new(FEED_BYTES_MAX);
+        let respond = move |response: Response| match response {
+            Response::Subscribe { epoch, id, batch } => {
+                if let Some(failed) = feed.push(epoch, id, batch) {
+                    respond(failed);
+                }
+            }
+            Response::Inventory { .. }
+            | Response::Frontiers { .. }
+            | Response::DataflowFailed { .. } => respond(response),
+        };
         let (session, replaced) = match hosted.attach(epoch, Arc::new(respond)) {
             Ok(attached) => attached,
-            Err(epoch) => {
+            Err(NotAttached::Stale(epoch)) => {
                 let _ = sender.send(&ReplicaMessage::Stale { epoch }).await;
                 return sender.finish();
             }
+            Err(NotAttached::Ended) => {
+                let _ = sender.send(&ReplicaMessage::Unknown).await;
+                return sender.finish();
+            }
         };
-        drop(hosted);
+        let number = session.number();
+        let _kept = hosted.keep_feed(number, batches);
         let mut orders = MessageReceiver::new(receiver);
         let read = async {
             while let Some(Ok(numbered)) = orders.next::<Numbered>().await {
@@ -354,21 +382,44 @@ impl Clusters {
             biased;
             _ = replaced => {}
             () = read => {}
-            () = write(&sender, waiting, &backlog) => {}
+            () = write(&sender, number, waiting, &backlog) => {}
         }
+    }
+
+    /// A leader fetches the changes of its subscriptions, for as long as its session lasts.
+    async fn feed_leader(self: Arc<Self>, body: Bytes, stream: Stream) {
+        let call: FeedCall = match cluster::decode(CALL_BYTES_MAX, &body) {
+            Ok(call) => call,
+            Err(error) => return stream.refuse(malformed(error)),
+        };
+        let Stream {
+            sender,
+            mut receiver,
+        } = stream;
+        let sender = MessageSender::new(sender);
+        let site = self.known_site(call.cluster);
+        let hosted = site.and_then(|site| site.hosted(call.replica));
+        let feed = async {
+            let mut batches = hosted?.take_feed(call.session)?;
+            while let Some(batch) = batches.next().await {
+                sender.send(&ReplicaMessage::Response(batch)).await.ok()?;
+            }
+            Some(())
+        };
+        // The leader says nothing; that it is gone is all there is to be read.
+        tokio::select! {
+            biased;
+            _ = receiver.next() => {}
+            _ = feed => {}
+        }
+        sender.finish();
     }
 }
 
 /// What a response counts for while it waits.
 fn response_bytes(response: &Response) -> usize {
     match response {
-        Response::Subscribe { batch, .. } => {
-            let rows = batch.updates.as_ref().map_or(&[][..], |rows| &rows[..]);
-            64 + rows
-                .iter()
-                .map(|(_, row, _)| row.byte_len() + 32)
-                .sum::<usize>()
-        }
+        Response::Subscribe { batch, .. } => batch.byte_len(),
         Response::Frontiers { frontiers, .. } => 64 + 24 * frontiers.len(),
         Response::Inventory { dataflows, .. } => 64 + 40 * dataflows.len(),
         Response::DataflowFailed { .. } => 256,
@@ -378,10 +429,12 @@ fn response_bytes(response: &Response) -> usize {
 /// Sends responses until the leader is gone or too slow.
 async fn write(
     sender: &MessageSender,
+    session: u64,
     mut waiting: mpsc::UnboundedReceiver<(usize, Response)>,
     backlog: &AtomicUsize,
 ) {
-    if sender.send(&ReplicaMessage::Attached).await.is_err() {
+    let attached = ReplicaMessage::AttachedAs { session };
+    if sender.send(&attached).await.is_err() {
         return;
     }
     while let Some((bytes, response)) = waiting.recv().await {

@@ -404,17 +404,27 @@ impl Site {
         })
     }
 
+    /// The other voters, if this node leads: who has most of the log comes first.
+    pub fn heirs(&self) -> Vec<NodeId> {
+        let group = self.group.read();
+        group.as_ref().map(ClusterGroup::heirs).unwrap_or_default()
+    }
+
     /// Gives leadership away, if it is here, and waits until somebody else has it.
     pub async fn hand_over(&self) {
+        if let Some(heir) = self.heirs().first() {
+            self.hand_over_to(*heir).await;
+        }
+    }
+
+    /// The same, to this one.
+    pub async fn hand_over_to(&self, heir: NodeId) {
         let Some(group) = self.group() else { return };
         let mut status = group.status();
         if !status.borrow().is_leader {
             return;
         }
-        let Some(successor) = group.successor() else {
-            return;
-        };
-        if let Err(error) = group.transfer_to(successor).await {
+        if let Err(error) = group.transfer_to(heir).await {
             tracing::warn!(cluster = %self.name, %error, "leadership was not given away");
             return;
         }
@@ -423,7 +433,7 @@ impl Site {
             biased;
             _ = led => {}
             () = self.shared.host.clock.sleep(HAND_OVER_WITHIN) => {
-                tracing::warn!(cluster = %self.name, %successor, "nobody took the leadership over in time");
+                tracing::warn!(cluster = %self.name, %heir, "nobody took the leadership over in time");
             }
         }
     }

@@ -14,7 +14,7 @@ use plan::Dataflow;
 use plan::lir::ExportKind;
 use protocol::cluster::{self, SubscribeCall, SubscribeMessage};
 use protocol::{Kind, Lane, SubscribeBatch};
-use repr::NodeId;
+use repr::{NodeId, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -95,6 +95,11 @@ impl SubscribeHandle {
                 Some(Err(Miss::Moved(_))) | None => self.source = None,
             }
         }
+    }
+
+    /// What another leader would have to read from, to go on after the last batch.
+    pub fn needed_from(&self) -> Timestamp {
+        self.seen.needed_from()
     }
 
     /// Whether nothing waits.

@@ -498,6 +498,54 @@ async fn a_cluster_with_one_replica_is_read_from_everywhere_and_handed_over() {
     .await;
 }
 
+/// The cut-off node is elected with a catalog that lacks what replicas have been told to run since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_elected_out_of_sight_of_the_environment_rebuilds_nothing_and_gives_way() {
+    let nodes = Nodes::form().await;
+    let first = &nodes.nodes[0];
+    sql(first, "create table t (k int)").await;
+    sql(first, "insert into t values (1)").await;
+    let env_leader = || first.adapter.env.leader().expect("ENV has a leader");
+    let elsewhere = async || {
+        let (leader, _) = nodes.leader(DEFAULT_CLUSTER, first).await;
+        if leader.id == env_leader() {
+            leader.clusters.hand_over().await;
+        }
+        leader.id != env_leader()
+    };
+    until("different nodes lead", elsewhere).await;
+    let (leader, others) = nodes.leader(DEFAULT_CLUSTER, first).await;
+    let (env, blind): (Vec<&Node>, Vec<&Node>) =
+        others.into_iter().partition(|node| node.id == env_leader());
+    let (env, blind) = (env[0], blind[0]);
+    blind.faults.cut(env.id, None);
+    env.faults.cut(blind.id, None);
+    let view = "create materialized view m as select count(*) as n from t";
+    sql(leader, view).await;
+    for reader in [leader, env] {
+        assert_eq!(number(reader, "select n from m").await, 1);
+    }
+    let created = first.clusters.shared.created.get();
+    let site = leader.clusters.known_site(DEFAULT_CLUSTER).expect("a site");
+    site.hand_over_to(blind.id).await;
+    let elected = site.group().expect("a member").leader();
+    assert_eq!(elected, Some(blind.id));
+    until("it gives way", async || {
+        // On a busy machine ENV may get another leader, which it sees.
+        let sees = leader.adapter.env.leader() == Some(leader.id);
+        let info = leader.clusters.info(DEFAULT_CLUSTER).await;
+        info.is_some_and(|info| info.leader != blind.id || sees)
+    })
+    .await;
+    sql(env, "insert into t values (2)").await;
+    for reader in [leader, env] {
+        assert_eq!(number(reader, "select n from m").await, 2);
+    }
+    // The replica of the node that was cut off could not begin before, and may be told again.
+    let again = first.clusters.shared.created.get() - created;
+    assert!(again <= 1, "{again} dataflows were built anew");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_cut_off_from_the_environment_alone_gives_way() {
     let nodes = Nodes::form().await;

@@ -1,11 +1,13 @@
 //! Messages of any length on the mesh's streams, whose frames are limited: each frame begins with a byte that says whether the message goes on in the next.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use host::Clock;
 use mesh::{StreamError, StreamReceiver, StreamSender};
 use protocol::cluster::{self, STREAM_MESSAGE_BYTES_MAX};
 use repr::codec::CodecError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 
 /// Bytes of a message in one frame: small enough that frames of other streams get their turn.
 const PIECE_BYTES: usize = 256 << 10;
@@ -79,6 +81,26 @@ impl MessageReceiver {
         }
     }
 
+    /// The next message, unless nothing at all comes for as long as `silence`.
+    pub async fn next_unless_silent<T: DeserializeOwned>(
+        &mut self,
+        clock: &dyn Clock,
+        silence: Duration,
+    ) -> Option<Result<T, WireError>> {
+        let mut had = self.gathered.len();
+        loop {
+            tokio::select! {
+                biased;
+                message = self.next() => return message,
+                () = clock.sleep(silence) => {}
+            }
+            if self.gathered.len() == had {
+                return None;
+            }
+            had = self.gathered.len();
+        }
+    }
+
     fn take<T: DeserializeOwned>(&mut self, frame: &Bytes) -> Result<Option<T>, WireError> {
         let (kind, piece) = frame.split_first().ok_or(WireError::Frame)?;
         if self.gathered.len() + piece.len() > STREAM_MESSAGE_BYTES_MAX || *kind > MORE {
@@ -136,6 +158,21 @@ mod tests {
             assert!(receiver.next::<PeekRows>().await.is_none());
         };
         tokio::join!(send, receive);
+    }
+
+    #[tokio::test]
+    async fn who_falls_silent_within_a_message_is_not_waited_for() {
+        let host = host::Host::real();
+        let (left, right) = Stream::pair();
+        left.sender
+            .send(Bytes::from_static(b"\x01x"))
+            .await
+            .unwrap();
+        let mut receiver = MessageReceiver::new(right.receiver);
+        let silence = Duration::from_millis(20);
+        let next = receiver.next_unless_silent::<PeekRows>(&*host.clock, silence);
+        assert!(next.await.is_none());
+        drop(left);
     }
 
     #[tokio::test]

@@ -20,6 +20,15 @@ pub struct Sessions {
     current: Mutex<Current>,
 }
 
+/// Why a leader may not give orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAttached {
+    #[error("a leader of a higher epoch has been here: {0:?}")]
+    Stale(Epoch),
+    #[error("the replica has stopped")]
+    Ended,
+}
+
 #[derive(Default)]
 struct Current {
     /// Of the newest session; 0 before the first.
@@ -35,6 +44,8 @@ struct Current {
     running: BTreeMap<GlobalId, u64>,
     /// Those named since the last Hello.
     named: BTreeSet<GlobalId>,
+    /// The replica stops: nobody comes any more.
+    is_over: bool,
 }
 
 /// The right to give orders, until a newer one is given away.
@@ -60,16 +71,19 @@ impl Sessions {
     /// Begins a session. The receiver resolves when another one has taken its place.
     ///
     /// # Errors
-    /// If a leader of a higher epoch has been here: that epoch.
+    /// If a leader of a higher epoch has been here, or the replica has ended: a leader that found it just before would wait for answers for ever.
     pub fn attach(
         self: &Arc<Self>,
         handle: &ReplicaHandle,
         epoch: Epoch,
         responses: Responses,
-    ) -> Result<(Session, oneshot::Receiver<()>), Epoch> {
+    ) -> Result<(Session, oneshot::Receiver<()>), NotAttached> {
         let mut current = self.current.lock();
+        if current.is_over {
+            return Err(NotAttached::Ended);
+        }
         if epoch < current.epoch {
-            return Err(current.epoch);
+            return Err(NotAttached::Stale(current.epoch));
         }
         let (ended, replaced) = oneshot::channel();
         current.number += 1;
@@ -94,6 +108,7 @@ impl Sessions {
         current.responses = None;
         current._ended = None;
         current.running.clear();
+        current.is_over = true;
     }
 
     /// What a read of a dataflow's export has to follow, if the workers have been told to run that plan of it. A leader's own reads follow the same.
@@ -129,6 +144,11 @@ impl Current {
 }
 
 impl Session {
+    /// Tells the sessions of this replica apart.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Gives the workers a command; false if the session has been replaced. Commands come in the order of their numbers.
     pub fn send(&self, numbered: Numbered) -> bool {
         let mut current = self.sessions.current.lock();
@@ -149,5 +169,40 @@ impl Drop for Session {
             current.responses = None;
             current._ended = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use compute::{Replica, ReplicaConfig};
+    use host::Host;
+    use storage::Storage;
+
+    #[tokio::test]
+    async fn nobody_attaches_to_a_replica_that_has_ended() {
+        let host = Host::real();
+        let storage = Storage::new(Arc::new(state::State::new()));
+        let handle = Replica::spawn(
+            ReplicaConfig::default(),
+            Arc::new(storage),
+            Arc::new(|_| {}),
+            Arc::clone(&host.clock),
+            &*host.spawn,
+        )
+        .expect("threads");
+        let sessions = Sessions::new();
+        let epoch = Epoch {
+            incarnation: 1,
+            term: 1,
+        };
+        let attach = |epoch| sessions.attach(&handle, epoch, Arc::new(|_| {}));
+        let (_session, mut replaced) = attach(epoch).expect("the first");
+        let older = attach(Epoch { term: 0, ..epoch }).map(drop);
+        assert_eq!(older, Err(NotAttached::Stale(epoch)));
+        sessions.end();
+        assert!(replaced.try_recv().is_err(), "told at once");
+        assert_eq!(attach(epoch).map(drop), Err(NotAttached::Ended));
+        handle.shutdown();
     }
 }

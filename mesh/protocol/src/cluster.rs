@@ -159,15 +159,25 @@ pub struct ComputeCall {
 /// From a replica to its leader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReplicaMessage {
-    /// First message: commands are awaited.
+    /// First message of older versions.
     Attached,
     /// First and last message: it obeys another leader.
-    Stale {
-        epoch: Epoch,
-    },
+    Stale { epoch: Epoch },
     /// First and last message: no such replica runs here (yet).
     Unknown,
+    /// What the replica says, or on the stream of a [`FeedCall`] the changes of a subscription.
     Response(Response),
+    /// First message: commands are awaited, and the changes of subscriptions wait to be fetched by a [`FeedCall`].
+    AttachedAs { session: u64 },
+}
+
+/// Opens a stream of [`Kind::COMPUTE`](crate::Kind::COMPUTE) on the bulk lane: from the leader to a replica with which it has a session. The changes of its subscriptions come on it,
+/// as [`ReplicaMessage::Response`], so that they delay nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedCall {
+    pub cluster: ClusterId,
+    pub replica: ReplicaId,
+    pub session: u64,
 }
 
 /// Body of a call of [`Kind::CLUSTER_INFO`](crate::Kind::CLUSTER_INFO) on the control lane: what does the leader know? The answer is an `Option` of a [`ClusterInfo`]: only
@@ -291,6 +301,15 @@ mod tests {
             "0107080102",
         );
         check(&ReplicaMessage::Stale { epoch }, "01010102");
+        check(&ReplicaMessage::AttachedAs { session: 5 }, "010405");
+        check(
+            &FeedCall {
+                cluster,
+                replica,
+                session: 5,
+            },
+            "01070805",
+        );
         check(
             &ReplicaMessage::Response(Response::Frontiers {
                 epoch,

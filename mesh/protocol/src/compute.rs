@@ -155,3 +155,14 @@ pub struct SubscribeBatch {
     pub upper: Option<Timestamp>,
     pub updates: Result<Vec<(Timestamp, Row, Diff)>, EvalError>,
 }
+
+impl SubscribeBatch {
+    /// What it takes while it waits, about.
+    pub fn byte_len(&self) -> usize {
+        let rows = self.updates.as_ref().map_or(&[][..], |rows| &rows[..]);
+        64 + rows
+            .iter()
+            .map(|(_, row, _)| row.byte_len() + 32)
+            .sum::<usize>()
+    }
+}

@@ -94,6 +94,8 @@ impl Kind {
     pub const CLUSTER_INFO: Kind = Kind(16);
     /// From ENV's leader to any node, on [`Lane::Control`]: which CLUSTERs it leads. The answer is a [`ClustersLed`](crate::cluster::ClustersLed).
     pub const CLUSTERS_LED: Kind = Kind(17);
+    /// From a CLUSTER's leader that has lost sight of ENV to a node that could lead in its place, on [`Lane::Control`]: does it see ENV's leader? The answer is a `bool`.
+    pub const SEES_ENV: Kind = Kind(18);
 }
 
 impl fmt::Display for Kind {
