@@ -227,7 +227,10 @@ impl Clusters {
                 let wanted = Wanted::of(&state, cluster, self.shared.node);
                 let known = self.sites.read().get(&cluster.id).cloned();
                 match known {
-                    Some(site) => site.want(wanted),
+                    Some(site) => {
+                        site.name.set(&cluster.name);
+                        site.want(wanted);
+                    }
                     None => {
                         let site = Site::start(&self.shared, cluster, wanted);
                         self.sites.write().insert(cluster.id, site);

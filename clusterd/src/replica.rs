@@ -25,10 +25,10 @@ pub struct Hosted {
     feed: TaskHandle,
     /// Changes of subscriptions by session, until the leader fetches them.
     unfetched: Mutex<BTreeMap<u64, Batches>>,
-    size: Size,
+    size: Mutex<Size>,
 }
 
-/// What cannot be changed while a replica runs.
+/// How large a replica is. The number of workers cannot be changed while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     workers: u32,
@@ -74,12 +74,21 @@ impl Hosted {
             sessions,
             feed,
             unfetched: Mutex::default(),
-            size,
+            size: Mutex::new(size),
         })
     }
 
-    pub fn size(&self) -> Size {
-        self.size
+    /// Takes on another size, if that can be done without a new start.
+    pub fn resize(&self, wanted: Size) -> bool {
+        let mut size = self.size.lock();
+        if size.workers != wanted.workers {
+            return false;
+        }
+        if size.memory_bytes_max != wanted.memory_bytes_max {
+            self.handle.set_memory_bytes_max(wanted.memory_bytes_max);
+        }
+        *size = wanted;
+        true
     }
 
     /// See [`Sessions::attach`].

@@ -323,6 +323,7 @@ pub struct CreateClusterPlan {
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlterClusterPlan {
     pub id: ClusterId,
+    pub memory_limit_bytes: Option<u64>,
     pub replication_factor: Option<u32>,
 }
 

@@ -195,6 +195,55 @@ fn what_cannot_be_changed_about_a_cluster_is_said_with_a_way_out() {
     });
 }
 
+/// Views go on as they are; the series have the name that the CLUSTER has now.
+#[test]
+fn memory_limit_and_name_change_in_place() {
+    run(async {
+        let node = Node::start();
+        let sql = node
+            .sql_after(
+                "create table t (k int, v text);
+                 insert into t select x, repeat('x', 200) from generate_series(1, 20000) x;
+                 create cluster c (memory limit '100MB');
+                 create materialized view m in cluster c as select k, v from t",
+            )
+            .await;
+        let (read, peek) = ("select count(*) from m", "select k from m where k < 9");
+        assert_eq!(column(&sql, read).await, "20000");
+        assert!(has_series(&node, "c"));
+        sql.run("alter cluster c rename to d")
+            .await
+            .expect("renamed");
+        wait_until("its series follow", async || {
+            has_series(&node, "d") && !has_series(&node, "c")
+        })
+        .await;
+        let created = || {
+            let metrics = node.server.metrics().expect("metrics");
+            metrics["clusterd_controller_dataflows_created_total"]
+        };
+        let before = created();
+        sql.run("alter cluster d set (memory limit '200MB')")
+            .await
+            .expect("raised");
+        assert_eq!(column(&sql, read).await, "20000");
+        assert_eq!(created(), before, "nothing is built anew");
+        sql.run("alter cluster d set (memory limit '1MB')")
+            .await
+            .expect("lowered");
+        wait_until("it is stopped for its size", async || {
+            let answer = sql.run(peek).await.map_err(|error| error_text(&error));
+            answer.is_err_and(|reason| reason.contains("out of memory"))
+        })
+        .await;
+        sql.run("alter cluster d set (memory limit '100MB')")
+            .await
+            .expect("raised");
+        wait_until("it is back", async || sql.state(peek).await == "00000").await;
+        assert_eq!(column(&sql, read).await, "20000");
+    });
+}
+
 fn in_database(node: &Node, dbname: &str) -> Target {
     Target {
         dbname: dbname.to_owned(),

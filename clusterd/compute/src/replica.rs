@@ -66,6 +66,7 @@ impl Replica {
         let mailboxes: Arc<[Arc<Mailbox>]> = (0..workers).map(|_| Arc::default()).collect();
         let timely_config = worker_config(config.exertion);
         let bytes: Arc<[AtomicU64]> = (0..workers).map(|_| AtomicU64::new(0)).collect();
+        let bytes_max = Arc::new(AtomicU64::new(as_limit(config.memory_bytes_max)));
         let mut threads = vec![];
         for (index, builder) in builders.into_iter().enumerate() {
             let shared = WorkerShared {
@@ -74,6 +75,7 @@ impl Replica {
                 responses: Arc::clone(&responses),
                 clock: Arc::clone(&clock),
                 bytes: Arc::clone(&bytes),
+                bytes_max: Arc::clone(&bytes_max),
             };
             let timely_config = timely_config.clone();
             // Timely decides by its own timer how long it may sleep; without one it never does.
@@ -94,6 +96,7 @@ impl Replica {
         let inner = Inner {
             mailboxes,
             bytes,
+            bytes_max,
             pending: PendingPeeks::default(),
             feed,
             ordering: Mutex::new(()),
@@ -105,6 +108,11 @@ impl Replica {
             inner: Arc::new(inner),
         })
     }
+}
+
+/// As the workers look at it: without one, no number is beyond it.
+fn as_limit(bytes_max: Option<u64>) -> u64 {
+    bytes_max.unwrap_or(u64::MAX)
 }
 
 /// One worker needs no channels between threads.
@@ -135,6 +143,8 @@ struct Inner {
     mailboxes: Arc<[Arc<Mailbox>]>,
     /// Bytes of arrangements, per worker.
     bytes: Arc<[AtomicU64]>,
+    /// What they may have together.
+    bytes_max: Arc<AtomicU64>,
     pending: PendingPeeks,
     feed: Arc<dyn TableFeed>,
     /// Held while orders are handed out, so that all workers see one order, and so that a snapshot and the changes after it fit together.
@@ -147,6 +157,12 @@ struct Inner {
 }
 
 impl ReplicaHandle {
+    /// Arrangements may occupy this many bytes from now on. A dataflow that was stopped for its size has to be told to begin again.
+    pub fn set_memory_bytes_max(&self, bytes_max: Option<u64>) {
+        let limit = as_limit(bytes_max);
+        self.inner.bytes_max.store(limit, Ordering::Relaxed);
+    }
+
     /// Gives the workers a command. Commands must come in the order of their numbers.
     pub fn send(&self, numbered: Numbered) {
         let _in_order = lock(&self.inner.ordering);

@@ -32,6 +32,8 @@ pub struct WorkerShared {
     pub clock: Arc<dyn Clock>,
     /// Bytes of arrangements, per worker.
     pub bytes: Arc<[AtomicU64]>,
+    /// What they may have together.
+    pub bytes_max: Arc<AtomicU64>,
 }
 
 /// Orders taken per round, so that steps and peeks get their turn.

@@ -2,10 +2,12 @@
 
 use super::site::Site;
 use host::metrics::{IntGaugeVec, gauge_vec};
+use parking_lot::Mutex;
 
 /// The series of one CLUSTER; they go with it.
 pub(super) struct Gauges {
-    name: String,
+    /// Under which they were set last.
+    name: Mutex<String>,
     pending_peeks: IntGaugeVec,
     read_holds: IntGaugeVec,
     arrangement_bytes: IntGaugeVec,
@@ -13,11 +15,11 @@ pub(super) struct Gauges {
     term: IntGaugeVec,
 }
 
-impl Gauges {
-    pub fn new(name: &str) -> Self {
+impl Default for Gauges {
+    fn default() -> Self {
         let labels = &["cluster"];
         Gauges {
-            name: name.to_owned(),
+            name: Mutex::default(),
             pending_peeks: gauge_vec(
                 "clusterd_pending_peeks",
                 "Reads of arrangements that replicas of this node have not answered.",
@@ -45,7 +47,9 @@ impl Gauges {
             ),
         }
     }
+}
 
+impl Gauges {
     pub fn set(&self, site: &Site) {
         let Gauges {
             name,
@@ -55,6 +59,11 @@ impl Gauges {
             leads,
             term,
         } = self;
+        let current = site.name.to_string();
+        let before = std::mem::replace(&mut *name.lock(), current.clone());
+        if before != current {
+            self.remove(&before);
+        }
         let (mut peeks, mut bytes) = (0, 0);
         for hosted in site.all_hosted() {
             peeks += hosted.handle.pending_peeks();
@@ -62,17 +71,16 @@ impl Gauges {
         }
         let lead = site.leading();
         let holds = lead.as_ref().map_or(0, |lead| lead.holds.outstanding());
-        let set = |gauges: &IntGaugeVec, value: i64| gauges.with_label_values(&[name]).set(value);
+        let set =
+            |gauges: &IntGaugeVec, value: i64| gauges.with_label_values(&[&current]).set(value);
         set(pending_peeks, peeks as i64);
         set(read_holds, holds as i64);
         set(arrangement_bytes, bytes as i64);
         set(leads, i64::from(lead.is_some()));
         set(term, site.group_term() as i64);
     }
-}
 
-impl Drop for Gauges {
-    fn drop(&mut self) {
+    fn remove(&self, name: &str) {
         for gauges in [
             &self.pending_peeks,
             &self.read_holds,
@@ -81,7 +89,13 @@ impl Drop for Gauges {
             &self.term,
         ] {
             // A series that was never set is not there.
-            let _ = gauges.remove_label_values(&[&self.name]);
+            let _ = gauges.remove_label_values(&[name]);
         }
+    }
+}
+
+impl Drop for Gauges {
+    fn drop(&mut self) {
+        self.remove(&self.name.lock());
     }
 }

@@ -16,6 +16,7 @@ use repr::{ClusterId, NodeId, ReplicaId};
 use state::State;
 use state::catalog::Cluster;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,7 +91,7 @@ impl Wanted {
 
 pub(crate) struct Site {
     pub cluster: ClusterId,
-    pub name: String,
+    pub name: SiteName,
     pub shared: Arc<Shared>,
     wanted: watch::Sender<Wanted>,
     /// The CLUSTER was dropped: whoever still waits is told so.
@@ -108,8 +109,25 @@ pub(crate) struct Site {
     gauges: Gauges,
 }
 
+/// What the CLUSTER is called now.
+pub(crate) struct SiteName(RwLock<String>);
+
+impl SiteName {
+    pub fn set(&self, name: &str) {
+        if *self.0.read() != name {
+            name.clone_into(&mut self.0.write());
+        }
+    }
+}
+
+impl fmt::Display for SiteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.read())
+    }
+}
+
 /// What a statement hears whose CLUSTER goes while it runs.
-pub(super) fn cluster_dropped(name: &str) -> SqlError {
+pub(super) fn cluster_dropped(name: &SiteName) -> SqlError {
     SqlError::new("42704", format!("cluster \"{name}\" was dropped"))
         .hint("SHOW CLUSTERS lists the clusters; SET cluster = name chooses one.")
 }
@@ -118,7 +136,7 @@ impl Site {
     pub fn start(shared: &Arc<Shared>, cluster: &Cluster, wanted: Wanted) -> Arc<Site> {
         let site = Arc::new(Site {
             cluster: cluster.id,
-            name: cluster.name.clone(),
+            name: SiteName(RwLock::new(cluster.name.clone())),
             shared: Arc::clone(shared),
             wanted: watch::Sender::new(wanted),
             dropped: watch::Sender::new(false),
@@ -129,7 +147,7 @@ impl Site {
             hint: AtomicU64::new(0),
             blocks: Blocks::default(),
             said: Mutex::default(),
-            gauges: Gauges::new(&cluster.name),
+            gauges: Gauges::default(),
         });
         let run = Arc::clone(&site).run();
         drop(shared.host.spawn.spawn("cluster-site", Box::pin(run)));
@@ -268,7 +286,7 @@ impl Site {
     async fn host_replicas(&self, wanted: &Wanted) -> bool {
         let me = self.shared.node;
         let belongs = |id: &ReplicaId, hosted: &Hosted| {
-            wanted.replicas.get(id) == Some(&me) && hosted.size() == wanted.size
+            wanted.replicas.get(id) == Some(&me) && hosted.resize(wanted.size)
         };
         let gone: Vec<_> = self
             .hosted

@@ -43,7 +43,7 @@ impl StatementPlanner<'_> {
         }))
     }
 
-    /// The number of replicas can change at any time; how each is built is decided when the CLUSTER is created.
+    /// The number of replicas and what each may hold can change at any time; how each is built is decided when the CLUSTER is created.
     pub(super) fn alter_cluster(
         &self,
         name: &Ident,
@@ -56,15 +56,8 @@ impl StatementPlanner<'_> {
             memory_limit_bytes,
             replication_factor,
         } = options(name, given)?;
-        let fixed = [
-            ("WORKERS", workers.is_some_and(|n| n != cluster.workers)),
-            (
-                "MEMORY LIMIT",
-                memory_limit_bytes.is_some() && memory_limit_bytes != cluster.memory_limit_bytes,
-            ),
-        ];
-        if let Some((option, _)) = fixed.into_iter().find(|(_, changed)| *changed) {
-            let error = PlanError::unsupported(format!("changing {option} of running replicas"));
+        if workers.is_some_and(|n| n != cluster.workers) {
+            let error = PlanError::unsupported("changing WORKERS of running replicas");
             return Err(error.at(position(name.span)).with_hint(format!(
                 "Create a cluster with these options, and the views of \"{}\" there, then DROP it.",
                 cluster.name
@@ -72,6 +65,7 @@ impl StatementPlanner<'_> {
         }
         Ok(Plan::AlterCluster(AlterClusterPlan {
             id: cluster.id,
+            memory_limit_bytes,
             replication_factor,
         }))
     }

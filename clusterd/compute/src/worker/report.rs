@@ -96,14 +96,10 @@ impl ComputeWorker {
             .map(|running| running.footprint.bytes())
             .sum();
         self.shared.bytes[self.index].store(here, Ordering::Relaxed);
-        let Some(limit) = self
-            .shared
-            .config
-            .memory_bytes_max
-            .filter(|_| self.index == 0)
-        else {
+        if self.index != 0 {
             return;
-        };
+        }
+        let limit = self.shared.bytes_max.load(Ordering::Relaxed);
         let bytes: u64 = self
             .shared
             .bytes

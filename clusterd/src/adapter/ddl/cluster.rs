@@ -36,11 +36,17 @@ impl Session {
     ) -> Result<Vec<CatalogOp>> {
         let AlterClusterPlan {
             id,
+            memory_limit_bytes,
             replication_factor,
         } = alter;
-        let cluster = cluster(catalog, *id)?;
+        let cluster = Cluster {
+            memory_limit_bytes: memory_limit_bytes.or(cluster(catalog, *id)?.memory_limit_bytes),
+            ..Cluster::clone(cluster(catalog, *id)?)
+        };
         let Some(wanted) = replication_factor else {
-            return Ok(vec![]);
+            let changes = memory_limit_bytes.is_some();
+            let update = changes.then_some(CatalogOp::UpdateCluster(cluster));
+            return Ok(update.into_iter().collect());
         };
         let wanted = *wanted as usize;
         let state = self.adapter.env.storage().view();
@@ -60,7 +66,7 @@ impl Session {
         }
         let altered = Cluster {
             replicas,
-            ..Cluster::clone(cluster)
+            ..cluster
         };
         // Also if the number is the one it has: from now on it is somebody's choice.
         Ok(vec![
