@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 use config::{Cli, CliCommand, ConfigCommand, StartArgs};
 use server::{Banner, Server};
 use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Stack of each thread that runs sessions. Plans are walked by recursion to a bounded depth; the bound is well within this, in debug builds too.
 const STACK_BYTES: usize = 8 << 20;
@@ -84,16 +85,49 @@ fn start(args: StartArgs) -> Result<()> {
 }
 
 async fn serve(config: config::Config) -> Result<()> {
-    let (server, banner) = Server::start(config).await?;
+    let mut ends = Ends::listen()?;
+    let (server, banner) = tokio::select! {
+        biased;
+        () = ends.asked() => {
+            // A start may wait for others as long as they like. Whatever it has written is enough to begin again.
+            eprintln!("clusterd: stopped before the node served");
+            return Ok(());
+        }
+        started = Server::start(config) => started?,
+    };
     print_banner(&banner);
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("waiting for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for SIGINT")?,
+    let removed = tokio::select! {
+        biased;
+        () = ends.asked() => None,
+        error = server.removed() => Some(error),
+    };
+    if let Some(error) = &removed {
+        tracing::error!(%error, "this node stops");
     }
     server.stop().await;
-    Ok(())
+    removed.map_or(Ok(()), Err)
+}
+
+/// The signals that ask the process to end.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    fn listen() -> Result<Ends> {
+        Ok(Ends {
+            terminate: signal(SignalKind::terminate()).context("waiting for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("waiting for SIGINT")?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn print_banner(banner: &Banner) {

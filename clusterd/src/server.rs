@@ -26,12 +26,14 @@ use tokio::sync::watch;
 
 mod admission;
 mod environment;
+mod expelled;
 mod front;
 
 use front::Front;
 pub(crate) use front::Serving;
 
 use admission::EnvAdmission;
+use expelled::Expelled;
 
 /// Sessions get this long to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -43,6 +45,7 @@ pub struct Server {
     transport: Arc<dyn Transport>,
     _data_dir: DataDir,
     stop: watch::Sender<bool>,
+    expelled: Expelled,
 }
 
 /// What is printed once the node serves.
@@ -69,6 +72,7 @@ impl Server {
         // Other founders may need this node before ENV has a majority.
         let desk = Desk::new(&host, &member.data_dir)?;
         transport.serve_joins(desk.clone());
+        let expelled = transport.expelled();
         let transport = with_faults(&host, transport, faults);
         let node = member.data_dir.identity().node_id();
         let gateway = Gateway {
@@ -91,7 +95,12 @@ impl Server {
             sql_addr: front.sql.to_string(),
             http_addr: front.http.to_string(),
         };
-        environment::introduce(&env, &host, &mut member, place).await?;
+        let mut expelled = Expelled::new(&env, &host, expelled);
+        tokio::select! {
+            biased;
+            error = expelled.wait() => return Err(error),
+            introduced = environment::introduce(&env, &host, &mut member, place) => introduced?,
+        }
         desk.open(Arc::new(EnvAdmission {
             env: Arc::clone(&env),
             generation: member.data_dir.identity().generation(),
@@ -171,9 +180,15 @@ impl Server {
                 transport,
                 _data_dir: data_dir,
                 stop,
+                expelled,
             },
             banner,
         ))
+    }
+
+    /// Waits until this node is no part of its environment any more, and says what to do: it must be stopped then.
+    pub async fn removed(&self) -> anyhow::Error {
+        self.expelled.clone().wait().await
     }
 
     /// Hands leadership over, ends sessions with 57P01, stops the groups, closes the log.

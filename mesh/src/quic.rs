@@ -31,7 +31,7 @@ use quinn::{
 };
 use repr::NodeId;
 use ring::hmac;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::join::{Door, JoinHandler};
 use crate::local::{self, SharedRegistry};
@@ -77,6 +77,8 @@ struct Shared {
     links: Mutex<Links>,
     /// Where nodes without a certificate are received.
     door: Door,
+    /// Set when a peer says that this node was removed from the environment.
+    expelled: watch::Sender<Option<String>>,
 }
 
 #[derive(Default)]
@@ -148,6 +150,7 @@ impl QuicTransport {
             peers: Peers::default(),
             links: Mutex::default(),
             door: Door::new(version),
+            expelled: watch::Sender::new(None),
         });
         let accept = accept(shared.clone());
         shared.host.spawn.spawn("mesh-accept", Box::pin(accept));
@@ -157,6 +160,11 @@ impl QuicTransport {
     /// Answers nodes that have no certificate yet and want to join. Until then they are asked to try again.
     pub fn serve_joins(&self, handler: Arc<dyn JoinHandler>) {
         self.shared.door.open(handler);
+    }
+
+    /// What a peer has said, once one has, that knows that this node was removed from the environment. All others will say so too.
+    pub fn expelled(&self) -> watch::Receiver<Option<String>> {
+        self.shared.expelled.subscribe()
     }
 
     /// Where it listens: the port is known only now if 0 was asked for.
@@ -226,6 +234,16 @@ async fn accept(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// A peer says that this node was removed.
+    fn expel(&self, reason: &str) {
+        let first = |known: &mut Option<String>| {
+            let is_first = known.is_none();
+            known.get_or_insert_with(|| reason.to_owned());
+            is_first
+        };
+        self.expelled.send_if_modified(first);
+    }
+
     fn links(&self) -> std::sync::MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }

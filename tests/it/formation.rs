@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::mesh::{Mesh, free_udp_addr};
 use harness::{Launch, Server};
@@ -170,6 +170,8 @@ fn whoever_comes_later_needs_a_token_of_its_own() {
             &newcomer(new("late"), &members, &expired),
             "the join token has expired",
         );
+        let refusal = "a node was not let into the environment";
+        said_by_one(&mesh, &[refusal, "the join token has expired"]);
         let token = join_token(mesh.node(1), &[]);
         refused(
             &newcomer(new("typo"), &members, &token[..token.len() - 1]),
@@ -191,6 +193,7 @@ fn whoever_comes_later_needs_a_token_of_its_own() {
             &newcomer(new("fifth"), &members, &token),
             "the join token was used by n4",
         );
+        said_by_one(&mesh, &[refusal, "the join token was used by n4"]);
 
         // A disk that was emptied is nobody's: with its old token it is refused, with a new one it is a new node.
         fourth.kill9();
@@ -212,6 +215,96 @@ fn whoever_comes_later_needs_a_token_of_its_own() {
             .await
             .expect("a majority goes on");
     });
+}
+
+/// Waits until one of the nodes has printed a line with all these words.
+fn said_by_one(mesh: &Mesh, words: &[&str]) {
+    let has = |line: &str| words.iter().all(|word| line.contains(word));
+    let deadline = Instant::now() + PATIENCE;
+    while !(0..mesh.count()).any(|place| mesh.node(place).output().lines().any(has)) {
+        assert!(Instant::now() < deadline, "nobody said {words:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_copy_of_a_node_that_runs_is_refused_and_told_so() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut mesh = Mesh::form(&binary(), dir.path(), 3)
+            .await
+            .expect("three nodes");
+        mesh.node_mut(2).kill9();
+        let copy = dir.path().join("copy");
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args([mesh.node(2).data_dir(), &copy])
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()));
+        // Both start from the same files: only the process is another one.
+        mesh.spawn(2).expect("a process");
+        mesh.wait_ready(PATIENCE).expect("the node is back");
+        let copy = Launch::new(binary(), copy).mesh_addr(free_udp_addr());
+        let copy = copy.spawn().expect("a process");
+        let words = format!("two nodes claim to be n{}", mesh.id(2));
+        said(&copy, &words);
+        said_by_one(&mesh, &["a mesh connection was refused", &words]);
+        let refused = copy.target().connect().await.err().expect("no session");
+        assert_eq!(harness::sqlstate(&refused), "57P03");
+        // The one that was there first goes on.
+        let sql = mesh.sql(2).await.expect("a session");
+        sql.run("create table t (a int)").await.expect("a table");
+    });
+}
+
+#[test]
+fn sigterm_ends_a_node_that_waits_for_others() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let token = printed(&["token", "new"]);
+        let all = [free_udp_addr(), free_udp_addr(), free_udp_addr()];
+        let launch = |n: usize| founder(dir.path().join(format!("n{n}")), all[n], &all, 3, &token);
+        // While it waits for founders.
+        let mut first = launch(0).spawn().expect("a process");
+        said(&first, "waiting for 2 of 3 founders");
+        ends_well(&mut first);
+        // The same promise holds afterwards.
+        let mut nodes = [0, 1, 2].map(|n| launch(n).spawn().expect("a process"));
+        for node in &mut nodes {
+            node.wait_ready().unwrap_or_else(|error| panic!("{error}"));
+        }
+        nodes.iter_mut().for_each(Server::kill9);
+        // While it waits for a majority.
+        let mut alone = nodes[1].spawn_again().expect("a process");
+        said(&alone, "waiting for a majority");
+        ends_well(&mut alone);
+        // While it waits to be let in.
+        let stranger = Launch::new(binary(), dir.path().join("stranger"))
+            .start()
+            .expect("a lone node");
+        let token = join_token(&stranger, &[]);
+        let nobody = [free_udp_addr()];
+        let joining = newcomer(dir.path().join("joining"), &nobody, &token);
+        let mut joining = joining.spawn().expect("a process");
+        said(&joining, "waiting to be let into the environment");
+        ends_well(&mut joining);
+        // All of them begin where they were.
+        let mut nodes = nodes.map(|node| node.spawn_again().expect("a process"));
+        for node in &mut nodes {
+            node.wait_ready().unwrap_or_else(|error| panic!("{error}"));
+        }
+    });
+}
+
+/// Asks a node to end, which it does in good order.
+fn ends_well(server: &mut Server) {
+    let status = server.terminate();
+    let output = server.output();
+    assert!(
+        status.is_some_and(|status| status.success()),
+        "{status:?}: {output}"
+    );
+    said(server, "stopped before the node served");
 }
 
 #[test]

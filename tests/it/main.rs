@@ -12,6 +12,7 @@ mod failover;
 mod formation;
 mod joins;
 mod limits;
+mod membership;
 mod mesh;
 mod node;
 mod nodes;

@@ -5,7 +5,7 @@
 
 use parking_lot::Mutex;
 use repr::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Clocks {
     bound_us: AtomicI64,
     /// Whether enough clocks are known to bound this one.
     bounded: AtomicBool,
+    /// Other nodes that are too far ahead of the median.
+    hasty: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Clocks {
@@ -63,6 +65,9 @@ impl Clocks {
         // The lower one of two in the middle: behind is harmless.
         let median = all[(all.len() - 1) / 2];
         let bound = median + AHEAD_MAX.as_micros() as i64;
+        if enough {
+            self.name_the_hasty(known, bound);
+        }
         let before = self.bound_us.swap(bound, Ordering::AcqRel);
         self.bounded.store(enough, Ordering::Release);
         if enough && bound < 0 && before >= 0 {
@@ -72,6 +77,23 @@ impl Clocks {
             );
         }
     }
+
+    /// Says once of each other node that its clock is not believed, so that whoever looks here knows it too.
+    fn name_the_hasty(&self, known: &BTreeMap<NodeId, i64>, bound: i64) {
+        let now = hasty(known, bound);
+        let mut told = self.hasty.lock();
+        for node in now.difference(&told) {
+            let ahead_us = known.get(node);
+            tracing::warn!(%node, ahead_us, "that node's clock is far ahead of the others'; it is not believed");
+        }
+        *told = now;
+    }
+}
+
+/// The nodes that are ahead by more than `bound`.
+fn hasty(known: &BTreeMap<NodeId, i64>, bound: i64) -> BTreeSet<NodeId> {
+    let ahead = known.iter().filter(|(_, ahead)| **ahead > bound);
+    ahead.map(|(node, _)| *node).collect()
 }
 
 #[cfg(test)]
@@ -91,6 +113,17 @@ mod tests {
         assert_eq!(clocks.clamp(now), now - HOUR_US as u64 + 1_000 + 500_000);
         clocks.retain(&[NodeId(2)]);
         assert_eq!(clocks.clamp(now), now);
+    }
+
+    #[test]
+    fn the_others_know_whose_clock_is_ahead() {
+        let clocks = Clocks::default();
+        clocks.observe(NodeId(2), HOUR_US);
+        assert!(clocks.hasty.lock().is_empty());
+        clocks.observe(NodeId(3), 400_000);
+        assert_eq!(*clocks.hasty.lock(), BTreeSet::from([NodeId(2)]));
+        clocks.observe(NodeId(2), 1_000);
+        assert!(clocks.hasty.lock().is_empty());
     }
 
     #[test]

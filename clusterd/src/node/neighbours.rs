@@ -10,13 +10,17 @@ use mesh::{Message, Request, Transport};
 use parking_lot::Mutex;
 use protocol::{Kind, Lane, NodeInfo};
 use repr::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How often each other node is asked.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Every so many rounds each lane is pinged, in the first too: a lane that nothing has been sent on has a connection from then on.
+const PING_ROUNDS: u64 = 2;
+/// Round trips of a lane that are kept.
+const PINGS_MAX: usize = 31;
 /// An answer that takes longer says nothing about the clock.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 
@@ -39,6 +43,8 @@ pub struct Neighbours {
     draining: watch::Receiver<bool>,
     fatal: raft::FatalHook,
     known: Mutex<BTreeMap<NodeId, Neighbour>>,
+    /// The last round trips of each lane, the newest at the end.
+    pings: Mutex<BTreeMap<(NodeId, Lane), VecDeque<Duration>>>,
 }
 
 /// Two nodes hold different states.
@@ -68,6 +74,7 @@ impl Neighbours {
             draining,
             fatal,
             known: Mutex::default(),
+            pings: Mutex::default(),
         });
         let answering = Arc::clone(&neighbours);
         let answer = move |_: Request| -> BoxFuture<'static, Result<Bytes, mesh::Refusal>> {
@@ -83,6 +90,27 @@ impl Neighbours {
         self.known.lock().clone()
     }
 
+    /// The median of the last half minute's round trips on a lane, as messages have them that nobody has to work for.
+    pub fn round_trip(&self, node: NodeId, lane: Lane) -> Option<Duration> {
+        let pings = self.pings.lock();
+        let mut last: Vec<Duration> = pings.get(&(node, lane))?.iter().copied().collect();
+        last.sort_unstable();
+        last.get(last.len() / 2).copied()
+    }
+
+    async fn ping(&self, node: NodeId, lane: Lane) {
+        let (transport, clock) = (&*self.transport, &*self.host.clock);
+        let Ok(round_trip) = mesh::ping(transport, clock, node, lane, ANSWER_WITHIN).await else {
+            return;
+        };
+        let mut pings = self.pings.lock();
+        let last = pings.entry((node, lane)).or_default();
+        last.push_back(round_trip);
+        if last.len() > PINGS_MAX {
+            last.pop_front();
+        }
+    }
+
     fn own_info(&self) -> NodeInfo {
         NodeInfo {
             wall_us: self.host.clock.wall_us(),
@@ -94,7 +122,7 @@ impl Neighbours {
 
     /// Asks for ever.
     pub async fn run(self: Arc<Self>) {
-        loop {
+        for round in 0_u64.. {
             let members = self.env.group().status().borrow().members.clone();
             let own = self.env.node();
             let others: Vec<NodeId> = members
@@ -104,8 +132,13 @@ impl Neighbours {
                 .collect();
             self.known.lock().retain(|id, _| others.contains(id));
             self.env.clocks().retain(&others);
-            let asks = others.into_iter().map(|node| self.ask(node));
+            self.pings.lock().retain(|(id, _), _| others.contains(id));
+            let asks = others.iter().map(|node| self.ask(*node));
             futures::future::join_all(asks).await;
+            if round.is_multiple_of(PING_ROUNDS) {
+                let lanes = |node: NodeId| Lane::ALL.map(|lane| self.ping(node, lane));
+                futures::future::join_all(others.into_iter().flat_map(lanes)).await;
+            }
             self.host.clock.sleep(ASK_EVERY).await;
         }
     }

@@ -22,7 +22,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How often the user is told that nothing has been found yet.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// A node that was given up as lost has this long to answer.
+/// Another node has this long to say that it is there.
 const LOST_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the others are told of this node.
@@ -141,20 +141,44 @@ pub(super) async fn introduce(
 /// Waits until a quorum can be reached, however long that takes: this node cannot do anything useful before.
 async fn await_leader(env: &Env, host: &Host) {
     let began = host.clock.now();
-    let mut said = Duration::ZERO;
+    let mut asked: Option<Duration> = None;
     while let Err(error) = env.read_index().await {
         let waited = host.clock.now().since(began);
-        if waited > said + SAY_EVERY {
-            said = waited;
+        // The first time too: a node that was removed has nobody who would tell it by himself.
+        if asked.is_none_or(|asked| waited > asked + SAY_EVERY) {
+            asked = Some(waited);
+            let others = look_for_members(env, host).await;
             let reason = error.detail.as_deref().unwrap_or_default();
             tracing::warn!(
                 waited_s = waited.as_secs(),
                 reason,
+                others,
                 "waiting for a majority of the environment's voters"
             );
         }
         host.clock.sleep(LOOK_AGAIN).await;
     }
+}
+
+/// Why the other members that this node knows cannot be reached.
+async fn look_for_members(env: &Env, host: &Host) -> String {
+    let members = env.group().status().borrow().members.clone();
+    let others = members.into_keys().map(NodeId);
+    let asks = others.filter(|id| *id != env.node()).map(|id| async move {
+        let (transport, clock) = (env.transport(), &*host.clock);
+        let asked = mesh::ping(&**transport, clock, id, Lane::Control, LOST_WITHIN).await;
+        match asked {
+            // Whoever answers something is there.
+            Ok(_) | Err(CallError::Refused { .. }) => None,
+            Err(error) => Some(error.to_string()),
+        }
+    });
+    let failures = futures::future::join_all(asks).await;
+    failures
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The first entry. Each founder proposes it; the first counts.
@@ -291,6 +315,7 @@ async fn await_admission(env: &Env, node: NodeId) -> Result<()> {
     Ok(())
 }
 
+/// Whether the environment takes this node as it is.
 fn accepted(outcomes: Vec<Outcome>) -> Result<()> {
     for outcome in outcomes {
         if let Outcome::Invalid { reason } = outcome {

@@ -17,6 +17,8 @@ pub(crate) const CLOSED_STOPPING: VarInt = VarInt::from_u32(1);
 pub(crate) const CLOSED_REJECTED: VarInt = VarInt::from_u32(2);
 pub(crate) const CLOSED_MALFORMED: VarInt = VarInt::from_u32(3);
 pub(super) const CLOSED_REPLACED: VarInt = VarInt::from_u32(4);
+/// As [`CLOSED_REJECTED`], to a node that was removed from the environment: it has to stop.
+pub(super) const CLOSED_REMOVED: VarInt = VarInt::from_u32(5);
 
 const MAGIC: [u8; 8] = *b"CLUSTERD";
 /// The magic and the version: all that nodes of every version can read.
@@ -71,6 +73,26 @@ pub(super) enum Rejection {
         "node {0} was removed from the environment; a removed node does not come back, join it as a new one"
     )]
     Removed(NodeId),
+}
+
+impl Rejection {
+    /// What the connection is closed with.
+    pub(super) fn code(&self) -> VarInt {
+        match self {
+            Rejection::Removed(_) => CLOSED_REMOVED,
+            Rejection::Magic
+            | Rejection::Version { .. }
+            | Rejection::Malformed
+            | Rejection::Certificate(_)
+            | Rejection::NotWhoItSays { .. }
+            | Rejection::Environment { .. }
+            | Rejection::OtherNode { .. }
+            | Rejection::Generation { .. }
+            | Rejection::Recovered { .. }
+            | Rejection::Twice(_)
+            | Rejection::OlderStart { .. } => CLOSED_REJECTED,
+        }
+    }
 }
 
 /// What a node says about itself.

@@ -494,10 +494,13 @@ impl Link {
 
     /// What was sent on a connection that ended may have been carried out, for whatever reason it ended.
     fn lost(&self, reason: &Reason) -> CallError {
-        let (Reason::Rejected(reason) | Reason::Ended(reason)) = reason;
+        let (Reason::Rejected(text) | Reason::Expelled(text) | Reason::Ended(text)) = reason;
+        if let Reason::Expelled(text) = reason {
+            self.shared.expel(text);
+        }
         CallError::Lost {
             to: self.to,
-            reason: reason.clone(),
+            reason: text.clone(),
         }
     }
 }

@@ -10,7 +10,7 @@ use protocol::Lane;
 use quinn::Connection;
 use repr::NodeId;
 
-use super::hello::{CLOSED_REJECTED, CLOSED_REPLACED, Rejection};
+use super::hello::{CLOSED_REMOVED, CLOSED_REPLACED, Rejection};
 use crate::Identity;
 use crate::stats::Counters;
 
@@ -75,7 +75,7 @@ impl Peers {
         };
         let reason = Rejection::Removed(node).to_string();
         for connection in peer.into_iter().flat_map(|p| p.connections) {
-            connection.close(CLOSED_REJECTED, reason.as_bytes());
+            connection.close(CLOSED_REMOVED, reason.as_bytes());
         }
     }
 

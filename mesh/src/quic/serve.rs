@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::Shared;
 use super::frame::{Decoder, Frame, FrameError, SMALL_FRAME_BYTES_MAX, frame_limit};
-use super::hello::{self, CLOSED_REJECTED, Hello, ReadHelloError};
+use super::hello::{self, Hello, ReadHelloError};
 use super::link::{Broken, Reason, close_malformed, read_alone, write_alone};
 use super::pump;
 use super::queue::{Batch, Queue};
@@ -48,6 +48,7 @@ pub(super) async fn serve(shared: Arc<Shared>, incoming: Incoming, place: OwnedS
                 false => tracing::debug!(%from, %reason, "a mesh connection was refused again"),
             }
         }
+        Err(Reason::Expelled(reason)) => shared.expel(&reason),
         Err(Reason::Ended(reason)) => {
             tracing::debug!(%from, %reason, "a mesh connection ended before its hello");
         }
@@ -72,7 +73,7 @@ async fn meet(shared: &Arc<Shared>, incoming: Incoming) -> Result<Met, Reason> {
             Ok(Met::Peer(session, send, recv))
         }
         Err(ReadHelloError::Rejected(rejection)) => {
-            connection.close(CLOSED_REJECTED, rejection.to_string().as_bytes());
+            connection.close(rejection.code(), rejection.to_string().as_bytes());
             Err(rejection.into())
         }
         Err(ReadHelloError::Ended) => Err(connection.closed().await.into()),
@@ -162,7 +163,9 @@ impl Session {
             broken = self.write(send) => broken,
         };
         broken.close(self.caller.node, &self.connection);
-        self.connection.closed().await;
+        if let Reason::Expelled(reason) = self.connection.closed().await.into() {
+            self.shared.expel(&reason);
+        }
         // Nobody waits for these any more.
         self.slots.close();
         let running = std::mem::take(&mut *self.running());

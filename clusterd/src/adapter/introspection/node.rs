@@ -176,6 +176,7 @@ pub(super) fn mesh_links(adapter: &Adapter, table: &mut Table) {
             queued_bytes,
             last_error,
         } = link;
+        let rtt = adapter.neighbours.round_trip(peer, lane).or(rtt);
         let error = last_error.as_deref().map_or(Datum::Null, Datum::String);
         table.add(&[
             ("node_id", number(peer.0)),

@@ -5,7 +5,7 @@ use tokio::net::lookup_host;
 
 use super::Link;
 use crate::CallError;
-use crate::quic::hello::{self, CLOSED_REJECTED, Hello, ReadHelloError, Rejection};
+use crate::quic::hello::{self, CLOSED_REJECTED, CLOSED_REMOVED, Hello, ReadHelloError, Rejection};
 use quinn::Connection;
 
 /// The name in TLS; who answers is checked by the certificate's URI.
@@ -20,6 +20,8 @@ const ALERT_UNKNOWN_CA: u64 = 48;
 pub(in crate::quic) enum Reason {
     /// The sides do not belong together.
     Rejected(String),
+    /// The other side says that this node was removed from the environment.
+    Expelled(String),
     Ended(String),
 }
 
@@ -41,9 +43,10 @@ impl From<ConnectionError> for Reason {
             ConnectionError::ApplicationClosed(close) => {
                 let text = String::from_utf8_lossy(&close.reason);
                 let text = format!("the other side says: {text}");
-                match close.error_code == CLOSED_REJECTED {
-                    true => Reason::Rejected(text),
-                    false => Reason::Ended(text),
+                match close.error_code {
+                    CLOSED_REJECTED => Reason::Rejected(text),
+                    CLOSED_REMOVED => Reason::Expelled(text),
+                    _ => Reason::Ended(text),
                 }
             }
             ConnectionError::ConnectionClosed(close) => {
@@ -90,6 +93,10 @@ impl Link {
         let to = self.to;
         dialed.map_err(|reason| match reason {
             Reason::Rejected(reason) => CallError::Rejected { to, reason },
+            Reason::Expelled(reason) => {
+                self.shared.expel(&reason);
+                CallError::Rejected { to, reason }
+            }
             Reason::Ended(reason) => CallError::Unreachable { to, reason },
         })
     }
@@ -120,7 +127,7 @@ impl Link {
             Ok(streams) => Ok(streams),
             Err(ReadHelloError::Rejected(rejection)) => {
                 let text = rejection.to_string();
-                connection.close(CLOSED_REJECTED, text.as_bytes());
+                connection.close(rejection.code(), text.as_bytes());
                 Err(rejection.into())
             }
             Err(ReadHelloError::Ended) => Err(connection.closed().await.into()),

@@ -177,4 +177,21 @@ async fn a_removed_node_is_refused_and_not_called() {
     };
     let reason = tokio::time::timeout(PATIENCE, refused).await.unwrap();
     assert!(reason.contains("node n2 was removed"), "{reason}");
+    // It knows what to do now; the other one was not told anything.
+    let said = two.expelled().borrow().clone().unwrap();
+    assert!(said.contains("node n2 was removed"), "{said}");
+    assert_eq!(*one.expelled().borrow(), None);
+}
+
+#[tokio::test]
+async fn a_removed_node_hears_of_it_on_a_connection_that_it_has() {
+    let world = World::new(1);
+    let (one, two) = world.pair();
+    // Only the connection that node 1 has made: node 2 asks nothing, and hears of it all the same.
+    assert!(echo(&one, NodeId(2), Lane::Control).await.is_ok());
+    let mut expelled = two.expelled();
+    one.remove_peer(NodeId(2));
+    let heard = expelled.wait_for(Option::is_some);
+    let heard = tokio::time::timeout(PATIENCE, heard).await.unwrap();
+    assert!(heard.is_ok());
 }

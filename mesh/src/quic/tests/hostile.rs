@@ -246,6 +246,52 @@ async fn without_a_certificate_there_is_no_hello() {
     );
 }
 
+/// Nor with a certificate that the authority has signed for something else than a node, such as a client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_for_a_client_is_refused_in_words() {
+    let world = World::new(1);
+    let two = world.start(2);
+    let mut config = world.config(1);
+    let key = NodeKey::generate().unwrap();
+    let certificate = client_certificate(&world.authority, &key);
+    config.credentials = Credentials::new(world.authority.certificate(), &certificate, &key);
+    let tls = tls::client_config(&config.credentials).unwrap();
+    let endpoint = Endpoint::client(config.bind).unwrap();
+    let client = ClientConfig::new(Arc::new(tls));
+    let connecting = endpoint.connect_with(client, two.local_address(), "x");
+    let closed = match connecting.unwrap().await {
+        Ok(connection) => connection.closed().await,
+        Err(error) => error,
+    };
+    // In TLS already, or by the node in words: either way its user is told that the certificate will not do.
+    let heard = match closed {
+        ConnectionError::ApplicationClosed(close) => {
+            assert_eq!(close.error_code, CLOSED_REJECTED);
+            String::from_utf8_lossy(&close.reason).into_owned()
+        }
+        ConnectionError::ConnectionClosed(close) => close.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(heard.contains("certificate"), "{heard}");
+    // Nobody was met.
+    assert!(two.stats().is_empty());
+}
+
+fn client_certificate(authority: &Authority, key: &NodeKey) -> Vec<u8> {
+    let issuer_key = rcgen::KeyPair::from_pem(&authority.key_pem()).unwrap();
+    let own = rcgen::KeyPair::from_pem(&key.to_pem()).unwrap();
+    let mut issuer = rcgen::CertificateParams::default();
+    issuer.distinguished_name.push(
+        rcgen::DnType::CommonName,
+        "clusterd 00000000000000000000000000000001",
+    );
+    issuer.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    let issuer = rcgen::Issuer::new(issuer, issuer_key);
+    let mut params = rcgen::CertificateParams::default();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    params.signed_by(&own, &issuer).unwrap().der().to_vec()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_who_say_nothing_are_bounded() {
     let world = World::new(1);
