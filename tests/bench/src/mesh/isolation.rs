@@ -21,6 +21,8 @@ use crate::measure::{median, must, percentile};
 const PROBES: usize = 8;
 /// Clients that flood CLUSTER a.
 const FLOOD: usize = 32;
+/// How long each state lasts before it is measured: what the last one left is done by then.
+const SETTLING: Duration = Duration::from_secs(1);
 /// Reads by key, each of them a peek.
 const PEEKS: &str = "\\set k random(1, 20000)\nselect v from {view} where k = :k;\n";
 /// Reads of everything, each of them a dataflow on a.
@@ -162,6 +164,7 @@ pub async fn isolation(options: &Options, dir: &Path) -> Result<()> {
                     Flood::start(&options.pgbench, &node.target(), &a, scripts, dir)?
                 }
             };
+            probe(&at_b, &view, SETTLING).await?;
             let (before, since) = (statements(node)?, Instant::now());
             let mut now = probe(&at_b, &view, time).await?;
             now.flood_per_second = (statements(node)? - before) / since.elapsed().as_secs_f64();
