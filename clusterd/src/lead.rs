@@ -54,7 +54,7 @@ use protocol::PeekId;
 use raft::{Election, Wal};
 use repr::{ClusterId, Diff, GlobalId, NodeId, Row, Timestamp};
 use site::{Site, Wanted};
-use state::Catalog;
+use state::{Catalog, Node, NodeStatus};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -318,7 +318,12 @@ impl Clusters {
         let mut forming = self.forming.lock();
         let Some(began) = *forming else { return true };
         let sites = self.all_sites();
-        let formed = !sites.is_empty() && sites.iter().all(|site| site.is_formed());
+        let state = self.shared.env.storage().view();
+        let active = |node: &&Arc<Node>| node.status == NodeStatus::Active;
+        let active = state.nodes().values().filter(active).count();
+        // Those that have been admitted and have yet to start will vote, too.
+        let voters_min = controller::placement::voters_among(active);
+        let formed = !sites.is_empty() && sites.iter().all(|site| site.is_formed(voters_min));
         let waited = self.shared.host.clock.now().since(began);
         if formed || waited >= FORMED_WITHIN {
             *forming = None;

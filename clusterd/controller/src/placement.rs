@@ -60,6 +60,11 @@ pub fn decide(state: &State, liveness: &Liveness) -> Vec<Command> {
     steps.collect()
 }
 
+/// How many voters a CLUSTER's group is to have where so many nodes are.
+pub fn voters_among(nodes: usize) -> usize {
+    voters::odd(nodes).max(1)
+}
+
 /// One of: new replicas get a node, one replica moves, the voters change, another group takes the place of one that is lost.
 fn place(state: &State, cluster: &Cluster, headless: bool, nodes: &mut Nodes) -> Option<Command> {
     let old = match state.placements().get(&cluster.id) {

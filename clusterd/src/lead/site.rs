@@ -396,12 +396,15 @@ impl Site {
             .for_each(|group| member::remove(&self.shared, group));
     }
 
-    /// Whether the group has the voters that it is to have, if this node is to be one of them.
-    pub fn is_formed(&self) -> bool {
+    /// Whether the group has the voters that it is to have, at least so many, if this node is to be one of them.
+    pub fn is_formed(&self, voters_min: usize) -> bool {
         let wanted = self.wanted.borrow();
         let Some(wanted) = &wanted.group else {
             return false;
         };
+        if wanted.voters.len() < voters_min {
+            return false;
+        }
         let group = self.group.read();
         match &*group {
             _ if !wanted.voters.contains(&self.shared.node) => true,

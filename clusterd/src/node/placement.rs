@@ -63,7 +63,7 @@ impl Look {
         }
         let liveness = Liveness {
             unreachable,
-            unled: self.unled.times(time_of(now)),
+            unled: self.unled.times(),
         };
         let commands = decide(&self.env.storage().view(), &liveness);
         for command in commands {
@@ -92,13 +92,9 @@ impl Look {
         let reachable = others.filter(|node| *node != own && !unreachable.contains_key(node));
         let mut answers = self.clusters.led_by(reachable.collect()).await;
         answers.insert(own, self.clusters.led());
-        let now = time_of(self.host.clock.now());
+        let now = Duration::from_nanos(self.host.clock.now().as_nanos());
         self.unled.heard(&self.env.storage().view(), &answers, now);
     }
-}
-
-fn time_of(now: Instant) -> Duration {
-    Duration::from_nanos(now.as_nanos())
 }
 
 fn tell(command: &Command) {

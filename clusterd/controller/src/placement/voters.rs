@@ -86,7 +86,7 @@ fn grow(placement: &mut Placement, fresh: Vec<NodeId>) {
 }
 
 /// The number of voters among so many nodes.
-fn odd(nodes: usize) -> usize {
+pub(super) fn odd(nodes: usize) -> usize {
     match nodes.min(VOTERS_MAX) {
         0 => 0,
         1 | 2 => 1,
