@@ -82,7 +82,9 @@ fn run_alone() {
 
 #[cfg(feature = "planted")]
 fn plant(bug: &str) {
-    let chosen = ["h1", "h2", "h5"].into_iter().find(|known| *known == bug);
+    let chosen = ["h1", "h2", "h5", "h17", "h21"]
+        .into_iter()
+        .find(|known| *known == bug);
     planted::choose(chosen);
 }
 
@@ -187,6 +189,11 @@ fn planted_bugs_are_caught() {
         ("h1", "h01_a_deposed_leader_answers_no_reader"),
         ("h2", "h02_a_reader_who_comes_late_waits_for_the_next_round"),
         ("h5", "h05_an_acknowledged_write_is_read_at_once_elsewhere"),
+        (
+            "h17",
+            "h17_a_follower_left_behind_gets_a_snapshot_with_everything",
+        ),
+        ("h21", "h21_a_clock_an_hour_ahead_hurries_nobody"),
     ];
     for (bug, script) in bugs {
         let caught = check(script, Some(bug)).expect_err(bug);

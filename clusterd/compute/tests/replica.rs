@@ -106,17 +106,6 @@ fn peeks_wait_for_the_command_that_they_follow() {
     assert_eq!(rows.rows, vec![(row(1, 1), 1)]);
 }
 
-/// It is chosen for the whole process: run this test alone.
-#[cfg(feature = "planted")]
-#[test]
-fn a_planted_bug_is_caught() {
-    planted::choose(Some("h34"));
-    let missed = std::panic::catch_unwind(peeks_wait_for_the_command_that_they_follow);
-    planted::choose(None);
-    assert!(missed.is_err(), "nothing notices the bug h34");
-    peeks_wait_for_the_command_that_they_follow();
-}
-
 #[test]
 fn a_new_leader_keeps_equal_plans_and_older_ones_are_refused() {
     let mut engine = started(1);
@@ -381,4 +370,26 @@ fn a_shutdown_refuses_what_waits() {
     let waiting = engine.peek_with(|_| {}, 100, 2, 1_000);
     engine.replica.shutdown();
     assert_eq!(refusal(waiting.recv().unwrap()), Refusal::Stopping);
+}
+
+/// Each planted bug makes the test of its hazard fail. One is chosen for the whole process: run this test alone.
+#[cfg(feature = "planted")]
+#[test]
+fn planted_bugs_are_caught() {
+    let bugs: [(_, fn()); 4] = [
+        ("h6", compaction_waits_for_peeks_that_were_accepted),
+        (
+            "h9",
+            a_new_leader_keeps_equal_plans_and_older_ones_are_refused,
+        ),
+        ("h34", peeks_wait_for_the_command_that_they_follow),
+        ("h36", lost_history_is_refused_and_the_difference_taken),
+    ];
+    for (bug, test) in bugs {
+        planted::choose(Some(bug));
+        let missed = std::panic::catch_unwind(test);
+        planted::choose(None);
+        assert!(missed.is_err(), "nothing notices the bug {bug}");
+        test();
+    }
 }

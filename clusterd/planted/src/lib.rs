@@ -20,14 +20,27 @@ pub const BUGS: &[(&str, &str)] = &[
         "whoever arrives during a round of read points gets its answer, too",
     ),
     ("h5", "a transaction is acknowledged before it is applied"),
+    (
+        "h6",
+        "a replica answers from what it has, complete at the time or not",
+    ),
     ("h7", "grants do not trail behind the last timestamp"),
+    ("h8", "a new dataflow does not hold its inputs"),
+    ("h9", "a replica obeys an older leader"),
+    (
+        "h12",
+        "a write is not checked against the definitions that it was planned with",
+    ),
     ("h13", "a token that comes again is executed again"),
     ("h16", "compaction is allowed when its grant is proposed"),
+    ("h17", "a snapshot leaves out what sessions have done"),
+    ("h21", "a clock that is far ahead of the others is believed"),
     ("h22", "what a transaction read is not checked"),
     (
         "h25",
         "each worker has an order of its own for rows that are equal in a plan's order",
     ),
+    ("h28", "replicas do not hear that a peek is given up"),
     (
         "h32",
         "the first outcome of an entry is that of all its transactions",
@@ -40,6 +53,7 @@ pub const BUGS: &[(&str, &str)] = &[
         "h35",
         "the first answer of any replica counts, a refusal too",
     ),
+    ("h36", "history that a jump has skipped counts as known"),
     ("h37", "a dataflow is kept whatever its plan"),
     ("h38", "a session that ended is forgotten at once"),
 ];

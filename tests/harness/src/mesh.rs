@@ -31,7 +31,7 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(2);
 pub enum MeshError {
     #[error("`{command}` failed: {reason}")]
     Command { command: String, reason: String },
-    #[error("network namespaces: {0}")]
+    #[error("no network namespaces")]
     Namespaces(#[from] NamespaceError),
     #[error("node at place {place}: {source}")]
     Start {

@@ -273,7 +273,7 @@ impl goldenscript::Runner for World {
                 while let Some((name, seconds)) = args.next_key() {
                     let seconds = Duration::from_secs(seconds.parse()?);
                     let catalog = self.state.catalog();
-                    let cluster = catalog.cluster_by_name(&name).ok_or("a cluster")?.id;
+                    let cluster = catalog.cluster_by_name(name).ok_or("a cluster")?.id;
                     self.liveness.unled.insert(cluster, seconds);
                 }
             }

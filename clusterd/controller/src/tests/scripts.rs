@@ -487,6 +487,7 @@ fn planted_bugs_are_caught() -> std::io::Result<()> {
     let bugs = [
         ("h7", "compaction_waits_for_grant"),
         ("h16", "compaction_waits_for_grant"),
+        ("h28", "cancelled_peek_is_taken_back_everywhere"),
         ("h35", "rows_beat_refusals"),
         ("h37", "other_hash_is_replaced"),
     ];

@@ -317,7 +317,9 @@ impl State {
             .cluster_incarnation(plan.cluster)
             .ok_or(Outcome::CatalogMoved)?;
         plan.as_of = ts;
-        self.take_holds(plan, incarnation, ts);
+        if !planted::is("h8") {
+            self.take_holds(plan, incarnation, ts);
+        }
         Ok(item)
     }
 

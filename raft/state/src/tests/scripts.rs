@@ -515,6 +515,8 @@ fn scripts() -> std::io::Result<()> {
 #[test]
 fn planted_bugs_are_caught() -> std::io::Result<()> {
     let bugs = [
+        ("h8", "holds_keep_history_and_never_go_back"),
+        ("h12", "ddl_and_writes_exclude_each_other"),
         ("h13", "retries_are_answered_not_executed"),
         ("h22", "phantoms_conflict"),
         ("h32", "batch_of_mixed_outcomes"),
