@@ -326,6 +326,7 @@ fn stopped_view_returns_when_there_is_room() {
             answer.is_err_and(|reason| reason.contains("out of memory"))
         })
         .await;
+        assert_eq!(sql.state(read).await, "53200");
         sql.run("delete from t where k > 10").await.expect("delete");
         // The rows are gone for good once history before the delete is forgotten; until then it may be stopped again. Memory is looked at every half second.
         let mut back = None;

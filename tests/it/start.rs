@@ -297,6 +297,27 @@ fn sigterm_ends_in_success_and_keeps_the_rows() {
     });
 }
 
+/// A statement that computes, and does not wait for anything, ends like others when the server stops.
+#[test]
+fn sigterm_ends_a_computation() {
+    let mut node = Node::start();
+    run(async {
+        let (sql, watcher) = (node.sql().await, node.sql().await);
+        let heavy = tokio::spawn(async move {
+            let all = "select count(*) from generate_series(1, 2000000000)";
+            sql.state(all).await
+        });
+        let running = "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()";
+        while column(&watcher, running).await != "1" {
+            tokio::task::yield_now().await;
+        }
+        let status = tokio::task::block_in_place(|| node.server.terminate());
+        let status = status.expect("an end within the deadline");
+        assert!(status.success(), "{status}\n{}", node.server.output());
+        assert_eq!(heavy.await.expect("no panic"), "57P01");
+    });
+}
+
 #[test]
 fn unknown_flag_is_refused_with_a_usage_line() {
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -165,6 +165,10 @@ impl Session {
                         .map_or(Datum::Null, |r| oid(r.id.0)),
                 ),
                 ("usename", Datum::String(&activity.user)),
+                (
+                    "state",
+                    Datum::String(if activity.active { "active" } else { "idle" }),
+                ),
                 ("backend_type", Datum::String("client backend")),
             ]);
         }

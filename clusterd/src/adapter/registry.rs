@@ -93,10 +93,13 @@ impl CancelHandle {
         self.cancelled.load(Ordering::Acquire) || self.hung_up.load(Ordering::Acquire)
     }
 
-    /// For work that does not await: an error once the statement was cancelled or its time is up.
+    /// For work that does not await: an error once the statement was cancelled, its time is up, or the server stops.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() {
             return Err(SqlError::cancelled());
+        }
+        if self.is_stopping() && !self.is_committing() {
+            return Err(SqlError::shutdown());
         }
         match *self.deadline.lock() {
             Some(deadline) if tokio::time::Instant::now() >= deadline => Err(SqlError::timeout()),
@@ -190,6 +193,8 @@ pub struct Activity {
     pub pid: i32,
     pub user: String,
     pub database: String,
+    /// A statement runs.
+    pub active: bool,
 }
 
 struct Entry {
@@ -249,6 +254,7 @@ impl Sessions {
             pid,
             user: user.to_owned(),
             database: database.to_owned(),
+            active: false,
         };
         registry.by_pid.insert(
             pid,
@@ -300,7 +306,10 @@ impl Sessions {
             .lock()
             .by_pid
             .values()
-            .map(|e| e.activity.clone())
+            .map(|e| Activity {
+                active: e.handle.running.load(Ordering::Acquire),
+                ..e.activity.clone()
+            })
             .collect()
     }
 }

@@ -28,6 +28,7 @@ use tokio::sync::{oneshot, watch};
 
 /// SQLSTATE of a read of what is not there to be read at the moment.
 const NOT_RUNNING: &str = "57P03";
+const OUT_OF_MEMORY: &str = "53200";
 /// How long a read waits for a replica that knows what its leader wishes.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Columns of a row; far beyond what a plan has.
@@ -433,6 +434,11 @@ impl Lead {
     }
 
     fn not_running(&self, export: GlobalId) -> SqlError {
+        let failure = self.failures.lock().get(&export).cloned();
+        // The reader is to know that it is the limit, and which one.
+        if let Some(limit) = failure.as_ref().filter(|f| f.sqlstate == OUT_OF_MEMORY) {
+            return limit.clone().into();
+        }
         let error = SqlError::new(
             NOT_RUNNING,
             format!("{export} is not running on its cluster"),
@@ -440,8 +446,8 @@ impl Lead {
         .hint(
             "It is started again from time to time, and when something of its cluster is dropped.",
         );
-        match self.failures.lock().get(&export) {
-            Some(reason) => error.detail(reason.message.clone()),
+        match failure {
+            Some(reason) => error.detail(reason.message),
             None => error,
         }
     }

@@ -44,7 +44,71 @@ pub(super) fn tokenize(sql: &str) -> Result<(Source<'_>, Vec<TokenWithSpan>), Pl
             token: t.token,
         })
         .map_err(|e| source.lexical_error(&e.message, absolute(e.location)))?;
-    Ok((source, plain_tables(plain_operators(tokens))))
+    Ok((source, plain_tables(plain_operators(signs_apart(tokens)))))
+}
+
+/// Takes a sign off the end of an operator, which it belongs to only after one of some characters (PostgreSQL 15, 4.1.3): `x>-1` compares with -1.
+fn signs_apart(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let with_sign = |t: &TokenWithSpan| match &t.token {
+        Token::CustomBinaryOperator(name) => {
+            name.ends_with(['+', '-'])
+                && !name.contains(['~', '!', '@', '#', '%', '^', '&', '|', '`', '?'])
+        }
+        _ => false,
+    };
+    if !tokens.iter().any(with_sign) {
+        return tokens;
+    }
+    let mut apart = Vec::with_capacity(tokens.len() + 1);
+    for token in tokens {
+        let Token::CustomBinaryOperator(name) = &token.token else {
+            apart.push(token);
+            continue;
+        };
+        let operator = name.trim_end_matches(['+', '-']);
+        let Some(plain) = Some(&token)
+            .filter(|t| with_sign(t))
+            .and_then(|_| comparison(operator))
+        else {
+            apart.push(token);
+            continue;
+        };
+        let Span { start, end } = token.span;
+        let mut at = Location::new(start.line, start.column + operator.len() as u64);
+        let signs = &name[operator.len()..];
+        apart.push(TokenWithSpan {
+            token: plain,
+            span: Span::new(start, at),
+        });
+        for sign in signs.chars() {
+            let after = Location::new(at.line, at.column + 1);
+            let token = if sign == '-' {
+                Token::Minus
+            } else {
+                Token::Plus
+            };
+            apart.push(TokenWithSpan {
+                token,
+                span: Span::new(at, after.min(end)),
+            });
+            at = after;
+        }
+    }
+    apart
+}
+
+fn comparison(operator: &str) -> Option<Token> {
+    Some(match operator {
+        "<" => Token::Lt,
+        "<=" => Token::LtEq,
+        ">" => Token::Gt,
+        ">=" => Token::GtEq,
+        "<>" => Token::Neq,
+        "=" => Token::Eq,
+        "*" => Token::Mul,
+        "/" => Token::Div,
+        _ => return None,
+    })
 }
 
 /// Replaces `OPERATOR(pg_catalog.=)` by `=`, which is parsed in more places. All operators are of that schema.
