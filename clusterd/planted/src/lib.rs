@@ -1,6 +1,6 @@
 //! Bugs on purpose, one per hazard of docs/consistency.md: they show that its test would notice.
 //!
-//! What this is: one switch for the whole process. Code asks [`is`] where a mechanism could be left out, a test [`choose`]s the bug, runs the script of its row, and demands
+//! What this is: one switch for the whole process. Code asks [`is`] where a mechanism could be left out, a test chooses the bug (`choose`), runs the script of its row, and demands
 //! that it fails. What this is not: a part of any product. Without the feature `on`, which the feature `planted` of each crate turns on, [`is`] is always false.
 //!
 //! Caveat: a bug is chosen for all threads; tests that choose one run alone.
