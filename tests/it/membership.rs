@@ -201,7 +201,7 @@ fn a_voter_that_is_removed_without_being_drained_stops_and_stays_out() {
         );
         said(
             &nodes[2],
-            "node n3 was removed from its environment, and serves nothing any more",
+            "node n3 is no part of its environment any more, and serves nothing",
         );
         said(&nodes[2], "let it join as a new node with a new token");
         assert!(stale.rows("select count(*) from t").await.is_err());
@@ -215,7 +215,7 @@ fn a_voter_that_is_removed_without_being_drained_stops_and_stays_out() {
             "{}",
             again.output()
         );
-        said(&again, "node n3 was removed from its environment");
+        said(&again, "node n3 is no part of its environment");
         let told = |node: &Server| {
             let output = node.output();
             output.lines().any(|line| {

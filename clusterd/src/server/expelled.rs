@@ -1,4 +1,4 @@
-//! The end of a node that was removed: it must not go on answering from what it had.
+//! The end of a node that was removed, or that its environment was recovered without: it must not go on answering from what it had.
 
 use crate::env::Env;
 use anyhow::anyhow;
@@ -55,7 +55,7 @@ impl Expelled {
 /// What to do with a node that was removed.
 pub(super) fn advice(node: repr::NodeId, why: &str) -> anyhow::Error {
     anyhow!(
-        "node {node} was removed from its environment, and serves nothing any more ({why}). \
+        "node {node} is no part of its environment any more, and serves nothing ({why}). \
          What its data directory holds is of no use: empty it, and let it join as a new node with a new token (clusterd token new --sql-addr, of another node)"
     )
 }

@@ -17,7 +17,7 @@ pub(crate) const CLOSED_STOPPING: VarInt = VarInt::from_u32(1);
 pub(crate) const CLOSED_REJECTED: VarInt = VarInt::from_u32(2);
 pub(crate) const CLOSED_MALFORMED: VarInt = VarInt::from_u32(3);
 pub(super) const CLOSED_REPLACED: VarInt = VarInt::from_u32(4);
-/// As [`CLOSED_REJECTED`], to a node that was removed from the environment: it has to stop.
+/// As [`CLOSED_REJECTED`], to a node that was removed from the environment, or that the environment was recovered without: it has to stop.
 pub(super) const CLOSED_REMOVED: VarInt = VarInt::from_u32(5);
 
 const MAGIC: [u8; 8] = *b"CLUSTERD";
@@ -80,6 +80,8 @@ impl Rejection {
     pub(super) fn code(&self) -> VarInt {
         match self {
             Rejection::Removed(_) => CLOSED_REMOVED,
+            // Several of the older generation may be a majority of it, and would go on acknowledging what nobody keeps.
+            Rejection::Generation { ours, theirs } if theirs.number < ours.number => CLOSED_REMOVED,
             Rejection::Magic
             | Rejection::Version { .. }
             | Rejection::Malformed
