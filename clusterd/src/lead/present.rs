@@ -6,6 +6,8 @@
 
 use super::{Clusters, Shared};
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use mesh::Message;
 use protocol::cluster::{self, CALL_BYTES_MAX};
 use protocol::{Kind, Lane};
@@ -94,11 +96,19 @@ impl Clusters {
             let sees = self.shared.does_see(node).await;
             sees.then_some(node)
         });
-        let seeing: BTreeSet<NodeId> = futures::future::join_all(asks)
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
+        let mut asked: FuturesUnordered<_> = asks.collect();
+        let mut seeing = BTreeSet::new();
+        let provided = |seeing: &BTreeSet<NodeId>| {
+            let mut heirs = sites.iter().map(|site| site.heirs());
+            heirs.all(|heirs| heirs.iter().any(|node| seeing.contains(node)))
+        };
+        // Whoever does not see it does not answer for long either: nobody waits for that one.
+        while !provided(&seeing) {
+            match asked.next().await {
+                Some(node) => seeing.extend(node),
+                None => break,
+            }
+        }
         let moves = sites.iter().map(|site| async {
             let heir = site.heirs().into_iter().find(|node| seeing.contains(node));
             if let Some(heir) = heir {
