@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use host::sim::{CrashStyle, Faults, SimDisk, SimRng};
-use host::{Host, OpenMode, Rng};
+use host::{Host, OpenMode, RealDisk, Rng};
 
 use super::*;
 
@@ -715,4 +715,45 @@ fn wait(condition: impl Fn() -> bool) {
         );
         std::thread::yield_now();
     }
+}
+
+#[tokio::test]
+async fn zeros_go_ahead_of_small_batches_and_mean_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || WalConfig {
+        segment_bytes: 1 << 20,
+        ..WalConfig::new(dir.path())
+    };
+    let open = || Wal::open(&Host::real(), config(), Arc::new(|_| ())).unwrap();
+    let written = || {
+        let file = RealDisk.open(&segment::path(dir.path(), 1), OpenMode::Read);
+        file.unwrap().data_end().unwrap()
+    };
+    let (group, step) = (GroupId(7), 256 << 10);
+    let mut model = Vec::new();
+    let mut put = |wal: &Wal, bytes: usize| {
+        let entry = entry(1, model.len() as u64, vec![1; bytes]);
+        append(wal, group, vec![entry.clone()]).unwrap();
+        model.push(entry);
+        model.clone()
+    };
+    let wal = open();
+    put(&wal, 10);
+    // File systems that do not tell holes from zeros say so at once.
+    if written() == 1 << 20 {
+        return;
+    }
+    assert_eq!(written(), step);
+    put(&wal, 60 << 10);
+    assert_eq!(written(), step, "there were zeros already");
+    // A large one brings none; what is small again brings the next.
+    put(&wal, 200 << 10);
+    let model = put(&wal, 10);
+    assert_eq!(written(), 2 * step);
+    drop(wal);
+    let wal = open();
+    assert_eq!(wal.read(group, 0..u64::MAX, u64::MAX).unwrap(), model);
+    let model = put(&wal, 10);
+    drop(wal);
+    assert_eq!(open().read(group, 0..u64::MAX, u64::MAX).unwrap(), model);
 }

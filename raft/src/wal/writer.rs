@@ -25,6 +25,12 @@ const INLINE_BYTES_MAX: usize = 16 << 10;
 /// Room that a batch needs beside its records, generously.
 const INLINE_ROOM_MIN: usize = 16 << 10;
 
+/// So far ahead of a batch its sync also writes zeros. Blocks that were only reserved cost each sync that writes to them for the first time a change of the
+/// file system's own, which takes longer than the batch, and is shared with all who sync on that file system.
+const ZEROS_AHEAD: usize = 256 << 10;
+/// A larger batch changes so many blocks that writing them twice would cost more.
+const ZEROED_BATCH_MAX: usize = 64 << 10;
+
 /// An entry to be repeated in the current segment.
 struct ToCopy {
     group: GroupId,
@@ -57,6 +63,8 @@ pub(super) struct Writer {
     chain: u32,
     /// Small state of the groups as of the last batch encoded.
     written: BTreeMap<GroupId, GroupState>,
+    /// File offset in `segment` up to which blocks have been written, with zeros at least.
+    zeroed_to: usize,
     body: Vec<u8>,
     stream: Vec<u8>,
     framed: Vec<u8>,
@@ -163,6 +171,7 @@ impl Writer {
             next_batch,
             chain,
             written,
+            zeroed_to: 0,
             body,
             stream,
             framed,
@@ -260,11 +269,13 @@ impl Writer {
             p.place.at += body_at;
         }
         let file_at = self.seal(start);
+        let batch_bytes = self.framed.len();
+        self.write_zeros_ahead(file_at);
         let path = || super::segment::path(&self.shared.config.dir, self.segment.number);
         let metrics = &self.shared.metrics;
         metrics.batch_records.observe(records as f64);
-        metrics.batch_bytes.observe(self.framed.len() as f64);
-        metrics.written_bytes.inc_by(self.framed.len() as u64);
+        metrics.batch_bytes.observe(batch_bytes as f64);
+        metrics.written_bytes.inc_by(batch_bytes as u64);
         let wrote = self.segment.file.write_at(file_at as u64, &self.framed);
         wrote.map_err(|e| WalError::io("write", path(), e))?;
         guard.take();
@@ -274,6 +285,21 @@ impl Writer {
         metrics.sync_seconds.observe(took.as_secs_f64());
         self.sync_time = (self.sync_time * 7 + took) / 8;
         Ok(placed)
+    }
+
+    /// Lets the batch in `framed`, which goes to `file_at`, carry the next zeros, if it is the first to come to where there are none.
+    fn write_zeros_ahead(&mut self, file_at: usize) {
+        let batch = self.framed.len();
+        let end = file_at + batch;
+        if end <= self.zeroed_to {
+            return;
+        }
+        if batch <= ZEROED_BATCH_MAX {
+            let zeroed = (end + ZEROS_AHEAD) / ZEROS_AHEAD * ZEROS_AHEAD;
+            let zeroed = zeroed.min(self.segment.file_bytes as usize).max(end);
+            self.framed.resize(zeroed - file_at, 0);
+        }
+        self.zeroed_to = file_at + self.framed.len();
     }
 
     fn encode(&mut self, group: GroupId, record: &Record, placed: &mut Vec<Placed>) {
@@ -326,6 +352,7 @@ impl Writer {
         if start + format::BATCH_OVERHEAD + self.body.len() > self.segment.capacity() {
             self.segment = self.shared.take_spare()?;
             self.at = 0;
+            self.zeroed_to = 0;
         }
         if self.at > HEADER_BYTES {
             return Ok(start);
