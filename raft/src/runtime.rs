@@ -1,23 +1,29 @@
 //! tokio as openraft's runtime, with the busy time of its tasks metered. Time and chance can be simulated: see [`time`].
 
 mod time;
+mod turn;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
-use host::metrics::{BusyMeter, Metered};
+use host::BoxFuture;
+use host::metrics::BusyMeter;
 use openraft::OptionalSend;
 use openraft_rt_tokio::TokioRuntime;
 
 use crate::config::GroupClass;
 pub use time::simulate_this_thread;
 use time::{Elapsed, GroupInstant, GroupRng, Sleep, Timeout};
+use turn::{Role, Turn};
 
 thread_local! {
     /// The class of the group that is being started on this thread: openraft starts its core and apply tasks
     /// synchronously, so this is how they learn whose they are.
     static STARTING: Cell<Option<GroupClass>> = const { Cell::new(None) };
+    /// What will run beside the core of the group that is being started.
+    static BESIDE_CORE: Cell<Option<BoxFuture<'static, ()>>> = const { Cell::new(None) };
 }
 
 /// Runs `start`, with the tasks it spawns metered on account of `class`.
@@ -25,7 +31,14 @@ pub(crate) fn starting<T>(class: GroupClass, start: impl FnOnce() -> T) -> T {
     STARTING.set(Some(class));
     let result = start();
     STARTING.set(None);
+    BESIDE_CORE.set(None);
     result
+}
+
+/// The value of the type that has only one.
+fn nothing<T: 'static>() -> Option<T> {
+    let nothing: Box<dyn Any> = Box::new(());
+    nothing.downcast().ok().map(|value| *value)
 }
 
 /// See the module.
@@ -34,18 +47,29 @@ pub struct MeteredRuntime {
     inner: TokioRuntime,
 }
 
-/// The meter of the task that runs a future of type `F`.
-fn meter<F>() -> BusyMeter {
+/// What the task that runs a future of type `F` does.
+fn role<F>() -> Role {
     // openraft does not name its tasks; the types of their futures do.
     let future = std::any::type_name::<F>();
-    let class = STARTING.get();
     if future.contains("sm::worker") {
-        BusyMeter::named(class.map_or("raft-apply", GroupClass::apply_task))
-    } else if future.contains("raft_core::RaftCore") && class.is_some() {
-        BusyMeter::named(class.map_or("raft-core", GroupClass::core_task))
+        Role::Apply
+    } else if future.contains("io_completion_forwarder") && STARTING.get().is_some() {
+        Role::Forwarder
+    } else if future.contains("raft_core::RaftCore") && STARTING.get().is_some() {
+        Role::Core
     } else {
-        BusyMeter::named("raft-other")
+        Role::Other
     }
+}
+
+/// The meter of a task.
+fn meter(role: Role) -> BusyMeter {
+    let class = STARTING.get();
+    BusyMeter::named(match role {
+        Role::Apply => class.map_or("raft-apply", GroupClass::apply_task),
+        Role::Core => class.map_or("raft-core", GroupClass::core_task),
+        Role::Forwarder | Role::Other => "raft-other",
+    })
 }
 
 impl openraft::AsyncRuntime for MeteredRuntime {
@@ -67,8 +91,24 @@ impl openraft::AsyncRuntime for MeteredRuntime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        let metered: Metered<T> = meter::<T>().meter(future);
-        TokioRuntime::spawn(metered)
+        let role = role::<T>();
+        let meter = meter(role);
+        match role {
+            Role::Core => {
+                let both = turn::beside(BESIDE_CORE.take(), Box::pin(future));
+                TokioRuntime::spawn(Turn::new(role, meter.meter(both)))
+            }
+            Role::Apply => TokioRuntime::spawn(Turn::new(role, meter.meter(future))),
+            Role::Forwarder => match nothing::<T::Output>() {
+                Some(nothing) => {
+                    BESIDE_CORE.set(Some(Box::pin(async { drop(future.await) })));
+                    // Nobody waits for its end.
+                    TokioRuntime::spawn(std::future::ready(nothing))
+                }
+                None => TokioRuntime::spawn(meter.meter(future)),
+            },
+            Role::Other => TokioRuntime::spawn(meter.meter(future)),
+        }
     }
 
     fn sleep(duration: Duration) -> Sleep {

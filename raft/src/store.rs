@@ -163,17 +163,11 @@ impl RaftLogStorage<Types> for GroupStore {
         let bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
         // Others are rare, and go with elections, which must not overtake what is told of them.
         let commands = entries.iter().all(|entry| entry.kind == EntryKind::Normal);
+        let done = Box::new(move |result| callback.io_completed(result));
         if bytes > INLINE_BYTES_MAX || !commands || !self.shared.core_may_write() {
-            let done = Box::new(move |result| callback.io_completed(result));
             return self.wal.append(self.group, entries, done);
         }
-        let spawn = self.shared.host.spawn.clone();
-        let done = move |result| {
-            // Told from within its own poll, the core task would go to the end of the queue, and another thread would be woken for it.
-            let tell = async move { callback.io_completed(result) };
-            drop(spawn.spawn("raft-written", Box::pin(tell)));
-        };
-        self.wal.append_now(self.group, entries, Box::new(done))
+        self.wal.append_now(self.group, entries, done)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {

@@ -25,7 +25,9 @@ mod spawn;
 pub use clock::{Clock, Instant, RealClock};
 pub use disk::{Disk, DiskFile, DiskLock, OpenMode, RealDisk};
 pub use rng::{RealRng, Rng};
-pub use spawn::{BoxFuture, Spawn, TaskHandle, TaskPanicked, ThreadHandle, TokioSpawn};
+pub use spawn::{
+    BoxFuture, Spawn, TaskHandle, TaskPanicked, ThreadHandle, TokioSpawn, wake_when_idle,
+};
 
 use std::sync::Arc;
 

@@ -3,6 +3,17 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::task::{Context, Waker};
+
+/// Wakes a task once this thread of the runtime has nothing else to do, or has not looked for news for long. Waking it at once, the second one, would wake
+/// another thread for it. On a thread that is none of the runtime's the task is woken at once.
+pub fn wake_when_idle(task: &Waker) {
+    // That is how a task yields; it leaves its waker with the thread.
+    let yielding = std::pin::pin!(tokio::task::yield_now());
+    if yielding.poll(&mut Context::from_waker(task)).is_ready() {
+        task.wake_by_ref();
+    }
+}
 
 /// An owned, sendable future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
