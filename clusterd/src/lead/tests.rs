@@ -176,6 +176,24 @@ fn put_together(
 }
 
 impl Nodes {
+    /// Makes different nodes lead ENV and the default CLUSTER: the CLUSTER's leader, ENV's, and the third node.
+    async fn led_apart(&self) -> (&Node, &Node, &Node) {
+        let first = &self.nodes[0];
+        let env_leader = || first.adapter.env.leader().expect("ENV has a leader");
+        let elsewhere = async || {
+            let (leader, _) = self.leader(DEFAULT_CLUSTER, first).await;
+            if leader.id == env_leader() {
+                leader.clusters.hand_over().await;
+            }
+            leader.id != env_leader()
+        };
+        until("different nodes lead", elsewhere).await;
+        let (leader, others) = self.leader(DEFAULT_CLUSTER, first).await;
+        let (env, third): (Vec<&Node>, Vec<&Node>) =
+            others.into_iter().partition(|node| node.id == env_leader());
+        (leader, env[0], third[0])
+    }
+
     /// Three nodes, all voters of ENV, and a replica of the first CLUSTER on each.
     async fn form() -> Nodes {
         Nodes::form_hurried(1).await
@@ -505,19 +523,7 @@ async fn a_leader_elected_out_of_sight_of_the_environment_rebuilds_nothing_and_g
     let first = &nodes.nodes[0];
     sql(first, "create table t (k int)").await;
     sql(first, "insert into t values (1)").await;
-    let env_leader = || first.adapter.env.leader().expect("ENV has a leader");
-    let elsewhere = async || {
-        let (leader, _) = nodes.leader(DEFAULT_CLUSTER, first).await;
-        if leader.id == env_leader() {
-            leader.clusters.hand_over().await;
-        }
-        leader.id != env_leader()
-    };
-    until("different nodes lead", elsewhere).await;
-    let (leader, others) = nodes.leader(DEFAULT_CLUSTER, first).await;
-    let (env, blind): (Vec<&Node>, Vec<&Node>) =
-        others.into_iter().partition(|node| node.id == env_leader());
-    let (env, blind) = (env[0], blind[0]);
+    let (leader, env, blind) = nodes.led_apart().await;
     blind.faults.cut(env.id, None);
     env.faults.cut(blind.id, None);
     let view = "create materialized view m as select count(*) as n from t";
@@ -551,19 +557,7 @@ async fn a_leader_that_is_cut_off_from_the_environment_alone_gives_way() {
     let nodes = Nodes::form().await;
     let first = &nodes.nodes[0];
     sql(first, "create table t (k int)").await;
-    let env_leader = || first.adapter.env.leader().expect("ENV has a leader");
-    let elsewhere = async || {
-        let (leader, _) = nodes.leader(DEFAULT_CLUSTER, first).await;
-        if leader.id == env_leader() {
-            leader.clusters.hand_over().await;
-        }
-        leader.id != env_leader()
-    };
-    until("different nodes lead", elsewhere).await;
-    let (leader, others) = nodes.leader(DEFAULT_CLUSTER, first).await;
-    let (env, bridge): (Vec<&Node>, Vec<&Node>) =
-        others.into_iter().partition(|node| node.id == env_leader());
-    let (env, bridge) = (env[0], bridge[0]);
+    let (leader, env, bridge) = nodes.led_apart().await;
     leader.faults.cut(env.id, None);
     env.faults.cut(leader.id, None);
     let began = Instant::now();
